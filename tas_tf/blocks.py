@@ -1,0 +1,256 @@
+"""Block families as data: which convolutions a block is made of, and where blocks stand in a network.
+
+The searchable block, the standalone block and the cost formula all interpret these descriptions.
+To add a family is to add one description here.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+from tas_tf.errors import SpecError
+
+
+@dataclasses.dataclass(frozen=True)
+class Unit:
+    """One convolution of a block, with its batch normalization.
+
+    Args:
+        name: Name of the unit within its block.
+        kernel: Height and width of the kernel, odd numbers.
+        widening: Output channels of the unpruned network, in multiples of the stage's base width.
+        relu: Whether a ReLU follows inside the block.
+        strided: Whether this unit carries the block's stride.
+    """
+
+    name: str
+    kernel: tuple[int, int]
+    widening: int = 1
+    relu: bool = True
+    strided: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Block:
+    """A residual block: its units in order. The shortcut leads from the first's input to the end."""
+
+    name: str
+    units: tuple[Unit, ...]
+
+
+BASIC = Block(
+    "basic",
+    (Unit("conv1", (3, 3), strided=True), Unit("conv2", (3, 3), relu=False)),
+)
+BOTTLENECK = Block(
+    "bottleneck",
+    (
+        Unit("conv1", (1, 1)),
+        Unit("conv2", (3, 3), strided=True),
+        Unit("conv3", (1, 1), widening=4, relu=False),
+    ),
+)
+BLOCKS = {block.name: block for block in (BASIC, BOTTLENECK)}
+
+
+@dataclasses.dataclass(frozen=True)
+class Family:
+    """A family of networks: stem, stages, and what its shortcuts look like.
+
+    Args:
+        name: The name that architecture files use.
+        stem_kernel: Height and width of the stem's kernel.
+        stem_stride: Stride of the stem.
+        stem_pool: Whether a 3x3 max pooling of stride 2 follows the stem.
+        stem_width: Output channels of the unpruned stem.
+        base_widths: Base width of every stage.
+        strides: Stride of the first block of every stage.
+        normalized_projections: Pairs (block name, stride) whose projection shortcut has batch
+            normalization in a derived network. In a supernet every projection has it.
+        proportional_depths: Depth candidates in proportion to the shallowest stage (ImageNet);
+            otherwise 1, 3, 5, ... and the whole stage (CIFAR).
+        zero_last_scale: Whether each block's last normalization starts with scale zero.
+        input_shape: The usual (height, width, channels).
+    """
+
+    name: str
+    stem_kernel: tuple[int, int]
+    stem_stride: int
+    stem_pool: bool
+    stem_width: int
+    base_widths: tuple[int, ...]
+    strides: tuple[int, ...]
+    normalized_projections: frozenset[tuple[str, int]]
+    proportional_depths: bool
+    zero_last_scale: bool
+    input_shape: tuple[int, int, int]
+
+
+CIFAR_RESNET = Family(
+    name="cifar_resnet",
+    stem_kernel=(3, 3),
+    stem_stride=1,
+    stem_pool=False,
+    stem_width=16,
+    base_widths=(16, 32, 64),
+    strides=(1, 2, 2),
+    normalized_projections=frozenset({("basic", 1)}),
+    proportional_depths=False,
+    zero_last_scale=False,
+    input_shape=(32, 32, 3),
+)
+IMAGENET_RESNET = Family(
+    name="imagenet_resnet",
+    stem_kernel=(7, 7),
+    stem_stride=2,
+    stem_pool=True,
+    stem_width=64,
+    base_widths=(64, 128, 256, 512),
+    strides=(1, 2, 2, 2),
+    normalized_projections=frozenset(
+        (block, stride) for block in ("basic", "bottleneck") for stride in (1, 2)
+    ),
+    proportional_depths=True,
+    zero_last_scale=True,
+    input_shape=(224, 224, 3),
+)
+FAMILIES = {family.name: family for family in (CIFAR_RESNET, IMAGENET_RESNET)}
+
+IMAGENET_DEPTHS = {
+    18: (BASIC, (2, 2, 2, 2)),
+    34: (BASIC, (3, 4, 6, 3)),
+    50: (BOTTLENECK, (3, 4, 6, 3)),
+}
+
+
+def resnet_blocks(
+    depth: int, family: Family, block: str | None = None
+) -> tuple[Block, tuple[int, ...]]:
+    """Returns the block and the number of blocks in each stage of the unpruned ResNet.
+
+    Args:
+        depth: Number of layers, as in the network's name: 6n+2 (basic) or 9n+2 (bottleneck) in
+            the CIFAR family; 18, 34 or 50 in the ImageNet family.
+        family: The family.
+        block: `basic` or `bottleneck`; by default the usual one of that depth.
+
+    Raises:
+        SpecError: If the family has no network of that depth.
+    """
+    if family is IMAGENET_RESNET:
+        if depth not in IMAGENET_DEPTHS:
+            raise SpecError(
+                f"depth: {family.name} has the depths {sorted(IMAGENET_DEPTHS)}. Received: {depth}"
+            )
+        usual, blocks_per_stage = IMAGENET_DEPTHS[depth]
+        if block not in (None, usual.name):
+            raise SpecError(f"block: ResNet-{depth} is made of {usual.name}. Received: {block!r}")
+        return usual, blocks_per_stage
+    if block not in (None, *BLOCKS):
+        raise SpecError(f"block: expected one of {sorted(BLOCKS)}. Received: {block!r}")
+    if block is None:
+        block = "bottleneck" if depth >= 164 and (depth - 2) % 9 == 0 else "basic"
+    period = 3 * len(BLOCKS[block].units)
+    count, rest = divmod(depth - 2, period)
+    if rest or count < 1:
+        near = [period * n + 2 for n in (count, count + 1) if n >= 1] or [period + 2]
+        raise SpecError(
+            f"depth: a {family.name} of {block} blocks has {period}n+2 layers, "
+            f"so for instance {' or '.join(map(str, near))}. Received: {depth}"
+        )
+    return BLOCKS[block], (count,) * len(family.base_widths)
+
+
+@dataclasses.dataclass(frozen=True)
+class Layer:
+    """A convolution or the classifier where it stands in a network: all but its widths.
+
+    Args:
+        name: Unique name of the layer.
+        kind: `convolution`, `projection` (average pooling where the stride is 2, then 1x1) or
+            `classifier`.
+        kernel: Height and width of the kernel.
+        stride: Stride.
+        size: Height and width of the output.
+        normalized: Whether batch normalization follows.
+        relu: Whether a ReLU follows directly.
+    """
+
+    name: str
+    kind: str
+    kernel: tuple[int, int]
+    stride: int
+    size: tuple[int, int]
+    normalized: bool = True
+    relu: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class BlockLayers:
+    """The layers of one block; whether the projection is built depends on the widths."""
+
+    units: tuple[Layer, ...]
+    projection: Layer
+
+    def needs_projection(self, in_channels: int, out_channels: int) -> bool:
+        """A projection stands wherever the stride is 2 or the block's two widths differ."""
+        return self.projection.stride != 1 or in_channels != out_channels
+
+
+@dataclasses.dataclass(frozen=True)
+class Outline:
+    """Where every layer of a network stands, widths left open."""
+
+    stem: Layer
+    stages: tuple[tuple[BlockLayers, ...], ...]
+    classifier: Layer
+
+
+def outline(
+    family: Family, block: Block, blocks_per_stage: Sequence[int], input_shape: Sequence[int]
+) -> Outline:
+    """Returns the outline of a network; sizes round up at every stride.
+
+    Args:
+        family: Family, which fixes stem, strides and shortcut normalization.
+        block: Block of all stages.
+        blocks_per_stage: Number of blocks of every stage.
+        input_shape: (height, width, channels) of the images.
+    """
+    size = _strided((input_shape[0], input_shape[1]), family.stem_stride)
+    stem = Layer("stem", "convolution", family.stem_kernel, family.stem_stride, size, relu=True)
+    size = _strided(size, 2) if family.stem_pool else size
+    stages = []
+    for stage, count in enumerate(blocks_per_stage):
+        blocks = []
+        for index in range(count):
+            name = f"stage{stage + 1}_block{index + 1}"
+            stride = family.strides[stage] if index == 0 else 1
+            blocks.append(_block_layers(family, block, name, stride, size))
+            size = _strided(size, stride)
+        stages.append(tuple(blocks))
+    classifier = Layer("classifier", "classifier", (1, 1), 1, (1, 1), normalized=False)
+    return Outline(stem, tuple(stages), classifier)
+
+
+def _block_layers(
+    family: Family, block: Block, name: str, stride: int, size: tuple[int, int]
+) -> BlockLayers:
+    units = []
+    out_size = _strided(size, stride)
+    for unit in block.units:
+        unit_stride = stride if unit.strided else 1
+        size = _strided(size, unit_stride)
+        units.append(
+            Layer(
+                f"{name}_{unit.name}", "convolution", unit.kernel, unit_stride, size, relu=unit.relu
+            )
+        )
+    normalized = (block.name, stride) in family.normalized_projections
+    projection = Layer(f"{name}_projection", "projection", (1, 1), stride, out_size, normalized)
+    return BlockLayers(tuple(units), projection)
+
+
+def _strided(size: tuple[int, int], stride: int) -> tuple[int, int]:
+    return -(-size[0] // stride), -(-size[1] // stride)

@@ -1,0 +1,219 @@
+"""The chain: a network from its stem to its classifier, walked by dynamic programming.
+
+A layer's cost depends on the widths at its two ends, a projection's on the two ends of its block.
+So whatever is found for a beginning of the network that ends in a given width serves every way to
+go on from there. `walk` goes along the chain; what it carries is the caller's: a cost, the best of
+every exact cost (`ExactCosts`), or the best of every level of cost (`CostLevels`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from tas_tf.blocks import BlockLayers, Layer
+from tas_tf.cost import LAYER_COSTS, Budget
+from tas_tf.search_space import SearchSpace
+
+Built = Sequence[tuple[Layer, int, int]]  # layers that a step builds, with their widths
+Label = tuple[str, int, int] | None  # ("width", choice, candidate) or ("depth", stage, candidate)
+
+
+def walk(
+    space: SearchSpace,
+    widths: Sequence[np.ndarray],
+    depths: Sequence[np.ndarray],
+    start: Any,
+    extend: Callable[[Any, Built, float, Label], Any],
+    merge: Callable[[list[Any]], Any],
+) -> Any:
+    """Walks along the chain of all architectures, keeping one element for each stream width.
+
+    Units may be tied along the residual stream, as `SearchSpace.resnet` ties them.
+
+    Args:
+        space: The search space.
+        widths: For every choice the regret of each candidate.
+        depths: For every stage the regret of each depth.
+        start: Element of the empty network.
+        extend: Element of a longer network, from (element, what is built, regret, label).
+        merge: Element for several ways to the same stream width.
+    """
+    choice = space.unit_choices[0]
+    stream = {
+        width: merge([extend(start, [(space.outline.stem, space.input_shape[2], width)],
+                             widths[choice][k], ("width", choice, k))])
+        for k, width in enumerate(space.choices[choice].candidates)
+    }  # fmt: skip
+    for s, layers_of_stage in enumerate(space.outline.stages):
+        ends: dict[int, list[Any]] = {}
+        for b, layers in enumerate(layers_of_stage):
+            choices = [space.unit_choices[unit] for unit in space.block_units[s][b]]
+            tied = choices[-1] == choice
+            stream = _walk_block(space, layers, choices, tied, stream, widths, extend, merge)
+            choice = choices[-1]
+            if b + 1 in space.depths[s]:
+                d = space.depths[s].index(b + 1)
+                for width, element in stream.items():
+                    end = extend(element, [], depths[s][d], ("depth", s, d))
+                    ends.setdefault(width, []).append(end)
+        stream = {width: merge(elements) for width, elements in ends.items()}
+    return merge(
+        [
+            extend(element, [(space.outline.classifier, width, space.num_classes)], 0.0, None)
+            for width, element in stream.items()
+        ]
+    )
+
+
+def _walk_block(
+    space: SearchSpace,
+    layers: BlockLayers,
+    choices: Sequence[int],
+    tied: bool,
+    stream: dict[int, Any],
+    widths: Sequence[np.ndarray],
+    extend: Callable[[Any, Built, float, Label], Any],
+    merge: Callable[[list[Any]], Any],
+) -> dict[int, Any]:
+    """Walks over one block; `tied`: its output's width is the one that the stream has already."""
+    # Inside a block an element belongs to (width of the block's input, width here).
+    inside = {(width, width): element for width, element in stream.items()}
+    for layer, choice in zip(layers.units, choices, strict=True):
+        last = layer is layers.units[-1]
+        options: dict[Any, list[Any]] = {}
+        for ((entry, before), element), (k, width) in itertools.product(
+            inside.items(), enumerate(space.choices[choice].candidates)
+        ):
+            if last and tied and width != entry:
+                continue
+            built = [(layer, before, width)]
+            if last and layers.needs_projection(entry, width):
+                built.append((layers.projection, entry, width))
+            regret = 0.0 if last and tied else widths[choice][k]
+            option = extend(element, built, regret, ("width", choice, k))
+            options.setdefault(width if last else (entry, width), []).append(option)
+        inside = {key: merge(elements) for key, elements in options.items()}
+    return inside
+
+
+class TooManyCosts(Exception):
+    """There are too many different costs to keep all of them apart."""
+
+
+class ExactCosts:
+    """Smallest regret of every cost that exceeds no budget, as long as these are few.
+
+    An element maps the costs, one for each budget, to (regret, labels as a linked list).
+
+    Args:
+        budgets: The budgets.
+        most: Number of different costs at which to give up.
+    """
+
+    def __init__(self, budgets: Sequence[Budget], most: int):
+        self.budgets = budgets
+        self.most = most
+        self.start = {(0,) * len(budgets): (0.0, None)}
+
+    def extend(self, element: dict, built: Built, regret: float, label: Label) -> dict:
+        """Returns the costs of the longer network."""
+        added = [
+            sum(LAYER_COSTS[budget.kind](*placed) for placed in built) for budget in self.budgets
+        ]
+        extended = {}
+        for costs, (total, labels) in element.items():
+            costs = tuple(map(sum, zip(costs, added, strict=True)))
+            if all(c <= budget.amount for c, budget in zip(costs, self.budgets, strict=True)):
+                extended[costs] = (total + regret, (label, labels))
+        return extended
+
+    def merge(self, elements: list[dict]) -> dict:
+        """Returns the best of several ways for every cost."""
+        best: dict = {}
+        for element in elements:
+            for costs, way in element.items():
+                if costs not in best or way[0] < best[costs][0]:
+                    best[costs] = way
+        if len(best) > self.most:
+            raise TooManyCosts
+        return best
+
+
+def linked(labels: tuple | None) -> Iterator[Label]:
+    """Yields the labels of a linked list, last first."""
+    while labels is not None:
+        label, labels = labels
+        yield label
+
+
+@dataclasses.dataclass
+class Trace:
+    """How the best network of every cost level was reached."""
+
+    chosen: np.ndarray | None = None
+    options: list[tuple[Trace, int, Label]] = dataclasses.field(default_factory=list)
+
+    def labels(self, level: int) -> Iterator[Label]:
+        """Yields the choices made on the way to a level, last first."""
+        trace = self
+        while trace.options:
+            trace, shift, label = trace.options[trace.chosen[level]]
+            level -= shift
+            yield label
+
+
+class CostLevels:
+    """Smallest regret for every level of cost, along the chain.
+
+    Args:
+        budgets: The budgets; the first gives the levels.
+        multipliers: Nats added to the regret for spending the whole of each budget.
+        levels: Number of levels up to the budget.
+        steps: Number of times that a cost is rounded.
+    """
+
+    def __init__(
+        self, budgets: Sequence[Budget], multipliers: Sequence[float], levels: int, steps: int
+    ):
+        self.budget = budgets[0]
+        self.unit = max(1.0, self.budget.amount / levels)
+        # Every step rounds by half a level at most; whole costs at unit 1 are not rounded.
+        self.slack = 0 if self.unit == 1.0 else -(-steps // 2)
+        self.size = int(self.budget.amount / self.unit) + self.slack + 2
+        self.weights = [
+            (LAYER_COSTS[budget.kind], multiplier / budget.amount)
+            for budget, multiplier in zip(budgets, multipliers, strict=True)
+            if multiplier
+        ]
+        values = np.full(self.size, np.inf)
+        values[0] = 0.0
+        self.start = (values, Trace())
+
+    def extend(self, element: tuple[np.ndarray, Trace], built: Built, regret: float, label: Label):
+        """Returns values, by how much they move, and where they came from; `merge` moves them."""
+        values, trace = element
+        layer_cost = LAYER_COSTS[self.budget.kind]
+        shift = round(sum(layer_cost(*placed) for placed in built) / self.unit)
+        for weighed_cost, weight in self.weights:
+            regret += weight * sum(weighed_cost(*placed) for placed in built)
+        return values, regret, (trace, shift, label)
+
+    def merge(self, extended: list) -> tuple[np.ndarray, Trace]:
+        """Returns the best of several ways for every level."""
+        moved = np.full((len(extended), self.size), np.inf)
+        for row, (values, regret, (_, shift, _)) in zip(moved, extended, strict=True):
+            if shift < self.size:
+                np.add(values[: self.size - shift], regret, out=row[shift:])
+        chosen = moved.argmin(axis=0)
+        trace = Trace(chosen.astype(np.uint16), [option for _, _, option in extended])
+        return moved[chosen, np.arange(self.size)], trace
+
+    def band(self) -> slice:
+        """The levels in which a cost inside the band may have been rounded."""
+        low = int(self.budget.floor / self.unit) - self.slack
+        return slice(max(low, 0), self.size)

@@ -1,0 +1,399 @@
+"""A data set as a run sees it: split, seeded, normalised, and described for the record."""
+
+import contextlib
+import dataclasses
+import numbers
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import tensorflow as tf
+
+from tas_tf import image_batches
+from tas_tf.errors import DataError
+from tas_tf.image_batches import Feed
+from tas_tf.image_sources import ImageSource, first_line
+from tas_tf.splitting import TENTH, draw_parts, fingerprint, share_of
+from tas_tf.tfds_source import open_source
+
+_AUGMENTATIONS = ("none", "crop", "crop_flip", "resized_crop")
+_TENTH = "a stratified tenth of train"
+# What each training part is called in messages; its place is its stream of random numbers.
+_TRAINING_PARTS = {
+    "train": "training set",
+    "weights": "weight half",
+    "architecture": "architecture half",
+}
+_EVALUATION_PARTS = ("test", "holdout", "architecture", "train")
+
+
+@dataclasses.dataclass(frozen=True)
+class DataInfo:
+    """What is known of a data set before its images are read.
+
+    Attributes:
+        dataset: Its name, as it was given.
+        location: Where it lies.
+        input_shape: (height, width, channels) of what a network receives.
+        num_classes: Number of classes.
+        label_names: Names of the classes, in the order of their labels.
+        train_images: Images to train on, holdout excluded; None before a download.
+        holdout_images: Images held out of the training set; None before a download.
+        evaluation_images: Images of the evaluation split; None before a download.
+        evaluation_split: The evaluation split that is used; None before a download.
+        mean: Mean of each channel on the scale 0 to 1; None if it has still to be computed.
+        deviation: Standard deviation of each channel, likewise.
+    """
+
+    dataset: str
+    location: str
+    input_shape: tuple[int, int, int]
+    num_classes: int
+    label_names: tuple[str, ...]
+    train_images: int | None
+    holdout_images: int | None
+    evaluation_images: int | None
+    evaluation_split: str | None
+    mean: tuple[float, ...] | None
+    deviation: tuple[float, ...] | None
+
+
+class ImageData:
+    """A set of labelled images, split for a search, for training and for evaluation.
+
+    Args:
+        dataset: `digits` (scikit-learn's, embedded), `folder:PATH`, the path of a folder with one
+            sub-folder of images for each class, or the TFDS name of an image-classification set.
+        data_dir: Where prepared TFDS sets lie; None is ~/tensorflow_datasets.
+        download: Whether a TFDS set that is not prepared may be downloaded.
+        image_size: Height and width that images are brought to, or one number for both; None keeps
+            their size, which must then be one for all.
+        mean: Mean of each channel on the scale 0 to 1; None computes it on the training set.
+        deviation: Standard deviation of each channel, likewise.
+        augmentation: `none`; `crop` (zero padding, random crop); `crop_flip` (and random flip);
+            `resized_crop` (random part of random shape brought to size, and random flip).
+        crop_padding: Pixels of padding on each side for `crop` and `crop_flip`.
+        evaluation_split: Split that "test" stands for; None takes `test`, else `validation`, else
+            a stratified tenth of the training set. `validation` also stands in for a `test`
+            without labels.
+        holdout: Share of the training set held out, to show accuracy without the test set.
+
+    Raises:
+        DataError: If an argument has a wrong type or value.
+    """
+
+    def __init__(
+        self,
+        dataset: str,
+        data_dir: str | None = None,
+        download: bool = False,
+        image_size: int | tuple[int, int] | None = None,
+        mean: Sequence[float] | None = None,
+        deviation: Sequence[float] | None = None,
+        augmentation: str = "crop_flip",
+        crop_padding: int = 4,
+        evaluation_split: str | None = None,
+        holdout: float = 0.0,
+    ):
+        self.dataset = _checked_text("dataset", dataset)
+        self.data_dir = data_dir and _checked_text("data_dir", data_dir)
+        _require(isinstance(download, bool), "download", download, "True or False")
+        self.download = download
+        self.image_size = _checked_size(image_size)
+        self.mean = _checked_channels("mean", mean, "numbers from 0 to 1, one for each channel")
+        self.deviation = _checked_channels(
+            "deviation", deviation, "numbers above 0 and up to 1, one for each channel"
+        )
+        self._given = self.mean, self.deviation
+        _require_one_of("augmentation", augmentation, _AUGMENTATIONS)
+        self.augmentation = augmentation
+        self.crop_padding = _checked_whole("crop_padding", crop_padding, 0)
+        self.evaluation_split = evaluation_split and _checked_text(
+            "evaluation_split", evaluation_split
+        )
+        is_share = _is_number(holdout) and 0 <= holdout < 1
+        _require(is_share, "holdout", holdout, "a number from 0 to below 1")
+        self.holdout = holdout
+        self._opened: ImageSource | None = None
+        self._seed: int | None = None
+        self._drawn: dict[str, np.ndarray] = {}
+        self._readers: dict[str, image_batches.MemoryReader | image_batches.StreamReader] = {}
+
+    def describe(self) -> DataInfo:
+        """Describes the data set from its metadata, in seconds: at most one image is decoded.
+
+        Raises:
+            DataError: If the data set is unknown, missing, not prepared, or does not fit.
+        """
+        source = self._source()
+        train = held_out = evaluated = split = None
+        if source.counts:
+            train, split = source.counts["train"], self._evaluation_split()
+            evaluated = share_of(train, TENTH) if split == _TENTH else source.counts[split]
+            train -= evaluated if split == _TENTH else 0
+            held_out = share_of(train, self.holdout)
+            train -= held_out
+        return DataInfo(
+            dataset=self.dataset,
+            location=source.location,
+            input_shape=self._input_shape(),
+            num_classes=len(source.label_names),
+            label_names=source.label_names,
+            train_images=train,
+            holdout_images=held_out,
+            evaluation_images=evaluated,
+            evaluation_split=split,
+            mean=self.mean,
+            deviation=self.deviation,
+        )
+
+    def prepare(self, seed: int) -> None:
+        """Splits the training set, reads it if it is small, and completes mean and deviation.
+
+        An evaluation split of its own is not read.
+
+        Args:
+            seed: Seed of the splits.
+
+        Raises:
+            DataError: If images cannot be read, or a class has too few.
+        """
+        _checked_whole("seed", seed, 0)
+        self._source().fetch()
+        self.describe()
+        with self._explained("train"):
+            labels = self._source().labels("train")
+            tenth = TENTH if self._evaluation_split() == _TENTH else 0
+            self._drawn = draw_parts(labels, seed, tenth, self.holdout)
+            self._require_trainable(labels, self._drawn["train"])
+            self._seed = seed
+            self._reader("train")
+            self.mean, self.deviation = self._given
+            if self.mean is None or self.deviation is None:
+                mean, deviation = self._measured()
+                self.mean = self.mean or mean
+                self.deviation = self.deviation or deviation
+
+    def record(self) -> dict:
+        """Returns what explains and repeats the split, as plain values for JSON."""
+        info = self.describe()
+        splits = {}
+        for part in (*_TRAINING_PARTS, "holdout", "test"):
+            split, chosen = self._part(part)
+            name = fingerprint(chosen)
+            splits[part] = {"of": split, "images": len(chosen), "fingerprint": name}
+        return {
+            "dataset": self.dataset,
+            "location": info.location,
+            "seed": self._seed,
+            "counts": dict(self._source().counts),
+            "evaluation_split": info.evaluation_split,
+            "splits": splits,
+            "mean": list(info.mean),
+            "deviation": list(info.deviation),
+            "input_shape": list(info.input_shape),
+            "num_classes": info.num_classes,
+            "label_names": list(info.label_names),
+        }
+
+    def training(
+        self, batch_size: int, seed: int, part: str = "train", augment: bool = True
+    ) -> Feed:
+        """Makes the feed of a training part; its order is new in every epoch.
+
+        Args:
+            batch_size: Images in every batch; what remains of an epoch is dropped.
+            seed: Seed of order and augmentation.
+            part: `train` (the training set less the holdout), `weights` or `architecture`.
+            augment: Whether to augment.
+
+        Returns:
+            A feed of (images, labels): normalised float32 (batch, height, width, channels), and
+            int32 (batch,).
+
+        Raises:
+            DataError: If the part has fewer images than a batch.
+        """
+        _require_one_of("part", part, tuple(_TRAINING_PARTS))
+        split, chosen = self._part(part)
+        if _checked_whole("batch_size", batch_size, 1) > len(chosen):
+            raise DataError(
+                f"a batch of {batch_size} is too large: the {_TRAINING_PARTS[part]} of"
+                f" {self.dataset!r} has {len(chosen)} images"
+            )
+        stream = tf.constant([seed, list(_TRAINING_PARTS).index(part)], tf.int64)
+        feed = self._reader(split).shuffled(chosen, batch_size, stream, augment)
+        return feed.map(self._normalised)
+
+    def evaluation(self, split: str, batch_size: int) -> tf.data.Dataset:
+        """Returns every image of a part once, not augmented, the last batch as it comes.
+
+        Args:
+            split: `test` (the evaluation split), `holdout`, `architecture` or `train`.
+            batch_size: Images in each batch but the last.
+
+        Returns:
+            A dataset of (images, labels): normalised float32 (batch, height, width, channels), and
+            int32 (batch,).
+
+        Raises:
+            DataError: If the part is empty, has no labels or cannot be read.
+        """
+        _require_one_of("split", split, _EVALUATION_PARTS)
+        _checked_whole("batch_size", batch_size, 1)
+        of_split, chosen = self._part(split)
+        if not len(chosen):
+            raise DataError(f"{self.dataset!r} has no {split}: holdout is {self.holdout}")
+        with self._explained(of_split):
+            if not self._source().has_labels(of_split):
+                raise DataError(f"the split {of_split!r} of {self.dataset!r} has no labels")
+            batches = self._reader(of_split).plain(chosen, batch_size)
+        return batches.map(self._normalised, tf.data.AUTOTUNE, deterministic=True)
+
+    def _source(self) -> ImageSource:
+        if self._opened is None:
+            resized = self.image_size is not None
+            self._opened = open_source(self.dataset, self.data_dir, self.download, resized)
+        return self._opened
+
+    def _input_shape(self) -> tuple[int, int, int]:
+        height, width, channels = self._source().shape
+        if self.image_size is not None:
+            height, width = self.image_size
+        if height is None or width is None:
+            raise DataError(f"the images of {self.dataset!r} differ in size: give an image_size")
+        for name in ("mean", "deviation"):
+            given = getattr(self, name)
+            fits = given is None or len(given) == channels
+            _require(fits, name, given, f"{channels} numbers, one for each channel")
+        return height, width, channels
+
+    def _evaluation_split(self) -> str:
+        counts = self._source().counts
+        if self.evaluation_split is not None:
+            known = tuple(split for split in counts if split != "train") or (None,)
+            _require_one_of("evaluation_split", self.evaluation_split, known)
+            return self.evaluation_split
+        if "test" in counts and "validation" in counts:
+            with self._explained("test"):
+                return "test" if self._source().has_labels("test") else "validation"
+        return next((split for split in ("test", "validation") if split in counts), _TENTH)
+
+    def _require_trainable(self, labels: np.ndarray, train: np.ndarray) -> None:
+        """Refuses a class with so few images that one half would lack it."""
+        names = self._source().label_names
+        present = np.bincount(labels, minlength=len(names))
+        remaining = np.bincount(labels[train], minlength=len(names))
+        for label in np.flatnonzero((present > 0) & (remaining < 2)):
+            raise DataError(
+                f"class {names[label]!r} of {self.dataset!r} has {present[label]} training images,"
+                f" of which {remaining[label]} are left beside evaluation and holdout; it needs 2,"
+                " one for each half"
+            )
+
+    def _part(self, part: str) -> tuple[str, np.ndarray]:
+        """Returns the split of the source that a part is of, and its places there, ascending."""
+        if self._seed is None:
+            raise RuntimeError("ImageData.prepare(seed) has to be called first")
+        if part in self._drawn:
+            return "train", self._drawn[part]
+        split = self._evaluation_split()
+        return split, np.arange(self._source().counts[split])
+
+    def _reader(self, split: str) -> image_batches.MemoryReader | image_batches.StreamReader:
+        if split not in self._readers:
+            recipe = image_batches.Recipe(
+                self._input_shape()[:2], self.augmentation, self.crop_padding
+            )
+            self._readers[split] = image_batches.open_reader(self._source(), split, recipe)
+        return self._readers[split]
+
+    def _measured(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Computes mean and standard deviation of the training set's channels, scale 0 to 1."""
+        total = squares = pixels = 0
+        batches = self._reader("train").plain(self._drawn["train"], 256)
+        for images, _ in batches.as_numpy_iterator():
+            values = images.reshape(-1, images.shape[-1]).astype(np.int64)
+            total = total + values.sum(axis=0)
+            squares = squares + (values**2).sum(axis=0)
+            pixels += len(values)
+        mean = total / pixels
+        deviation = np.sqrt(squares / pixels - mean**2)
+        # A channel that never varies is left at its scale.
+        deviation = np.where(deviation > 0, deviation, 255)
+        return tuple((mean / 255).tolist()), tuple((deviation / 255).tolist())
+
+    def _normalised(self, images: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        mean = tf.constant(self.mean, tf.float32)
+        deviation = tf.constant(self.deviation, tf.float32)
+        return (tf.cast(images, tf.float32) / 255 - mean) / deviation, labels
+
+    @contextlib.contextmanager
+    def _explained(self, split: str) -> Iterator[None]:
+        """Turns TensorFlow's complaint about a file that is read inside into a DataError."""
+        try:
+            yield
+        except tf.errors.OpError as error:
+            culprit = self._source().culprit(split)
+            if culprit is None:
+                where = self._source().location
+                culprit = f"{split} of {where} cannot be read: {first_line(error)}"
+            raise DataError(culprit) from error
+
+
+def paired(data: ImageData, batch_size: int, seed: int) -> Feed:
+    """Pairs batches of the weight half with batches of the architecture half.
+
+    Args:
+        data: A data set that is prepared.
+        batch_size: Images of each half in a pair.
+        seed: Seed of order and augmentation.
+
+    Returns:
+        A feed of ((images, labels), (images, labels)): weight half, architecture half. An epoch is
+        the weight half's.
+    """
+    weights = data.training(batch_size, seed, "weights")
+    architecture = data.training(batch_size, seed, "architecture")
+    return weights.zip(architecture)
+
+
+def _require(condition: bool, name: str, value, wanted: str) -> None:
+    if not condition:
+        raise DataError(f"ImageData.{name} = {value!r} is wrong: {wanted} is needed")
+
+
+def _require_one_of(name: str, value, known: tuple) -> None:
+    _require(value in known, name, value, f"one of {', '.join(map(repr, known))}")
+
+
+def _is_number(value) -> bool:
+    return isinstance(value, numbers.Real) and not isinstance(value, bool)
+
+
+def _checked_text(name: str, value) -> str:
+    _require(isinstance(value, str) and value.strip() != "", name, value, "a text in quotes")
+    return value
+
+
+def _checked_whole(name: str, value, least: int) -> int:
+    is_whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+    _require(is_whole and value >= least, name, value, f"a whole number of at least {least}")
+    return value
+
+
+def _checked_size(value) -> tuple[int, int] | None:
+    if value is None:
+        return None
+    size = tuple(value) if isinstance(value, list | tuple) else (value, value)
+    _require(len(size) == 2, "image_size", value, "a number of pixels, or (height, width)")
+    return tuple(_checked_whole("image_size", side, 1) for side in size)
+
+
+def _checked_channels(name: str, values, wanted: str) -> tuple[float, ...] | None:
+    if values is None:
+        return None
+    is_list = isinstance(values, list | tuple) and all(_is_number(value) for value in values)
+    least = 0 if name == "mean" else np.nextafter(0, 1)
+    fits = is_list and len(values) > 0 and all(least <= value <= 1 for value in values)
+    _require(fits, name, values, wanted)
+    return tuple(float(value) for value in values)

@@ -1,0 +1,34 @@
+"""What a user did wrong, as exceptions that commands turn into a message and an exit code."""
+
+EXIT_DONE = 0
+EXIT_USER_ERROR = 2
+EXIT_OUTSIDE_BAND = 3
+EXIT_INTERRUPTED = 75
+
+
+class UserError(Exception):
+    """A mistake that the user can mend: the message names the culprit and what would be right."""
+
+
+class SpecError(UserError):
+    """A gin file, a binding or a flag that does not say something sensible."""
+
+
+class ArchitectureError(UserError):
+    """An architecture file that is malformed, or does not fit where it is used."""
+
+
+class BudgetError(UserError):
+    """A cost target that cannot be read, or that no architecture of the space meets."""
+
+
+class DataError(UserError):
+    """A data set that is unknown, missing, unprepared or unreadable."""
+
+
+class RunDirectoryError(UserError):
+    """A run directory that cannot be written, or that holds something else."""
+
+
+class Interrupted(Exception):
+    """The run was asked to stop, has saved its state, and goes on with the same command."""

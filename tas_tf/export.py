@@ -1,0 +1,32 @@
+"""Exports a trained network as a SavedModel with its preprocessing inside.
+
+python -m tas_tf.export --run_dir=runs/student20
+python -m tas_tf.export --model=runs/student20 --run_dir=runs/export20
+"""
+
+import os
+
+from absl import flags
+
+from tas_tf import commands
+
+_MODEL = flags.DEFINE_string(
+    "model", None, "Run directory of the trained network, where it is another than --run_dir."
+)
+
+
+def _export() -> int:
+    trained = _MODEL.value or flags.FLAGS.run_dir
+    spec = os.path.join(os.path.expanduser(trained), "config.gin") if trained else None
+    bindings = commands.path_binding("run_export.model", _MODEL.value)
+    return commands.call_root("run_export", bindings, default_spec=spec)
+
+
+def run() -> None:
+    """Runs the command."""
+    commands.define_flags("Directory of the trained network, or with --model a new directory.")
+    commands.run(_export)
+
+
+if __name__ == "__main__":
+    run()

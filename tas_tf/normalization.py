@@ -1,0 +1,75 @@
+"""Batch normalization in training: fused where the device has it, synchronized over replicas."""
+
+from __future__ import annotations
+
+import keras
+import tensorflow as tf
+
+EPSILON = 1e-5
+MOMENTUM = 0.9
+
+
+def batch_normalize(
+    x: tf.Tensor, scale: tf.Tensor, offset: tf.Tensor, epsilon: float = EPSILON
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Normalizes by the batch's statistics, over all replicas (METHOD 4).
+
+    Args:
+        x: (batch, height, width, channels).
+        scale: (channels,).
+        offset: (channels,).
+        epsilon: Added to the variance.
+
+    Returns:
+        The normalized x; the batch's mean; its *unbiased* variance, for the moving average
+        (normalizing itself uses the biased one). Neither has a gradient.
+    """
+    if x.dtype != tf.float64 and _replicas() == 1:
+        # Statistics are float32 also for bfloat16 input.
+        return tf.compat.v1.nn.fused_batch_norm(x, scale, offset, epsilon=epsilon)[:3]
+    statistics_dtype = scale.dtype
+    wide = tf.cast(x, statistics_dtype)
+    mean = _over_replicas(tf.reduce_mean(wide, axis=(0, 1, 2)))
+    variance = _over_replicas(tf.reduce_mean(tf.square(wide - mean), axis=(0, 1, 2)))
+    normalized = (wide - mean) * (tf.math.rsqrt(variance + epsilon) * scale) + offset
+    count = tf.cast(tf.size(x) // x.shape[-1] * _replicas(), statistics_dtype)
+    unbiased = variance * (count / tf.maximum(count - 1, 1))
+    return tf.cast(normalized, x.dtype), tf.stop_gradient(mean), tf.stop_gradient(unbiased)
+
+
+class FusedBatchNormalization(keras.layers.BatchNormalization):
+    """`keras.layers.BatchNormalization` with the fused operation in training.
+
+    Same variables and names, same inference; the moving variance is the unbiased one.
+    """
+
+    def call(self, inputs, training=None, mask=None):
+        if not training or not self.trainable:
+            return super().call(inputs, training=False)
+        dtype = self.moving_mean.dtype
+        normalized, mean, variance = batch_normalize(
+            inputs, tf.cast(self.gamma, dtype), tf.cast(self.beta, dtype), self.epsilon
+        )
+        move(self.moving_mean, mean, 1 - self.momentum)
+        move(self.moving_variance, variance, 1 - self.momentum)
+        return normalized
+
+
+def move(variable: keras.Variable, value: tf.Tensor, share: tf.Tensor | float) -> None:
+    """Moves an average toward a value: `v <- v + share * (value - v)`."""
+    current = tf.convert_to_tensor(variable)
+    variable.assign(
+        current + tf.cast(share, current.dtype) * (tf.cast(value, current.dtype) - current)
+    )
+
+
+def _replicas() -> int:
+    context = tf.distribute.get_replica_context()
+    return context.num_replicas_in_sync if context else 1
+
+
+def _over_replicas(statistic: tf.Tensor) -> tf.Tensor:
+    if _replicas() == 1:
+        return statistic
+    context = tf.distribute.get_replica_context()
+    return context.all_reduce(tf.distribute.ReduceOp.MEAN, statistic)

@@ -1,0 +1,16 @@
+"""Does all of it in one run directory: teacher, search, student, distilled student, export.
+
+python -m tas_tf.pipeline --gin_file=specs/resnet20.gin --run_dir=runs/resnet20
+"""
+
+from tas_tf import commands
+
+
+def run() -> None:
+    """Runs the command."""
+    commands.define_flags("Directory of the run: new, or one to go on with.")
+    commands.run(lambda: commands.call_root("run_pipeline"))
+
+
+if __name__ == "__main__":
+    run()

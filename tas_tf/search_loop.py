@@ -1,0 +1,201 @@
+"""ArchitectureSearch: the step that alternates weights and architecture (METHOD 7)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tas_tf import cost, derivation, losses, sampling, supernet
+from tas_tf.cost import Budget, CostModel
+from tas_tf.derivation import Derivation
+from tas_tf.errors import SpecError
+from tas_tf.sampling import cosine_temperature
+from tas_tf.searchable import ARCHITECTURE, WEIGHTS
+from tas_tf.training_loop import Loop, apply_gradients, batch_share, correct
+
+
+class ArchitectureSearch(Loop):
+    """The search of a supernet.
+
+    One step: draw, and move the weights on a batch of the weight half; draw again, and move the
+    logits on a batch of the architecture half, by cross-entropy `+ lambda * L_cost`.
+
+    Args:
+        net: The supernet.
+        seed: Seed of the draws; a draw is a function of (seed, step).
+    """
+
+    def __init__(self, net: supernet.Supernet, seed: int = 0):
+        super().__init__()
+        self.supernet = net
+        self.seed = seed
+        self.temperature = tf.Variable(1.0, trainable=False, name="temperature")
+
+    def compile(
+        self,
+        optimizer: keras.optimizers.Optimizer,
+        arch_optimizer: keras.optimizers.Optimizer,
+        target: float | str | Sequence[float | str] = 0.5,
+        temperature: Callable[[int, int], float] | None = None,
+        cost_weight: float = 2.0,
+        tolerance: float = 0.05,
+        cost_band: str = "paper",
+        warmup_epochs: int = 0,
+        learning_rate: Callable[[int], float] | None = None,
+    ) -> None:
+        """Sets what varies between searches.
+
+        Args:
+            optimizer: Moves the weights.
+            arch_optimizer: Moves the logits.
+            target: Budget or budgets, see `cost.parse_targets`.
+            temperature: Function of (epoch, epochs); by default `cosine_temperature()`.
+            cost_weight: Weight lambda of the cost loss.
+            tolerance: Relative width t of the budget's band.
+            cost_band: `paper` or `published`, see `losses.cost_loss`.
+            warmup_epochs: Epochs in which only the weights move.
+            learning_rate: Learning rate of the weights by step; None leaves it to the optimizer.
+
+        Raises:
+            BudgetError: If no architecture of the space can meet the target.
+        """
+        if cost_band not in losses.COST_BANDS:
+            raise SpecError(
+                f"cost_band: expected one of {list(losses.COST_BANDS)}. Received: {cost_band!r}"
+            )
+        space = self.supernet.space
+        self.budgets = cost.parse_targets(target, space, tolerance)
+        derivation.check_reachable(space, self.budgets)
+        self._cost_models = [CostModel(space, budget.kind) for budget in self.budgets]
+        self.temperature_schedule = temperature or cosine_temperature()
+        self.cost_weight = cost_weight
+        self.cost_band = cost_band
+        self.warmup_epochs = warmup_epochs
+        self.learning_rate = learning_rate
+        self.optimizer = optimizer
+        self.arch_optimizer = arch_optimizer
+        optimizer.build(self.supernet.weight_variables)
+        arch_optimizer.build(self.supernet.architecture_variables)
+
+    def begin_epoch(self, epoch, epochs):
+        """Sets the temperature, and whether the logits move."""
+        self.temperature.assign(self.temperature_schedule(epoch, epochs))
+        self.phase = "search" if epoch >= self.warmup_epochs else "warmup"
+
+    def train_step(self, batch, step):
+        """One step of the weights and one of the logits."""
+        weight_batch, architecture_batch = batch
+        with tf.name_scope("weights_half"):
+            logs = self._weight_step(*weight_batch, step)
+        if self.phase == "search":
+            with tf.name_scope("architecture_half"):
+                logs |= self._architecture_step(*architecture_batch, step)
+        return logs
+
+    def _weight_step(self, images, labels, step):
+        draw = self.supernet.draw(self.temperature, sampling.step_seed(self.seed, step, 0))
+        share = batch_share(labels)
+        variables = self.supernet.weight_variables
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch([variable.value for variable in variables])
+            logits = self.supernet(images, draw, mode=WEIGHTS)
+            loss = tf.reduce_sum(losses.cross_entropy(labels, logits)) * share
+        apply_gradients(tape, loss, self.optimizer, variables)
+        return {"loss": loss, "accuracy": correct(labels, logits) * share}
+
+    def _architecture_step(self, images, labels, step):
+        share = batch_share(labels)
+        replicas = tf.distribute.get_strategy().num_replicas_in_sync
+        variables = self.supernet.architecture_variables
+        # Only the logits are watched: no gradient of a kernel is computed in this half.
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch([variable.value for variable in variables])
+            draw = self.supernet.draw(self.temperature, sampling.step_seed(self.seed, step, 1))
+            logits = self.supernet(images, draw, mode=ARCHITECTURE)
+            loss = tf.reduce_sum(losses.cross_entropy(labels, logits)) * share
+            # Every replica adds its part of the cost term: the parts add up to the term.
+            cost_term = self._cost_term() / replicas
+            total = loss + tf.cast(self.cost_weight * cost_term, loss.dtype)
+        apply_gradients(tape, total, self.arch_optimizer, variables)
+        return {
+            "architecture_loss": loss,
+            "architecture_accuracy": correct(labels, logits) * share,
+            "cost_loss": cost_term,
+        }
+
+    def _cost_term(self) -> tf.Tensor:
+        """Returns the sum of `L_cost` over the budgets, in float64 (METHOD 6)."""
+        probabilities = self.supernet.probabilities()
+        most_probable = [
+            tf.one_hot(tf.argmax(p, axis=1), p.shape[1], dtype=p.dtype) for p in probabilities
+        ]
+        return tf.add_n(
+            [
+                losses.cost_loss(
+                    model.expected(*probabilities),
+                    model.expected(*most_probable),
+                    budget,
+                    self.cost_band,
+                )
+                for model, budget in zip(self._cost_models, self.budgets, strict=True)
+            ]
+        )
+
+    def epoch_logs(self):
+        """Returns costs against the budget, entropies, temperature and learning rate."""
+        space = self.supernet.space
+        widths, depths = (p.numpy() for p in self.supernet.probabilities())
+        logs = {
+            "temperature": float(self.temperature.numpy()),
+            "learning_rate": float(self.optimizer.learning_rate.numpy()),
+        }
+        argmax = derivation.argmax(space, *self.logits())
+        for model, budget in zip(self._cost_models, self.budgets, strict=True):
+            expected = float(model.expected(widths, depths))
+            logs[f"expected_{budget.kind}_ratio"] = expected / budget.unpruned
+            logs[f"argmax_{budget.kind}_ratio"] = cost.cost(argmax, budget.kind) / budget.unpruned
+        logs |= self.entropies()
+        return logs
+
+    def entropies(self) -> dict[str, float]:
+        """Returns the mean relative entropy of widths and of depths that are really searched."""
+        space = self.supernet.space
+        sizes = {
+            "width_entropy": [len(choice.candidates) for choice in space.choices],
+            "depth_entropy": [len(depths) for depths in space.depths],
+        }
+        logs = {}
+        for (name, counts), p in zip(sizes.items(), self.supernet.probabilities(), strict=True):
+            searched = np.array(counts) > 1
+            if searched.any():
+                rows = supernet.entropy(p.numpy(), counts)
+                logs[name] = float(rows[searched].mean())
+        return logs
+
+    def distributions(self) -> dict[str, np.ndarray]:
+        """Returns the probabilities of widths and depths, for histograms."""
+        names = ("width_probabilities", "depth_probabilities")
+        return {
+            name: p.numpy()[p.numpy() > 0]
+            for name, p in zip(names, self.supernet.probabilities(), strict=True)
+        }
+
+    def logits(self) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the logits of widths (choices, n) and depths (stages, m)."""
+        return tuple(variable.numpy() for variable in self.supernet.architecture_variables)
+
+    def derive(self) -> Derivation:
+        """Returns the most probable architecture within the budget, beside the plain argmax."""
+        return derivation.derive(self.supernet.space, *self.logits(), self.budgets)
+
+    def state(self):
+        """Returns what a checkpoint holds."""
+        return {
+            **super().state(),
+            "supernet": self.supernet,
+            "optimizer": self.optimizer,
+            "arch_optimizer": self.arch_optimizer,
+        }

@@ -1,0 +1,126 @@
+"""The spec compiler: from an Architecture to an ordinary Keras model of stock layers."""
+
+from __future__ import annotations
+
+import types
+from typing import Any
+
+import keras
+
+from tas_tf import blocks
+from tas_tf.architecture import Architecture
+from tas_tf.blocks import BlockLayers, Layer
+from tas_tf.normalization import EPSILON, MOMENTUM, FusedBatchNormalization
+
+_HE_NORMAL = {
+    "class_name": "VarianceScaling",
+    "config": {"scale": 2.0, "mode": "fan_out", "distribution": "untruncated_normal"},
+}
+_SMALL_NORMAL = {"class_name": "RandomNormal", "config": {"mean": 0.0, "stddev": 0.01}}
+
+# The namespace that training passes: same layers, same variables, fused batch normalization.
+TRAINING_LAYERS = types.SimpleNamespace(
+    **{
+        name: getattr(keras.layers, name)
+        for name in (
+            "Add",
+            "AveragePooling2D",
+            "Conv2D",
+            "Dense",
+            "GlobalAveragePooling2D",
+            "Input",
+            "MaxPooling2D",
+            "ReLU",
+            "ZeroPadding2D",
+        )
+    },
+    BatchNormalization=FusedBatchNormalization,
+    Model=keras.Model,
+)
+
+
+def build_model(architecture: Architecture, layers: Any = keras.layers) -> keras.Model:
+    """Builds the network of an architecture.
+
+    Args:
+        architecture: The architecture.
+        layers: The namespace of layers: `keras.layers` (what is saved), `TRAINING_LAYERS`, or
+            `tf_keras.layers`. Layers and variables have the same names in all of them.
+
+    Returns:
+        A model from images (batch, height, width, channels) to logits (batch, classes).
+    """
+    return _Compiler(architecture, layers).build()
+
+
+class _Compiler:
+    def __init__(self, architecture: Architecture, layers: Any):
+        self.architecture = architecture
+        self.layers = layers
+        self.family = blocks.FAMILIES[architecture.family]
+
+    def build(self) -> keras.Model:
+        architecture, layers, outline = self.architecture, self.layers, self.architecture.outline
+        images = layers.Input(shape=architecture.input_shape, name="images")
+        channels = architecture.stem_width
+        x = self._unit(images, outline.stem, channels)
+        if self.family.stem_pool:
+            # Behind a ReLU padding by zero is padding by the smallest value.
+            x = layers.ZeroPadding2D(1, name="stem_pool_pad")(x)
+            x = layers.MaxPooling2D(3, strides=2, name="stem_pool")(x)
+        for stage, stage_widths in zip(outline.stages, architecture.stages, strict=True):
+            for block, widths in zip(stage, stage_widths, strict=True):
+                x = self._block(x, block, channels, widths)
+                channels = widths[-1]
+        x = layers.GlobalAveragePooling2D(name="pool")(x)
+        logits = layers.Dense(
+            architecture.num_classes,
+            kernel_initializer=_SMALL_NORMAL,
+            name=outline.classifier.name,
+            dtype="float32",
+        )(x)
+        model_class = getattr(layers, "Model", keras.Model)
+        return model_class(images, logits, name=architecture.name or architecture.family)
+
+    def _block(self, x: Any, block: BlockLayers, channels: int, widths: tuple[int, ...]) -> Any:
+        y = x
+        for layer, width in zip(block.units, widths, strict=True):
+            zero_scale = self.family.zero_last_scale and layer is block.units[-1]
+            y = self._unit(y, layer, width, zero_scale)
+        if block.needs_projection(channels, widths[-1]):
+            x = self._unit(x, block.projection, widths[-1])
+        name = block.projection.name.removesuffix("_projection")
+        x = self.layers.Add(name=f"{name}_add")([x, y])
+        return self.layers.ReLU(name=f"{name}_relu")(x)
+
+    def _unit(self, x: Any, layer: Layer, channels: int, zero_scale: bool = False) -> Any:
+        x = self._convolve(x, layer, channels)
+        if layer.normalized:
+            x = self.layers.BatchNormalization(
+                momentum=MOMENTUM,
+                epsilon=EPSILON,
+                gamma_initializer="zeros" if zero_scale else "ones",
+                name=f"{layer.name}_bn",
+            )(x)
+        return self.layers.ReLU(name=f"{layer.name}_relu")(x) if layer.relu else x
+
+    def _convolve(self, x: Any, layer: Layer, channels: int) -> Any:
+        stride, padding = layer.stride, "same"
+        if layer.kind == "projection" and stride > 1:
+            pooling = self.layers.AveragePooling2D(
+                2, strides=stride, padding="same", name=f"{layer.name}_pool"
+            )
+            x, stride = pooling(x), 1
+        elif stride > 1 and layer.kernel != (1, 1):
+            # "same" pads otherwise where the stride is 2: here half a kernel on every side.
+            pads = tuple(size // 2 for size in layer.kernel)
+            x, padding = self.layers.ZeroPadding2D(pads, name=f"{layer.name}_pad")(x), "valid"
+        return self.layers.Conv2D(
+            channels,
+            layer.kernel,
+            strides=stride,
+            padding=padding,
+            use_bias=False,
+            kernel_initializer=_HE_NORMAL,
+            name=layer.name,
+        )(x)

@@ -1,0 +1,296 @@
+"""Supernet: all networks of a search space in one, with weight and architecture variables."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tas_tf import blocks, sampling
+from tas_tf.architecture import Architecture
+from tas_tf.cost import max_candidates, max_depths
+from tas_tf.errors import ArchitectureError, SpecError
+from tas_tf.normalization import EPSILON
+from tas_tf.sampling import Draw
+from tas_tf.searchable import INFERENCE, SearchableBlock, SearchableStage, SearchableUnit
+from tas_tf.search_space import SearchSpace
+
+
+class Supernet(keras.layers.Layer):
+    """The supernet of a search space (METHOD 4).
+
+    Args:
+        space: The search space.
+        aggregation: How maps of different widths are put together: `interpolate` (the paper) or
+            `pad`.
+        strategy: How candidates are drawn: `two` (TAS), `gumbel`, `softmax` or
+            `straight_through`, see `sampling.draw`.
+        formulation: `fused` or `plain`, see `searchable.SearchableUnit`.
+        dtype: Keras data type or policy, such as `float32` or `mixed_bfloat16`.
+    """
+
+    def __init__(
+        self,
+        space: SearchSpace,
+        aggregation: str = "interpolate",
+        strategy: str = "two",
+        formulation: str = "fused",
+        dtype: str = "float32",
+    ):
+        super().__init__(name="supernet", autocast=False, dtype=dtype)
+        if strategy not in sampling.STRATEGIES:
+            raise SpecError(
+                f"strategy: expected one of {list(sampling.STRATEGIES)}. Received: {strategy!r}"
+            )
+        self.space = space
+        self.aggregation = aggregation
+        self.strategy = strategy
+        options = {"aggregation": aggregation, "formulation": formulation, "dtype": dtype}
+        self.stem = SearchableUnit(
+            space.outline.stem, space.input_shape[2], space.unit_candidates(0), **options
+        )
+        self._stages = self._build_stages(options)
+        features = self._stages[-1].blocks[-1].units[-1].channels
+        self.classifier_kernel = self.add_weight(
+            name="classifier_kernel",
+            shape=(features, space.num_classes),
+            initializer=keras.initializers.RandomNormal(stddev=0.01),
+        )
+        self.classifier_bias = self.add_weight(
+            name="classifier_bias", shape=(space.num_classes,), initializer="zeros"
+        )
+        self._add_logits()
+        self.built = True
+
+    def _build_stages(self, options: dict) -> list[SearchableStage]:
+        space, family = self.space, blocks.FAMILIES[self.space.family]
+        channels = space.unit_candidates(0)[-1]
+        stages = []
+        for s, stage in enumerate(space.outline.stages):
+            members = []
+            for layers, units in zip(stage, space.block_units[s], strict=True):
+                candidates = [space.unit_candidates(unit) for unit in units]
+                members.append(
+                    SearchableBlock(layers, channels, candidates, family.zero_last_scale, **options)
+                )
+                channels = candidates[-1][-1]
+            stages.append(
+                SearchableStage(
+                    f"stage{s + 1}", members, space.depths[s], self.aggregation, options["dtype"]
+                )
+            )
+        return stages
+
+    def _add_logits(self) -> None:
+        """One row per choice or stage, padded to the longest; padding is never looked at."""
+        space = self.space
+        self._width_sizes = np.array([len(c.candidates) for c in space.choices], np.int32)
+        self._depth_sizes = np.array([len(depths) for depths in space.depths], np.int32)
+        self.width_logits, self.depth_logits = (
+            self.add_weight(name=name, shape=(len(sizes), width), initializer=_Logits(sizes))
+            for name, sizes, width in (
+                ("width_logits", self._width_sizes, max_candidates(space)),
+                ("depth_logits", self._depth_sizes, max_depths(space)),
+            )
+        )
+
+    @property
+    def units(self) -> list[SearchableUnit]:
+        """The units, stem first, then block by block; projections are no units of their own."""
+        return [self.stem] + [
+            unit for stage in self._stages for block in stage.blocks for unit in block.units
+        ]
+
+    @property
+    def projections(self) -> list[SearchableUnit]:
+        """The projection shortcuts, in order."""
+        members = [block.projection for stage in self._stages for block in stage.blocks]
+        return [projection for projection in members if projection is not None]
+
+    @property
+    def architecture_variables(self) -> list[keras.Variable]:
+        """The logits of widths and depths."""
+        return [self.width_logits, self.depth_logits]
+
+    @property
+    def weight_variables(self) -> list[keras.Variable]:
+        """Kernels, scales, offsets and the classifier, in order."""
+        variables = []
+        for unit in self.units + self.projections:
+            variables += [unit.kernel, unit.scale, unit.offset]
+        return [*variables, self.classifier_kernel, self.classifier_bias]
+
+    @property
+    def average_variables(self) -> list[keras.Variable]:
+        """The moving means and variances."""
+        return [
+            variable
+            for unit in self.units + self.projections
+            for variable in (unit.moving_mean, unit.moving_variance)
+        ]
+
+    def probabilities(self) -> tuple[tf.Tensor, tf.Tensor]:
+        """Returns softmax of the logits in float64: (choices, n) and (stages, m), zero where absent.
+
+        Exact costs of large networks do not fit float32 (METHOD 5).
+        """
+        return tuple(
+            _softmax_of_rows(tf.cast(tf.convert_to_tensor(logits), tf.float64), sizes)
+            for logits, sizes in (
+                (self.width_logits, self._width_sizes),
+                (self.depth_logits, self._depth_sizes),
+            )
+        )
+
+    def draw(self, temperature: tf.Tensor, seed: tf.Tensor) -> Draw:
+        """Draws candidates, see `sampling.draw`.
+
+        Args:
+            temperature: Temperature tau.
+            seed: (2,) int32.
+        """
+        return sampling.draw(
+            self.strategy,
+            tf.convert_to_tensor(self.width_logits),
+            tf.constant(self._width_sizes),
+            tf.convert_to_tensor(self.depth_logits),
+            tf.constant(self._depth_sizes),
+            temperature,
+            seed,
+        )
+
+    def fixed_draw(self, architecture: Architecture) -> Draw:
+        """Returns the draw under which the supernet is one architecture of its space.
+
+        Args:
+            architecture: An architecture of the space; cut units stand at their full width.
+        """
+        widths = [architecture.stem_width]
+        for s, stage in enumerate(architecture.stages):
+            kept = [width for block in stage for width in block]
+            whole = [unit for units in self.space.block_units[s] for unit in units]
+            widths += kept + [self.space.unit_candidates(u)[-1] for u in whole[len(kept) :]]
+        indices = np.zeros((len(self.space.choices), 1), np.int32)
+        for unit, width in enumerate(widths):
+            choice = self.space.unit_choices[unit]
+            indices[choice] = self.space.choices[choice].candidates.index(width)
+        depth_weights = np.zeros(self.depth_logits.shape, self.variable_dtype)
+        for s, stage in enumerate(architecture.stages):
+            depth_weights[s, self.space.depths[s].index(len(stage))] = 1
+        return Draw(
+            tf.constant(indices),
+            tf.ones(indices.shape, self.variable_dtype),
+            tf.constant(depth_weights),
+        )
+
+    def call(self, images, draw, mode=INFERENCE):
+        """Returns logits (batch, classes), in float32 at least.
+
+        Args:
+            images: (batch, height, width, channels).
+            draw: The drawn candidates.
+            mode: See `searchable.SearchableUnit.call`.
+        """
+        order = tf.constant(self.space.unit_choices)
+        indices = tf.unstack(tf.gather(draw.indices, order))
+        weights = tf.unstack(tf.gather(draw.weights, order))
+        x = tf.nn.relu(
+            self.stem(tf.cast(images, self.compute_dtype), indices[0], weights[0], mode=mode)
+        )
+        channels = tf.reduce_max(self.stem.widths(indices[0]))
+        if blocks.FAMILIES[self.space.family].stem_pool:
+            # Behind a ReLU padding by zero is padding by the smallest value.
+            x = tf.nn.max_pool2d(tf.pad(x, [[0, 0], [1, 1], [1, 1], [0, 0]]), 3, 2, "VALID")
+        for s, stage in enumerate(self._stages):
+            units = self.space.block_units[s]
+            x, channels = stage(
+                x,
+                channels,
+                [[indices[u] for u in block] for block in units],
+                [[weights[u] for u in block] for block in units],
+                draw.depth_weights[s],
+                mode=mode,
+            )
+        features = tf.cast(tf.reduce_mean(x, axis=(1, 2)), self.variable_dtype)
+        return tf.linalg.matmul(features, self.classifier_kernel) + self.classifier_bias
+
+    def start_from(self, model: keras.Model, images: tf.Tensor) -> None:
+        """Takes the weights of the trained unpruned network.
+
+        Every candidate's normalization begins as the network's. A projection that the network
+        does not normalize gets the normalization that changes nothing on `images`.
+
+        Args:
+            model: The unpruned network, as `spec_compiler.build_model` makes it.
+            images: (batch, height, width, channels), normalized as in training.
+
+        Raises:
+            ArchitectureError: If the model is not the unpruned network of this space.
+        """
+        for unit in self.units + self.projections:
+            kernel, vectors = _layer_weights(model, unit.name, images)
+            if tuple(kernel.shape) != tuple(unit.kernel.shape):
+                raise ArchitectureError(
+                    f"{unit.name}: the trained network's kernel has shape {tuple(kernel.shape)}, "
+                    f"the unpruned network's {tuple(unit.kernel.shape)}"
+                )
+            unit.kernel.assign(kernel)
+            variables = (unit.scale, unit.offset, unit.moving_mean, unit.moving_variance)
+            blank = (0.0, 0.0, 0.0, 1.0)
+            for variable, vector, value in zip(variables, vectors, blank, strict=True):
+                variable.assign(np.where(unit.channel_mask, vector, value))
+        kernel, bias = model.get_layer("classifier").get_weights()
+        self.classifier_kernel.assign(kernel)
+        self.classifier_bias.assign(bias)
+
+
+def entropy(probabilities: np.ndarray, sizes: Sequence[int]) -> np.ndarray:
+    """Returns each row's relative entropy, 1 for uniform, 0 for one-hot (and for a single entry).
+
+    Args:
+        probabilities: (rows, n), zeros where absent.
+        sizes: (rows,), the number of candidates of each.
+    """
+    p = np.clip(probabilities, 1e-300, 1.0)
+    sizes = np.asarray(sizes)
+    return -(p * np.log(p)).sum(axis=1) / np.log(np.maximum(sizes, 2))
+
+
+class _Logits(keras.initializers.Initializer):
+    """N(0, 0.01^2) for candidates that exist, zero for padding."""
+
+    def __init__(self, sizes: np.ndarray):
+        self.sizes = sizes
+
+    def __call__(self, shape, dtype=None):
+        values = keras.random.normal(shape, stddev=0.01, dtype=dtype)
+        return values * tf.sequence_mask(self.sizes, shape[1], dtype=values.dtype)
+
+    def get_config(self):
+        return {"sizes": self.sizes.tolist()}
+
+
+def _softmax_of_rows(logits: tf.Tensor, sizes: np.ndarray) -> tf.Tensor:
+    present = tf.sequence_mask(sizes, logits.shape[1])
+    return tf.where(present, tf.nn.softmax(tf.where(present, logits, -1e9)), 0.0)
+
+
+def _layer_weights(
+    model: keras.Model, name: str, images: tf.Tensor
+) -> tuple[np.ndarray, tuple[np.ndarray, ...]]:
+    """Returns a layer's kernel, and scale, offset, mean and variance of its normalization."""
+    try:
+        layer = model.get_layer(name)
+    except ValueError:
+        raise ArchitectureError(
+            f"{name}: the trained network has no such layer, so it is not the unpruned network"
+        ) from None
+    kernel = layer.get_weights()[0]
+    names = {member.name for member in model.layers}
+    if f"{name}_bn" in names:
+        return kernel, tuple(model.get_layer(f"{name}_bn").get_weights())
+    output = keras.Model(model.inputs, layer.output)(images, training=False)
+    mean, variance = (m.numpy() for m in tf.nn.moments(tf.cast(output, tf.float32), (0, 1, 2)))
+    return kernel, (np.sqrt(variance + EPSILON), mean, mean, variance)

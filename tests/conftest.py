@@ -1,0 +1,27 @@
+"""Fixtures, and where developers keep the reference numbers and the prepared data sets."""
+
+import os
+import pathlib
+
+import pytest
+
+_SHARED = pathlib.Path(__file__).resolve().parents[2] / "shared"
+
+
+def _folder(variable: str, default: pathlib.Path) -> pathlib.Path:
+    folder = pathlib.Path(os.environ.get(variable, default))
+    if not folder.is_dir():
+        pytest.skip(f"{folder} is missing: set {variable} to the folder that has it")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def reference_dir() -> pathlib.Path:
+    """The folder that directly holds the reference's .npz files."""
+    return _folder("TAS_REFERENCE_DIR", _SHARED / "reference" / "numerics")
+
+
+@pytest.fixture(scope="session")
+def data_dir() -> pathlib.Path:
+    """A TFDS folder with cifar10 prepared."""
+    return _folder("TAS_DATA_DIR", _SHARED / "tfds")

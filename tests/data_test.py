@@ -1,0 +1,590 @@
+"""Sources, splits and feeds of images."""
+
+import hashlib
+import json
+import shutil
+import socket
+
+import hypothesis
+import hypothesis.strategies as st
+import numpy as np
+import pytest
+import tensorflow as tf
+import tensorflow_datasets as tfds
+
+from tas_tf import augmentation, data, image_batches, splitting, tfds_source
+from tas_tf.errors import DataError
+
+IDENTITY = {"mean": [0.0] * 3, "deviation": [1.0] * 3}
+HELD = ("memory", "stream")
+
+
+@pytest.fixture(params=HELD)
+def held(request, monkeypatch):
+    """Runs a test twice: with sets in memory, and streaming."""
+    if request.param == "stream":
+        monkeypatch.setattr(image_batches, "MEMORY_LIMIT", 0)
+    return request.param
+
+
+@pytest.fixture
+def no_network(monkeypatch):
+    def refuse(*args, **kwargs):
+        raise AssertionError("the network was touched")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    # The list of community sets comes from a bucket, by TensorFlow's own sockets.
+    monkeypatch.setattr(tfds.core.community, "community_register", refuse)
+
+
+@pytest.fixture(scope="module")
+def numbered_dir(tmp_path_factory):
+    """A TFDS folder with `numbered` in three files: 240 images whose first two pixels say which."""
+    folder = tmp_path_factory.mktemp("tfds")
+    _store(folder, "numbered", {"train": 240, "test": 35}, shards=3)
+    return folder
+
+
+def _store(folder, name, counts, shards=1, unlabelled=()):
+    features = tfds.features.FeaturesDict(
+        {
+            "image": tfds.features.Image(shape=(8, 10, 3)),
+            "label": tfds.features.ClassLabel(names=["a", "b", "c"]),
+        }
+    )
+
+    def examples(split, count):
+        images = np.random.default_rng(count).integers(1, 255, (count, 8, 10, 3), np.uint8)
+        images[:, 0, 0] = (np.arange(count) // 16)[:, np.newaxis]
+        images[:, 0, 1] = (np.arange(count) % 16)[:, np.newaxis]
+        labels = -np.ones(count) if split in unlabelled else np.sqrt(np.arange(count)) % 3
+        slices = {"image": images, "label": labels.astype(np.int64)}
+        return tf.data.Dataset.from_tensor_slices(slices)
+
+    tfds.dataset_builders.store_as_tfds_dataset(
+        name=name,
+        version="1.0.0",
+        features=features,
+        split_datasets={split: examples(split, count) for split, count in counts.items()},
+        data_dir=str(folder),
+        download_config=tfds.download.DownloadConfig(num_shards=shards),
+        disable_shuffling=True,
+    )
+
+
+def _prepared(*args, seed=3, **kwargs):
+    made = data.ImageData(*args, **kwargs)
+    made.prepare(seed)
+    return made
+
+
+def _numbered(folder, **kwargs):
+    return _prepared("numbered", str(folder), **{"augmentation": "none", **IDENTITY, **kwargs})
+
+
+def _numbers(batches):
+    """Reads back which images of `numbered` a dataset yields, in order."""
+    pixels = [np.round(images[:, 0, :2, 0] * 255) for images, _ in batches.as_numpy_iterator()]
+    return (np.concatenate(pixels) @ [16, 1]).astype(int)
+
+
+def _arrays(batches):
+    return [tf.nest.flatten(batch) for batch in batches.as_numpy_iterator()]
+
+
+def _assert_same(batches, expected):
+    assert len(batches) == len(expected)
+    for batch, wanted in zip(batches, expected, strict=True):
+        for array, wanted_array in zip(batch, wanted, strict=True):
+            np.testing.assert_array_equal(array, wanted_array)
+
+
+# Splits
+
+
+@hypothesis.given(
+    labels=st.lists(st.integers(0, 4), min_size=1, max_size=80),
+    share=st.floats(0, 0.99),
+    seed=st.integers(0, 2**40),
+)
+@hypothesis.settings(max_examples=60, deadline=None)
+def test_stratified_draws_each_class_in_proportion(labels, share, seed):
+    labels = np.array(labels)
+    drawn, others = splitting.stratified(labels, np.arange(len(labels)), share, [seed])
+    np.testing.assert_array_equal(np.sort(np.concatenate([drawn, others])), np.arange(len(labels)))
+    assert len(drawn) == splitting.share_of(len(labels), share)
+    for label in np.unique(labels):
+        exact = np.sum(labels == label) * len(drawn) / len(labels)
+        assert abs(np.sum(labels[drawn] == label) - exact) < 1
+
+
+def test_halves_and_holdout_are_disjoint_and_cover_the_training_set(numbered_dir, held):
+    images = _numbered(numbered_dir, holdout=0.25)
+    read = {part: _numbers(images.evaluation(part, 32)) for part in ("train", "holdout")}
+    read["architecture"] = _numbers(images.evaluation("architecture", 32))
+    weights = images.training(90, seed=1, part="weights", augment=False)
+    read["weights"] = np.sort(_numbers(weights.batches(0, 1)))
+    for numbers in read.values():
+        np.testing.assert_array_equal(numbers, np.unique(numbers))
+    halves = np.concatenate([read["weights"], read["architecture"]])
+    np.testing.assert_array_equal(np.sort(halves), read["train"])
+    everything = np.sort(np.concatenate([read["train"], read["holdout"]]))
+    np.testing.assert_array_equal(everything, np.arange(240))
+    splits = images.record()["splits"]
+    for part, numbers in read.items():
+        fingerprint = hashlib.sha256(numbers.astype("<i8").tobytes()).hexdigest()
+        assert splits[part] == {"of": "train", "images": len(numbers), "fingerprint": fingerprint}
+
+
+def test_split_is_a_function_of_the_seed():
+    records = [_prepared("digits", seed=seed, holdout=0.1).record() for seed in (5, 5, 6)]
+    assert records[0] == records[1]
+    assert json.loads(json.dumps(records[0])) == records[0]
+    for part in ("test", "holdout", "train", "weights", "architecture"):
+        first, other = (record["splits"][part]["fingerprint"] for record in records[1:])
+        assert first != other
+
+
+def test_set_without_evaluation_split_keeps_a_stratified_tenth():
+    digits = _prepared("digits", holdout=0.1)
+    info = digits.describe()
+    assert (info.evaluation_images, info.holdout_images, info.train_images) == (180, 162, 1455)
+    read = [_arrays(digits.evaluation(part, 50)) for part in ("test", "holdout", "train")]
+    counts = [np.bincount(np.concatenate([y for _, y in batches])) for batches in read]
+    assert [of_part.sum() for of_part in counts] == [180, 162, 1455]
+    assert (np.ptp(counts, axis=1) <= [2, 2, 9]).all()
+    assert "tenth" in digits.record()["evaluation_split"]
+
+
+def test_prepare_and_training_do_not_read_the_test_split(numbered_dir, tmp_path):
+    folder = tmp_path / "copy"
+    shutil.copytree(numbered_dir, folder)
+    for path in folder.glob("numbered/*/*-test*"):
+        path.unlink()
+    images = _numbered(folder)
+    assert images.record()["splits"]["test"]["images"] == 35
+    assert len(_numbers(data.paired(images, 8, 0).batches(0, 2).map(lambda w, a: w))) == 16
+    with pytest.raises(DataError, match="test of .*numbered.* cannot be read"):
+        images.evaluation("test", 8)
+
+
+def test_validation_stands_in_for_a_test_without_labels(tmp_path):
+    counts = {"train": 40, "validation": 9, "test": 11}
+    _store(tmp_path, "unlabelled", counts, unlabelled=("test",))
+    images = _prepared("unlabelled", str(tmp_path))
+    assert images.describe().evaluation_split == "validation"
+    assert [len(y) for _, y in _arrays(images.evaluation("test", 5))] == [5, 4]
+    images = _prepared("unlabelled", str(tmp_path), evaluation_split="test")
+    with pytest.raises(DataError, match="'test' of 'unlabelled' has no labels"):
+        images.evaluation("test", 5)
+
+
+# Feeds
+
+
+@pytest.mark.parametrize("kind", ["none", "crop", "crop_flip", "resized_crop"])
+def test_feed_can_start_at_any_step(numbered_dir, held, kind):
+    images = _numbered(numbered_dir, augmentation=kind, crop_padding=2)
+    tf.random.set_seed(1)
+    whole = _arrays(data.paired(images, 32, seed=9).batches(0, 8))
+    # A half has 120 images: three steps in an epoch, so these pieces begin and end inside epochs.
+    again = _numbered(numbered_dir, augmentation=kind, crop_padding=2)
+    tf.random.set_seed(2)
+    feed = data.paired(again, 32, seed=9)
+    assert feed.steps_per_epoch == 3
+    pieces = [_arrays(feed.batches(*piece)) for piece in ((0, 2), (2, 2), (2, 7), (7, 8))]
+    _assert_same(sum(pieces, []), whole)
+    for batch in whole:
+        assert [(a.shape, a.dtype) for a in batch] == [
+            ((32, 8, 10, 3), np.float32),
+            ((32,), np.int32),
+        ] * 2
+    other = _arrays(data.paired(again, 32, seed=10).batches(0, 1))
+    assert not np.array_equal(other[0][0], whole[0][0])
+
+
+def test_every_epoch_is_a_new_order_of_the_part(numbered_dir, held):
+    images = _numbered(numbered_dir)
+    feed = images.training(60, seed=4)
+    epochs = _numbers(feed.batches(0, 5 * feed.steps_per_epoch)).reshape(5, 240)
+    np.testing.assert_array_equal(np.sort(epochs), np.tile(np.arange(240), (5, 1)))
+    related = np.corrcoef([*epochs, np.arange(240)])
+    assert np.abs(related - np.eye(6)).max() < 0.25
+
+
+def test_shuffle_block_of_a_stream_may_be_smaller_than_the_set(numbered_dir, monkeypatch):
+    monkeypatch.setattr(image_batches, "MEMORY_LIMIT", 0)
+    monkeypatch.setattr(tfds_source, "SHUFFLE_BYTES", 10_000)
+    feed = _numbered(numbered_dir).training(24, seed=4)
+    numbers = _numbers(feed.batches(0, 20))
+    np.testing.assert_array_equal(np.sort(numbers[:240]), np.arange(240))
+    assert not np.array_equal(numbers[:240], numbers[240:])
+    np.testing.assert_array_equal(_numbers(feed.batches(7, 13)), numbers[7 * 24 : 13 * 24])
+
+
+def test_halves_have_streams_of_their_own(numbered_dir):
+    images = _numbered(numbered_dir)
+    pairs = _arrays(data.paired(images, 120, seed=0).batches(0, 1))
+    weights, architecture = (
+        np.searchsorted(places, _numbers(tf.data.Dataset.from_tensors((batch, 0))))
+        for places, batch in zip(
+            (images._drawn["weights"], images._drawn["architecture"]), pairs[0][::2], strict=True
+        )
+    )
+    assert abs(np.corrcoef(weights, architecture)[0, 1]) < 0.3
+
+
+def test_evaluation_covers_all_once_in_order(numbered_dir, held):
+    images = _numbered(numbered_dir, augmentation="crop_flip")
+    np.testing.assert_array_equal(_numbers(images.evaluation("test", 8)), np.arange(35))
+    assert [len(y) for _, y in _arrays(images.evaluation("test", 8))] == [8, 8, 8, 8, 3]
+    labels = np.concatenate([y for _, y in _arrays(images.evaluation("train", 7))])
+    np.testing.assert_array_equal(labels, (np.sqrt(np.arange(240)) % 3).astype(int))
+
+
+def test_feed_refuses_steps_out_of_order(numbered_dir):
+    feed = _numbered(numbered_dir).training(8, 0)
+    with pytest.raises(ValueError, match="start <= stop"):
+        feed.batches(3, 2)
+
+
+def test_a_batch_larger_than_the_part_is_refused(numbered_dir):
+    with pytest.raises(DataError, match="batch of 121 .* weight half .* 120 images"):
+        data.paired(_numbered(numbered_dir), 121, 0)
+
+
+def test_before_prepare_there_is_no_feed(numbered_dir):
+    images = data.ImageData("numbered", str(numbered_dir))
+    with pytest.raises(RuntimeError, match="prepare"):
+        images.training(8, 0)
+
+
+# Augmentation and normalisation
+
+
+@pytest.mark.parametrize("kind, flips", [("crop", False), ("crop_flip", True)])
+def test_crops_are_shifted_originals(numbered_dir, held, kind, flips):
+    images = _numbered(numbered_dir, augmentation=kind, crop_padding=1)
+    originals = _arrays(images.training(240, 0, augment=False).batches(0, 1))[0]
+    augmented = _arrays(images.training(240, 0).batches(0, 1))[0]
+    np.testing.assert_array_equal(augmented[1], originals[1])
+    padded = np.pad(originals[0], [(0, 0), (1, 1), (1, 1), (0, 0)])
+    found = [_window(*pair) for pair in zip(padded, augmented[0], strict=True)]
+    windows = {(top, left, flip) for top in range(3) for left in range(3) for flip in (0, flips)}
+    assert set(found) == windows
+
+
+def _window(padded, image):
+    """Finds where in a padded original an image was cut, and whether it is mirrored."""
+    height, width = image.shape[:2]
+    for top in range(padded.shape[0] - height + 1):
+        for left in range(padded.shape[1] - width + 1):
+            window = padded[top : top + height, left : left + width]
+            for flip in (False, True):
+                if np.array_equal(window[:, ::-1] if flip else window, image):
+                    return top, left, flip
+    raise AssertionError("not a window of the original")
+
+
+def test_random_resized_crops_are_parts_of_the_image():
+    # The red of a pixel says its column, the green its row.
+    columns, rows = np.meshgrid(np.arange(250), np.arange(200))
+    image = tf.constant(np.stack([columns, rows, 0 * rows], -1).astype(np.uint8))
+    crop = tf.function(lambda seed: augmentation.random_resized_crop(image, (64, 64), seed))
+    areas, mirrored = [], []
+    for number in range(100):
+        part = crop(tf.constant([number, 0], tf.int64)).numpy().astype(int)
+        assert part.shape == (64, 64, 3)
+        steps = np.diff(part[0, :, 0])
+        assert (steps >= 0).all() or (steps <= 0).all()
+        assert (np.diff(part[:, 0, 1]) >= 0).all()
+        mirrored.append(steps.sum() < 0)
+        areas.append(np.ptp(part[..., 0]) * np.ptp(part[..., 1]) / (250 * 200))
+    assert 0.06 < min(areas) < 0.15 and 0.8 < max(areas) <= 1
+    assert 30 < sum(mirrored) < 70
+
+
+def test_centre_crop_keeps_the_middle():
+    columns, rows = np.meshgrid(np.arange(250), np.arange(128))
+    image = tf.constant(np.stack([columns, rows, 0 * rows], -1).astype(np.uint8))
+    # The short side, 128, is what 112 asks for: nothing is resized.
+    part = augmentation.centre_crop(image, (112, 112)).numpy()
+    np.testing.assert_array_equal(part, image[8:120, 69:181])
+
+
+def _assert_normalised(images):
+    total = squares = pixels = 0
+    for batch, _ in images.evaluation("train", 1000).as_numpy_iterator():
+        values = batch.reshape(-1, batch.shape[-1]).astype(np.float64)
+        total, squares = total + values.sum(axis=0), squares + (values**2).sum(axis=0)
+        pixels += len(values)
+    np.testing.assert_allclose(total / pixels, 0, atol=1e-5)
+    np.testing.assert_allclose(squares / pixels, 1, atol=1e-5)
+    raw = (values[:1000] * images.deviation + images.mean) * 255
+    np.testing.assert_allclose(raw, np.round(raw), atol=1e-3)
+
+
+def test_mean_and_deviation_are_computed_where_absent(held):
+    digits = data.ImageData("digits", holdout=0.1)
+    assert digits.describe().mean is None and digits.describe().deviation is None
+    digits.prepare(0)
+    _assert_normalised(digits)
+    assert digits.record()["mean"] == list(digits.describe().mean) == list(digits.mean)
+
+
+def test_given_mean_and_deviation_are_used(numbered_dir):
+    pixels = _arrays(_numbered(numbered_dir).evaluation("test", 35))[0][0]
+    given = {"mean": [0.1, 0.2, 0.3], "deviation": [0.5, 0.25, 1]}
+    normalised = _arrays(_numbered(numbered_dir, **given).evaluation("test", 35))[0][0]
+    expected = (pixels - given["mean"]) / given["deviation"]
+    np.testing.assert_allclose(normalised, expected, atol=1e-6)
+
+
+def test_mean_and_deviation_follow_the_split():
+    digits = _prepared("digits", holdout=0.3, seed=0)
+    first = digits.mean
+    digits.prepare(1)
+    assert digits.mean != first
+    assert digits.mean == _prepared("digits", holdout=0.3, seed=1).mean
+
+
+# CIFAR-10, and its images enlarged
+
+
+def test_cifar10_is_described_normalised_and_fed(data_dir):
+    images = _prepared("cifar10", str(data_dir), holdout=0.1)
+    info = images.describe()
+    assert info.input_shape == (32, 32, 3)
+    assert info.label_names[3] == "cat" and info.num_classes == 10
+    assert (info.train_images, info.holdout_images, info.evaluation_images) == (45000, 5000, 10000)
+    _assert_normalised(images)
+    # The files hold class after class: orders that are alike would give labels that are.
+    whole = images.training(1000, 0, augment=False)
+    labels = np.stack([y for _, y in _arrays(whole.batches(0, 2 * whole.steps_per_epoch))])
+    assert abs(np.corrcoef(labels.reshape(2, -1))[0, 1]) < 0.02
+    feed = data.paired(images, 256, 0)
+    assert feed.steps_per_epoch == 87
+    ((x, y, _, labels),) = _arrays(feed.batches(500, 501))
+    assert x.shape == (256, 32, 32, 3) and set(y) == set(labels) == set(range(10))
+    assert sum(len(y) for _, y in _arrays(images.evaluation("test", 3000))) == 10000
+
+
+@pytest.fixture(scope="module")
+def enlarged_dir(data_dir, tmp_path_factory):
+    """A folder with 16 images of each of two classes of CIFAR-10, as JPEG, of several sizes."""
+    folder = tmp_path_factory.mktemp("enlarged")
+    for label, name in enumerate(("airplane", "automobile")):
+        (folder / name).mkdir()
+        images = tfds.builder("cifar10", data_dir=str(data_dir)).as_dataset(split="train[:12%]")
+        images = images.filter(lambda example, label=label: example["label"] == label).take(16)
+        for number, example in enumerate(images):
+            size = (224 + 8 * number, 300)
+            large = tf.cast(
+                tf.clip_by_value(tf.image.resize(example["image"], size), 0, 255), "uint8"
+            )
+            tf.io.write_file(str(folder / name / f"{number:02}.jpg"), tf.io.encode_jpeg(large))
+    return folder
+
+
+def test_enlarged_images_stream_with_resized_crops(enlarged_dir):
+    arguments = {"image_size": 224, "augmentation": "resized_crop", **IDENTITY}
+    images = _prepared(f"folder:{enlarged_dir}", **arguments)
+    assert isinstance(images._reader("train"), image_batches.StreamReader)
+    feed = images.training(8, seed=0)
+    assert feed.steps_per_epoch == 3
+    whole = _arrays(feed.batches(0, 5))
+    _assert_same(_arrays(feed.batches(0, 2)) + _arrays(feed.batches(2, 5)), whole)
+    assert whole[0][0].shape == (8, 224, 224, 3)
+    assert 0 <= whole[0][0].min() and 0.5 < whole[0][0].max() <= 1
+    ((evaluated, labels),) = _arrays(images.evaluation("test", 8))
+    assert evaluated.shape == (3, 224, 224, 3) and labels.dtype == np.int32
+    plain = _arrays(images.training(8, seed=0, augment=False).batches(0, 1))[0]
+    np.testing.assert_array_equal(plain[1], whole[0][1])
+    assert not np.array_equal(plain[0], whole[0][0])
+
+
+def test_cifar10_streams_with_resized_crops(data_dir):
+    arguments = {"image_size": (224, 224), "augmentation": "resized_crop", **IDENTITY}
+    images = _prepared("cifar10", str(data_dir), **arguments)
+    feed = images.training(16, seed=0, part="weights")
+    first, second = _arrays(feed.batches(0, 2)), _arrays(feed.batches(1, 2))
+    _assert_same(second, first[1:])
+    # The files hold class after class, so that many classes in a batch show a thorough shuffle.
+    assert first[0][0].shape == (16, 224, 224, 3) and len(set(first[0][1])) > 4
+
+
+# Folders
+
+
+def _write(path, shape=(6, 5, 3), value=100):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image = tf.constant(np.full(shape, value, np.uint8))
+    encode = tf.io.encode_jpeg if path.suffix == ".jpg" else tf.io.encode_png
+    tf.io.write_file(str(path), encode(image))
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Two classes, `cold` and `warm`, of ten grey PNG images each."""
+    for number in range(10):
+        _write(tmp_path / "images" / "warm" / f"{number}.PNG", (6, 5, 1), 200 + number)
+        _write(tmp_path / "images" / "cold" / f"{number}.PNG", (6, 5, 1), number)
+    return tmp_path / "images"
+
+
+@pytest.mark.parametrize("prefix", ["", "folder:"])
+def test_folder_of_grey_images(folder, held, prefix):
+    (folder / "warm" / "notes.txt").write_text("no image")
+    (folder / ".hidden").mkdir()
+    images = _prepared(f"{prefix}{folder}", mean=[0], deviation=[1], augmentation="none")
+    info = images.describe()
+    assert info.label_names == ("cold", "warm") and info.input_shape == (6, 5, 1)
+    assert (info.train_images, info.evaluation_images) == (18, 2)
+    train = _arrays(images.evaluation("train", 18))[0]
+    np.testing.assert_array_equal(train[0][:, 0, 0, 0] > 0.5, train[1] == 1)
+    np.testing.assert_array_equal(np.bincount(train[1]), [9, 9])
+    shuffled = _arrays(images.training(18, 0).batches(0, 1))[0]
+    np.testing.assert_array_equal(np.sort(shuffled[0][:, 0, 0, 0]), train[0][:, 0, 0, 0])
+
+
+@pytest.mark.parametrize("name", ["test", "validation"])
+def test_folder_with_splits(folder, tmp_path, name):
+    shutil.copytree(folder, tmp_path / "both" / "train")
+    shutil.copytree(folder, tmp_path / "both" / name)
+    images = _prepared(str(tmp_path / "both"))
+    assert images.describe().evaluation_split == name
+    assert images.record()["counts"] == {"train": 20, name: 20}
+    assert sum(len(y) for _, y in _arrays(images.evaluation("test", 7))) == 20
+    shutil.rmtree(tmp_path / "both" / name / "cold")
+    _write(tmp_path / "both" / name / "hot" / "0.png")
+    with pytest.raises(DataError, match="same classes.*'cold', 'hot'"):
+        data.ImageData(str(tmp_path / "both")).describe()
+
+
+def test_folder_images_are_brought_to_size(folder):
+    _write(folder / "warm" / "large.png", (60, 50, 1), 250)
+    _write(folder / "warm" / "colour.jpg", (30, 20, 3), 250)
+    images = _prepared(str(folder), image_size=(4, 7), augmentation="none")
+    assert images.describe().input_shape == (4, 7, 1)
+    assert _arrays(images.evaluation("train", 20))[0][0].shape == (20, 4, 7, 1)
+
+
+def test_folder_images_of_two_sizes_need_an_image_size(folder, held):
+    _write(folder / "warm" / "5.PNG", (7, 5, 1))
+    images = data.ImageData(str(folder))
+    with pytest.raises(DataError, match=r"5.PNG' is 7x5 and .*0.PNG' is 6x5; give an image_size"):
+        images.prepare(0)
+
+
+@pytest.mark.parametrize("name", ["0", "5"])
+@pytest.mark.parametrize("content", [b"", b"no image at all", b"\x89PNG\r\n\x1a\n\0\0"])
+def test_corrupt_file_is_named(folder, name, content):
+    (folder / "cold" / f"{name}.PNG").write_bytes(content)
+    with pytest.raises(DataError, match=rf"cold/{name}.PNG' cannot be read as an image"):
+        data.ImageData(str(folder)).prepare(0)
+
+
+def _without_images(folder):
+    shutil.rmtree(folder / "warm")
+    (folder / "warm").mkdir()
+
+
+def _with_one_image(folder):
+    for path in list((folder / "warm").iterdir())[1:]:
+        path.unlink()
+
+
+@pytest.mark.parametrize(
+    "spoil, message",
+    [
+        (lambda folder: shutil.rmtree(folder), "does not exist"),
+        (_without_images, "warm' has no images"),
+        (_with_one_image, "class 'warm' .* has 1 training images"),
+        (lambda folder: shutil.rmtree(folder / "warm"), "has 1 sub-folders"),
+        (lambda folder: [shutil.rmtree(path) for path in folder.iterdir()], "has 0 sub-folders"),
+    ],
+)
+def test_folder_that_cannot_be_used(folder, spoil, message):
+    spoil(folder)
+    with pytest.raises(DataError, match=message):
+        data.ImageData(f"folder:{folder}").prepare(0)
+
+
+# Names and arguments
+
+
+@pytest.mark.parametrize(
+    "name, message",
+    [
+        ("cifar01", "unknown data set 'cifar01'.*did you mean .*'cifar10'"),
+        ("nothing of the kind", "unknown data set"),
+        ("huggingface:mnist", "unknown data set"),
+        ("user:cifar10", "unknown data set"),
+        ("mnist:9.9.9", "cannot open 'mnist:9.9.9'"),
+        ("cifar100", "'cifar100' is not prepared: .*cifar100.*--download.*tfds build"),
+        ("imagenet2012", "not prepared"),
+        ("glue", "not one of labelled images.*sentence"),
+    ],
+)
+def test_name_that_cannot_be_used(tmp_path, no_network, name, message):
+    with pytest.raises(DataError, match=message):
+        data.ImageData(name, str(tmp_path)).describe()
+    assert not list(tmp_path.iterdir())
+
+
+def test_unprepared_set_that_may_be_downloaded_is_described(tmp_path, no_network):
+    info = data.ImageData("cifar100", str(tmp_path), download=True).describe()
+    assert info.num_classes == 100 and info.input_shape == (32, 32, 3)
+    assert info.train_images is None and info.evaluation_split is None
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "argument, value",
+    [
+        ("dataset", ""),
+        ("dataset", 10),
+        ("data_dir", 3),
+        ("download", "yes"),
+        ("image_size", 0),
+        ("image_size", "32"),
+        ("image_size", (32, 32, 3)),
+        ("mean", 0.5),
+        ("mean", ["a"]),
+        ("mean", [125.0]),
+        ("deviation", [0.0]),
+        ("augmentation", "flip"),
+        ("crop_padding", -1),
+        ("crop_padding", 1.5),
+        ("evaluation_split", 1),
+        ("holdout", 1.0),
+        ("holdout", True),
+    ],
+)
+def test_wrong_argument_is_named(argument, value):
+    with pytest.raises(DataError, match=f"ImageData.{argument} = "):
+        data.ImageData(**{"dataset": "digits", argument: value})
+
+
+@pytest.mark.parametrize(
+    "argument, value, message",
+    [
+        ("mean", [0.5, 0.5], "3 numbers, one for each channel"),
+        ("evaluation_split", "validation", "one of 'test'"),
+        ("evaluation_split", "train", "one of 'test'"),
+    ],
+)
+def test_argument_that_does_not_fit_the_set(numbered_dir, argument, value, message):
+    with pytest.raises(DataError, match=message):
+        data.ImageData("numbered", str(numbered_dir), **{argument: value}).describe()
+
+
+def test_parts_have_names(numbered_dir):
+    images = _numbered(numbered_dir)
+    with pytest.raises(DataError, match="part = 'test'"):
+        images.training(8, 0, "test")
+    with pytest.raises(DataError, match="split = 'weights'"):
+        images.evaluation("weights", 8)
+    with pytest.raises(DataError, match="has no holdout: holdout is 0"):
+        images.evaluation("holdout", 8)

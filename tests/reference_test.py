@@ -1,0 +1,199 @@
+"""Agreement with the reference numbers, all elements; see the reference's README for formats."""
+
+import re
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tas_tf.architecture import Architecture
+from tas_tf.interpolation import interpolate
+from tas_tf.sampling import Draw
+from tas_tf.search_space import SearchSpace
+from tas_tf.searchable import ARCHITECTURE
+from tas_tf.spec_compiler import TRAINING_LAYERS, build_model
+from tas_tf.supernet import Supernet
+
+
+def fixtures(reference_dir, pattern):
+    """Returns all arrays of every file of the reference that matches, by file name."""
+    paths = sorted(reference_dir.glob(pattern))
+    assert paths, f"no file matches {pattern} in {reference_dir}"
+    return {path.name: dict(np.load(path)) for path in paths}
+
+
+def relative(value, reference):
+    """Largest error relative to the largest magnitude."""
+    return np.abs(np.asarray(value) - reference).max() / max(np.abs(reference).max(), 1e-300)
+
+
+def distance(value, reference):
+    """Error of an array by its norm."""
+    return np.linalg.norm(np.asarray(value) - reference) / max(np.linalg.norm(reference), 1e-300)
+
+
+def test_interpolation(reference_dir):
+    for arrays in fixtures(reference_dir, "channel_interpolation*.npz").values():
+        for width, channels in arrays["pairs"]:
+            key = f"{width}_{channels}"
+            x = tf.constant(arrays[f"x_{key}"])
+            with tf.GradientTape() as tape:
+                tape.watch(x)
+                y = interpolate(x, int(channels))
+                value = tf.reduce_sum(y * arrays[f"w_{key}"])
+            assert relative(y, arrays[f"y_{key}"]) < 1e-6
+            assert relative(tape.gradient(value, x), arrays[f"dx_{key}"]) < 1e-6
+
+
+# Names of the reference's units, in the order of ours.
+UNIT_NAMES = {
+    "basic": ("conv_a", "conv_b"),
+    "bottleneck": ("conv_1x1", "conv_3x3", "conv_1x4"),
+}
+
+
+def our_names(block, blocks_per_stage, projection="downsample"):
+    """Returns {name in the reference: our name} of units and projections."""
+    names = {"layers.0": "stem"}
+    layer = 1
+    for stage, count in enumerate(blocks_per_stage):
+        for b in range(count):
+            prefix = f"stage{stage + 1}_block{b + 1}"
+            for number, unit in enumerate(UNIT_NAMES[block]):
+                names[f"layers.{layer}.{unit}"] = f"{prefix}_conv{number + 1}"
+            names[f"layers.{layer}.{projection}"] = f"{prefix}_projection"
+            layer += 1
+    return names
+
+
+def loaded_supernet(arrays, **options):
+    """Returns the supernet with the reference's weights, and its layers by the reference's name."""
+    block = str(arrays["block"])
+    space = SearchSpace.resnet(
+        int(arrays["depth"]), num_classes=int(arrays["num_classes"]), block=block
+    )
+    supernet = Supernet(space, **options)
+    layers = {layer.name: layer for layer in supernet.units + supernet.projections}
+    names = our_names(block, space.blocks_per_stage)
+    members = {ref: layers[name] for ref, name in names.items() if name in layers}
+    used = set()
+    for reference_name, unit in members.items():
+        key = f"weight/{reference_name}.conv.weight"
+        used.add(key)
+        unit.kernel.assign(arrays[key])
+        scale, offset = np.zeros(unit.scale.shape), np.zeros(unit.scale.shape)
+        for k, width in enumerate(unit.candidates):
+            for vectors, name in ((scale, "weight"), (offset, "bias")):
+                key = f"weight/{reference_name}.BNs.{k}.{name}"
+                used.add(key)
+                vectors[k, :width] = arrays[key]
+        unit.scale.assign(scale)
+        unit.offset.assign(offset)
+    rest = {key for key in arrays if key.startswith("weight/")} - used
+    kernel = next(key for key in rest if arrays[key].ndim == 2)
+    (bias,) = rest - {kernel}
+    supernet.classifier_kernel.assign(arrays[kernel])
+    supernet.classifier_bias.assign(arrays[bias])
+    gradients = {f"grad/{name}.conv.weight": unit.kernel for name, unit in members.items()}
+    gradients[kernel.replace("weight/", "grad/", 1)] = supernet.classifier_kernel
+    gradients[bias.replace("weight/", "grad/", 1)] = supernet.classifier_bias
+    return supernet, gradients
+
+
+# dtype, formulation, tolerance of logits (relative to the largest), of gradients by norm.
+PATHS = [
+    ("float64", "plain", 1e-8, 1e-8),
+    ("float64", "fused", 1e-8, 1e-8),
+    ("float32", "plain", 1e-5, 0.03),
+    ("float32", "fused", 1e-5, 0.03),
+]
+
+
+@pytest.mark.parametrize(("dtype", "formulation", "tolerance", "gradient_tolerance"), PATHS)
+@pytest.mark.parametrize("pattern", ["supernet_basic*.npz", "supernet_bottleneck*.npz"])
+def test_supernet(reference_dir, pattern, dtype, formulation, tolerance, gradient_tolerance):
+    for arrays in fixtures(reference_dir, pattern).values():
+        supernet, gradients = loaded_supernet(arrays, formulation=formulation, dtype=dtype)
+        variables = list(gradients.values())
+        weights = tf.constant(arrays["width_probs"], dtype)
+        depth_weights = tf.constant(arrays["depth_probs"], dtype)
+        indices = tf.constant(arrays["width_indices"], tf.int32)
+
+        @tf.function
+        def run():
+            with tf.GradientTape() as tape:
+                tape.watch([weights, depth_weights])
+                logits = supernet(
+                    tf.constant(arrays["x"], dtype),
+                    Draw(indices, weights, depth_weights),
+                    mode=ARCHITECTURE,
+                )
+                loss = tf.reduce_mean(
+                    tf.nn.sparse_softmax_cross_entropy_with_logits(arrays["labels"], logits)
+                )
+            sources = [weights, depth_weights, *(v.value for v in variables)]
+            gradients = tape.gradient(loss, sources)
+            return logits, loss, [tf.convert_to_tensor(gradient) for gradient in gradients]
+
+        logits, loss, (grad_widths, grad_depths, *grads) = run()
+        assert relative(logits, arrays["logits"]) < tolerance
+        assert relative(loss, arrays["cross_entropy"]) < tolerance
+        assert distance(grad_widths, arrays["grad_width_probs"]) < gradient_tolerance
+        assert distance(grad_depths, arrays["grad_depth_probs"]) < gradient_tolerance
+        assert {key for key in arrays if key.startswith("grad/")} == set(gradients)
+        for key, grad in zip(gradients, grads, strict=True):
+            assert distance(grad, arrays[key]) < gradient_tolerance, key
+
+
+def derived_architecture(arrays):
+    """Returns the architecture of the reference's `xchannels` and `xblocks`."""
+    block = str(arrays["block"])
+    space = SearchSpace.resnet(
+        int(arrays["depth"]), num_classes=int(arrays["num_classes"]), block=block
+    )
+    # xchannels begins with the image's channels.
+    widths = [int(width) for width in arrays["xchannels"][1:]]
+    stages = tuple(
+        tuple(tuple(widths[unit] for unit in units) for units in stage[:kept])
+        for stage, kept in zip(space.block_units, arrays["xblocks"].tolist(), strict=True)
+    )
+    return Architecture(
+        space.family, block, space.input_shape, space.num_classes, widths[0], stages
+    )
+
+
+def load_derived(model, arrays, architecture):
+    names = our_names(architecture.block, [len(stage) for stage in architecture.stages])
+    layers = {layer.name: layer for layer in model.layers}
+    used = set()
+    for reference_name, name in names.items():
+        if name not in layers:
+            continue
+        used.add(f"weight/{reference_name}.conv.weight")
+        layers[name].set_weights([arrays[f"weight/{reference_name}.conv.weight"]])
+        keys = [
+            f"weight/{reference_name}.bn.{part}"
+            for part in ("weight", "bias", "running_mean", "running_var")
+        ]
+        assert (f"{name}_bn" in layers) == (keys[0] in arrays), name
+        if keys[0] in arrays:
+            used.update(keys)
+            layers[f"{name}_bn"].set_weights([arrays[key] for key in keys])
+    rest = {key for key in arrays if key.startswith("weight/")} - used
+    kernel = next(key for key in rest if arrays[key].ndim == 2)
+    (bias,) = rest - {kernel}
+    layers["classifier"].set_weights([arrays[kernel], arrays[bias]])
+
+
+@pytest.mark.parametrize("namespace", [keras.layers, TRAINING_LAYERS], ids=["stock", "training"])
+def test_derived_networks(reference_dir, namespace):
+    for name, arrays in fixtures(reference_dir, "derived_*.npz").items():
+        architecture = derived_architecture(arrays)
+        model = build_model(architecture, namespace)
+        load_derived(model, arrays, architecture)
+        deep = re.search("resnet164", name)
+        inference = model(arrays["x"], training=False)
+        assert relative(inference, arrays["logits_inference"]) < 1e-5
+        training = model(arrays["x"], training=True)
+        assert relative(training, arrays["logits_training"]) < (1e-3 if deep else 1e-5)

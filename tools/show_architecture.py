@@ -1,0 +1,140 @@
+#!/usr/bin/env python3
+"""Shows an architecture file: layer by layer output size, MACs and parameters, and the totals."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import pathlib
+import sys
+import textwrap
+from collections.abc import Iterator
+from typing import Any
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+
+from tas_tf.architecture import MAX_TEXT, Architecture
+from tas_tf.cost import layer_macs, layer_parameters
+from tas_tf.errors import EXIT_DONE, EXIT_USER_ERROR, ArchitectureError, UserError
+
+HEADER = ("layer", "kernel", "stride", "channels", "output", "MACs", "parameters")
+# Names and kernels stand to the left, numbers to the right.
+ALIGNMENT = "<<><>>>"
+LINE = 88
+
+
+def load(path: str) -> Architecture:
+    """Reads an architecture file, and of an enormous one no more than any architecture needs.
+
+    Raises:
+        ArchitectureError: If it cannot be read or is malformed.
+    """
+    try:
+        with open(path, "rb") as file:
+            text = file.read(MAX_TEXT + 1)
+    except OSError as error:
+        raise ArchitectureError(f"{path}: cannot be read: {error.strerror}") from None
+    return Architecture.from_json(text, path)
+
+
+def describe(architecture: Architecture) -> dict[str, Any]:
+    """Returns the architecture's layers and totals as JSON data."""
+    layers = [
+        {
+            "name": layer.name,
+            "kind": layer.kind,
+            "kernel": list(layer.kernel),
+            "stride": layer.stride,
+            "in_channels": in_channels,
+            "out_channels": out_channels,
+            "height": layer.size[0],
+            "width": layer.size[1],
+            "macs": layer_macs(layer, in_channels, out_channels),
+            "parameters": layer_parameters(layer, in_channels, out_channels),
+        }
+        for layer, in_channels, out_channels in architecture.layers()
+    ]
+    return {
+        "name": architecture.name,
+        "family": architecture.family,
+        "block": architecture.block,
+        "input_shape": list(architecture.input_shape),
+        "num_classes": architecture.num_classes,
+        "layers": layers,
+        "macs": sum(layer["macs"] for layer in layers),
+        "trainable_parameters": sum(layer["parameters"] for layer in layers),
+    }
+
+
+def table(architecture: Architecture) -> Iterator[str]:
+    """Yields the lines that people read."""
+    described = describe(architecture)
+    yield _title(architecture)
+    for index, stage in enumerate(architecture.stages, start=1):
+        widths = " ".join("-".join(map(str, block)) for block in stage)
+        start = f"stage {index}, {len(stage)} block{'s' * (len(stage) > 1)}: "
+        yield from textwrap.wrap(
+            start + widths, LINE, subsequent_indent=" " * len(start), break_on_hyphens=False
+        )
+    yield ""
+    digits = max(len(str(layer["in_channels"])) for layer in described["layers"])
+    rows = [HEADER, *(_row(layer, digits) for layer in described["layers"])]
+    sizes = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = zip(row, ALIGNMENT, sizes, strict=True)
+        yield "  ".join(f"{cell:{side}{size}}" for cell, side, size in cells)
+    yield ""
+    for total in ("macs", "trainable_parameters"):
+        yield f"{total:<20}  {described[total]:>{sum(sizes[5:])},}"
+
+
+def _title(architecture: Architecture) -> str:
+    height, width, channels = architecture.input_shape
+    # A name comes from the file: it may hold anything, a terminal's escape codes included.
+    name = "".join(c if c.isprintable() else "?" for c in architecture.name or "")[:80]
+    return (
+        f"{name + ': ' if name else ''}{architecture.family} of {architecture.block} blocks, "
+        f"images {height} x {width} x {channels}, {architecture.num_classes} classes"
+    )
+
+
+def _row(layer: dict[str, Any], digits: int) -> tuple[str, ...]:
+    return (
+        layer["name"],
+        "x".join(map(str, layer["kernel"])),
+        str(layer["stride"]),
+        f"{layer['in_channels']:>{digits}} -> {layer['out_channels']}",
+        f"{layer['height']} x {layer['width']}",
+        f"{layer['macs']:,}",
+        f"{layer['parameters']:,}",
+    )
+
+
+def main() -> int:
+    """Prints what the command line asks for and returns the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("file", metavar="FILE", help="an architecture.json")
+    parser.add_argument("--json", action="store_true", help="print JSON for programs")
+    arguments = parser.parse_args()
+    try:
+        architecture = load(arguments.file)
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return EXIT_USER_ERROR
+    sys.stdout.reconfigure(errors="backslashreplace")
+    lines = (
+        [json.dumps(describe(architecture), indent=1)] if arguments.json else table(architecture)
+    )
+    try:
+        for line in lines:
+            print(line)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # The reader has seen enough; the interpreter's own flush at exit must not complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return EXIT_DONE
+
+
+if __name__ == "__main__":
+    sys.exit(main())
