@@ -79,9 +79,9 @@ def call_root(name: str, bindings: Sequence[str] = (), default_spec: str | None 
 
         runtime.device_types()
     # What TensorFlow and Keras log of their own work stays out of the way of ours.
-    logging.set_verbosity(
-        logging.ERROR if _FLAGS["verbosity"].using_default_value else _FLAGS.verbosity
-    )
+    if not _FLAGS["verbosity"].present:
+        logging.set_verbosity(logging.ERROR)
+
     configuration.load(files, [*_FLAGS.gin_bindings, *_flag_bindings(experiments), *bindings])
     return configuration.call(
         experiments.ROOTS[name],
