@@ -67,8 +67,13 @@ class ImageSource(abc.ABC):
         return None
 
 
-class _ListedSource(ImageSource):
-    """A source whose examples can be reached in any order, so that shuffling is complete."""
+class ListedSource(ImageSource):
+    """A source whose examples can be reached in any order, so that shuffling is complete.
+
+    Args:
+        keys: What `decode` takes, of each split (images,).
+        labels: Labels of each split, int32 (images,).
+    """
 
     def __init__(self, keys: dict[str, np.ndarray], labels: dict[str, np.ndarray]):
         self.counts = {split: len(of_split) for split, of_split in labels.items()}
@@ -93,7 +98,7 @@ class _ListedSource(ImageSource):
         return listed.map(lambda place: (tf.gather(keys, place), tf.gather(labels, place)))
 
 
-class DigitsSource(_ListedSource):
+class DigitsSource(ListedSource):
     """scikit-learn's 1,797 scans of handwritten digits: 8x8, grey, part of its installation."""
 
     def __init__(self):
@@ -111,7 +116,7 @@ class DigitsSource(_ListedSource):
         return tf.gather(tf.constant(self._images), key)
 
 
-class FolderSource(_ListedSource):
+class FolderSource(ListedSource):
     """A folder with one sub-folder of images for each class, or such folders for each split.
 
     Args:

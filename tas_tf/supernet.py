@@ -165,20 +165,21 @@ class Supernet(keras.layers.Layer):
         """Returns the draw under which the supernet is one architecture of its space.
 
         Args:
-            architecture: An architecture of the space; cut units stand at their full width.
+            architecture: An architecture of the space. Cut units stand at their smallest width, so
+                that none of them widens the stage's output.
         """
-        widths = [architecture.stem_width]
-        for s, stage in enumerate(architecture.stages):
-            kept = [width for block in stage for width in block]
-            whole = [unit for units in self.space.block_units[s] for unit in units]
-            widths += kept + [self.space.unit_candidates(u)[-1] for u in whole[len(kept) :]]
-        indices = np.zeros((len(self.space.choices), 1), np.int32)
-        for unit, width in enumerate(widths):
-            choice = self.space.unit_choices[unit]
-            indices[choice] = self.space.choices[choice].candidates.index(width)
+        space = self.space
+        indices = np.zeros((len(space.choices), 1), np.int32)
+        widths = {0: architecture.stem_width}
+        for units, stage in zip(space.block_units, architecture.stages, strict=True):
+            for block_units, block_widths in zip(units, stage, strict=False):
+                widths.update(zip(block_units, block_widths, strict=True))
+        for unit, width in widths.items():
+            choice = space.unit_choices[unit]
+            indices[choice] = space.choices[choice].candidates.index(width)
         depth_weights = np.zeros(self.depth_logits.shape, self.variable_dtype)
         for s, stage in enumerate(architecture.stages):
-            depth_weights[s, self.space.depths[s].index(len(stage))] = 1
+            depth_weights[s, space.depths[s].index(len(stage))] = 1
         return Draw(
             tf.constant(indices),
             tf.ones(indices.shape, self.variable_dtype),

@@ -15,6 +15,7 @@ from tas_tf.image_sources import DigitsSource, FolderSource, ImageSource, decode
 
 # Encoded images held for shuffling while a set streams.
 SHUFFLE_BYTES = 2**29
+# No "namespace:name": community sets would be looked up on the network.
 _NAME = re.compile(r"[A-Za-z]\w*(/[\w.\-]+)?(:[\d.*]+)?")
 _FILES_READ_AT_ONCE = 16
 _LABEL = tf.io.FixedLenFeature([], tf.int64)
@@ -165,17 +166,13 @@ def _parse(_: tf.Tensor, record: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
 
 
 @contextlib.contextmanager
-def _local_tfds() -> Iterator[None]:
-    """Keeps TFDS to the sets that it ships: community sets would be looked up on the network."""
-    from tensorflow_datasets.core import visibility
-
+def _quiet_tfds() -> Iterator[None]:
+    """Keeps TFDS from warning of a set that is not prepared: that becomes an exception here."""
     logger = logging.getLogger("absl")
     level = logger.level
-    # TFDS warns of every set that is not prepared; here that becomes an exception.
     logger.setLevel(logging.ERROR)
     try:
-        with visibility.set_availables_tmp([visibility.DatasetType.TFDS_PUBLIC]):
-            yield
+        yield
     finally:
         logger.setLevel(level)
 
@@ -183,8 +180,7 @@ def _local_tfds() -> Iterator[None]:
 def _known_tfds_names() -> list[str]:
     import tensorflow_datasets as tfds
 
-    with _local_tfds():
-        return tfds.list_builders(with_community_datasets=False)
+    return tfds.list_builders(with_community_datasets=False)
 
 
 def _builder(name: str, data_dir: str | None):
@@ -194,7 +190,7 @@ def _builder(name: str, data_dir: str | None):
     if not _NAME.fullmatch(name):
         raise _unknown(name)
     try:
-        with _local_tfds():
+        with _quiet_tfds():
             return tfds.builder(name, data_dir=data_dir and os.path.expanduser(data_dir))
     except tfds.core.DatasetNotFoundError as error:
         raise _unknown(name) from error

@@ -11,7 +11,7 @@ PACKAGE = pathlib.Path(__file__).parents[1] / "tas_tf"
 GROUPS = (
     ("errors", "blocks", "architecture", "search_space", "cost", "chain", "derivation"),
     ("interpolation", "sampling", "normalization", "searchable"),
-    ("supernet", "spec_compiler"),
+    ("supernet", "spec_compiler", "inheritance"),
     ("runtime", "image_sources", "tfds_source", "splitting", "augmentation", "image_batches")
     + ("data", "losses", "optimizers", "drawing", "callbacks", "training_loop", "search_loop"),
     ("baselines", "exporting", "reporting", "configuration", "experiments"),

@@ -1,0 +1,160 @@
+"""Folders of images, and the names that data sets go by."""
+
+import shutil
+import socket
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tensorflow_datasets as tfds
+
+from tas_tf import data, image_batches
+from tas_tf.errors import DataError
+
+
+def _prepared(*args, **kwargs):
+    made = data.ImageData(*args, **kwargs)
+    made.prepare(3)
+    return made
+
+
+def _arrays(batches):
+    return list(batches.as_numpy_iterator())
+
+
+@pytest.fixture(params=["memory", "stream"])
+def held(request, monkeypatch):
+    """Runs a test twice: with sets in memory, and streaming."""
+    if request.param == "stream":
+        monkeypatch.setattr(image_batches, "MEMORY_LIMIT", 0)
+
+
+def _write(path, shape=(6, 5, 3), value=100):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image = tf.constant(np.full(shape, value, np.uint8))
+    encode = tf.io.encode_jpeg if path.suffix == ".jpg" else tf.io.encode_png
+    tf.io.write_file(str(path), encode(image))
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Two classes, `cold` and `warm`, of ten grey PNG images each."""
+    for number in range(10):
+        _write(tmp_path / "images" / "warm" / f"{number}.PNG", (6, 5, 1), 200 + number)
+        _write(tmp_path / "images" / "cold" / f"{number}.PNG", (6, 5, 1), number)
+    return tmp_path / "images"
+
+
+@pytest.mark.parametrize("prefix", ["", "folder:"])
+def test_folder_of_grey_images(folder, held, prefix):
+    (folder / "warm" / "notes.txt").write_text("no image")
+    (folder / ".hidden").mkdir()
+    images = _prepared(f"{prefix}{folder}", mean=[0], deviation=[1], augmentation="none")
+    info = images.describe()
+    assert info.label_names == ("cold", "warm") and info.input_shape == (6, 5, 1)
+    assert (info.train_images, info.evaluation_images) == (18, 2)
+    train = _arrays(images.evaluation("train", 18))[0]
+    np.testing.assert_array_equal(train[0][:, 0, 0, 0] > 0.5, train[1] == 1)
+    np.testing.assert_array_equal(np.bincount(train[1]), [9, 9])
+    shuffled = _arrays(images.training(18, 0).batches(0, 1))[0]
+    np.testing.assert_array_equal(np.sort(shuffled[0][:, 0, 0, 0]), train[0][:, 0, 0, 0])
+
+
+@pytest.mark.parametrize("name", ["test", "validation"])
+def test_folder_with_splits(folder, tmp_path, name):
+    shutil.copytree(folder, tmp_path / "both" / "train")
+    shutil.copytree(folder, tmp_path / "both" / name)
+    images = _prepared(str(tmp_path / "both"))
+    assert images.describe().evaluation_split == name
+    assert images.record()["counts"] == {"train": 20, name: 20}
+    assert sum(len(y) for _, y in _arrays(images.evaluation("test", 7))) == 20
+    shutil.rmtree(tmp_path / "both" / name / "cold")
+    _write(tmp_path / "both" / name / "hot" / "0.png")
+    with pytest.raises(DataError, match="same classes.*'cold', 'hot'"):
+        data.ImageData(str(tmp_path / "both")).describe()
+
+
+def test_folder_images_are_brought_to_size(folder):
+    _write(folder / "warm" / "large.png", (60, 50, 1), 250)
+    _write(folder / "warm" / "colour.jpg", (30, 20, 3), 250)
+    images = _prepared(str(folder), image_size=(4, 7), augmentation="none")
+    assert images.describe().input_shape == (4, 7, 1)
+    assert _arrays(images.evaluation("train", 20))[0][0].shape == (20, 4, 7, 1)
+
+
+def test_folder_images_of_two_sizes_need_an_image_size(folder, held):
+    _write(folder / "warm" / "5.PNG", (7, 5, 1))
+    images = data.ImageData(str(folder))
+    with pytest.raises(DataError, match=r"5.PNG' is 7x5 and .*0.PNG' is 6x5; give an image_size"):
+        images.prepare(0)
+
+
+@pytest.mark.parametrize("name", ["0", "5"])
+@pytest.mark.parametrize("content", [b"", b"no image at all", b"\x89PNG\r\n\x1a\n\0\0"])
+def test_corrupt_file_is_named(folder, name, content):
+    (folder / "cold" / f"{name}.PNG").write_bytes(content)
+    with pytest.raises(DataError, match=rf"cold/{name}.PNG' cannot be read as an image"):
+        data.ImageData(str(folder)).prepare(0)
+
+
+def _without_images(folder):
+    shutil.rmtree(folder / "warm")
+    (folder / "warm").mkdir()
+
+
+def _with_one_image(folder):
+    for path in list((folder / "warm").iterdir())[1:]:
+        path.unlink()
+
+
+@pytest.mark.parametrize(
+    "spoil, message",
+    [
+        (lambda folder: shutil.rmtree(folder), "does not exist"),
+        (_without_images, "warm' has no images"),
+        (_with_one_image, "class 'warm' .* has 1 training images"),
+        (lambda folder: shutil.rmtree(folder / "warm"), "has 1 sub-folders"),
+        (lambda folder: [shutil.rmtree(path) for path in folder.iterdir()], "has 0 sub-folders"),
+    ],
+)
+def test_folder_that_cannot_be_used(folder, spoil, message):
+    spoil(folder)
+    with pytest.raises(DataError, match=message):
+        data.ImageData(f"folder:{folder}").prepare(0)
+
+
+@pytest.fixture
+def no_network(monkeypatch):
+    def refuse(*args, **kwargs):
+        raise AssertionError("the network was touched")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    # The list of community sets comes from a bucket, by TensorFlow's own sockets.
+    monkeypatch.setattr(tfds.core.community, "community_register", refuse)
+
+
+@pytest.mark.parametrize(
+    "name, message",
+    [
+        ("cifar01", "unknown data set 'cifar01'.*did you mean .*'cifar10'"),
+        ("nothing of the kind", "unknown data set"),
+        ("huggingface:mnist", "unknown data set"),
+        ("user:cifar10", "unknown data set"),
+        ("mnist:9.9.9", "cannot open 'mnist:9.9.9'"),
+        ("cifar100", "'cifar100' is not prepared: .*cifar100.*--download.*tfds build"),
+        ("imagenet2012", "not prepared"),
+        ("glue", "not one of labelled images.*sentence"),
+    ],
+)
+def test_name_that_cannot_be_used(tmp_path, no_network, name, message):
+    with pytest.raises(DataError, match=message):
+        data.ImageData(name, str(tmp_path)).describe()
+    assert not list(tmp_path.iterdir())
+
+
+def test_unprepared_set_that_may_be_downloaded_is_described(tmp_path, no_network):
+    info = data.ImageData("cifar100", str(tmp_path), download=True).describe()
+    assert info.num_classes == 100 and info.input_shape == (32, 32, 3)
+    assert info.train_images is None and info.evaluation_split is None
+    assert not list(tmp_path.iterdir())
