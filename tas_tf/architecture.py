@@ -103,7 +103,7 @@ class Architecture:
 
     def _check_parameters(self):
         total = 0
-        for layer, in_channels, out_channels in self.layers():
+        for layer, in_channels, out_channels, _ in self.layers():
             total += layer.kernel[0] * layer.kernel[1] * in_channels * out_channels
             if total > MAX_PARAMETERS:
                 raise ArchitectureError(
@@ -120,20 +120,20 @@ class Architecture:
             self.input_shape,
         )
 
-    def layers(self) -> Iterator[tuple[blocks.Layer, int, int]]:
-        """Yields (layer, input channels, output channels) of all that is built, in order."""
+    def layers(self) -> Iterator[blocks.Placed]:
+        """Yields (layer, input, output and block's input channels) of all that is built, in order."""
         outline = self.outline
         channels = self.stem_width
-        yield outline.stem, self.input_shape[2], channels
+        yield outline.stem, self.input_shape[2], channels, self.input_shape[2]
         for stage, stage_widths in zip(outline.stages, self.stages, strict=True):
             for block, widths in zip(stage, stage_widths, strict=True):
-                block_input = channels
+                entry = channels
                 for layer, width in zip(block.units, widths, strict=True):
-                    yield layer, channels, width
+                    yield layer, channels, width, entry
                     channels = width
-                if block.needs_projection(block_input, channels):
-                    yield block.projection, block_input, channels
-        yield outline.classifier, channels, self.num_classes
+                if block.needs_projection(entry, channels):
+                    yield block.projection, entry, channels, entry
+        yield outline.classifier, channels, self.num_classes, channels
 
     def replace(self, **fields: Any) -> Architecture:
         """Returns the architecture with other values in some fields."""

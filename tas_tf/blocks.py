@@ -173,8 +173,13 @@ class Layer:
         kernel: Height and width of the kernel.
         stride: Stride.
         size: Height and width of the output.
+        in_size: Height and width of the input.
         normalized: Whether batch normalization follows.
         relu: Whether a ReLU follows directly.
+        entry_size: Height and width of the block's input, which waits for the shortcut while this
+            layer runs; None where nothing waits but the layer's own input.
+        pooled_size: Height and width after the pooling that follows the stem or precedes a
+            projection; None without.
     """
 
     name: str
@@ -182,8 +187,15 @@ class Layer:
     kernel: tuple[int, int]
     stride: int
     size: tuple[int, int]
+    in_size: tuple[int, int]
     normalized: bool = True
     relu: bool = False
+    entry_size: tuple[int, int] | None = None
+    pooled_size: tuple[int, int] | None = None
+
+
+# A layer that is built: the layer, its input and output channels, its block's input channels.
+Placed = tuple[Layer, int, int, int]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -218,9 +230,20 @@ def outline(
         blocks_per_stage: Number of blocks of every stage.
         input_shape: (height, width, channels) of the images.
     """
-    size = _strided((input_shape[0], input_shape[1]), family.stem_stride)
-    stem = Layer("stem", "convolution", family.stem_kernel, family.stem_stride, size, relu=True)
-    size = _strided(size, 2) if family.stem_pool else size
+    image_size = (input_shape[0], input_shape[1])
+    size = _strided(image_size, family.stem_stride)
+    pooled = _strided(size, 2) if family.stem_pool else None
+    stem = Layer(
+        "stem",
+        "convolution",
+        family.stem_kernel,
+        family.stem_stride,
+        size,
+        image_size,
+        relu=True,
+        pooled_size=pooled,
+    )
+    size = pooled or size
     stages = []
     for stage, count in enumerate(blocks_per_stage):
         blocks = []
@@ -230,25 +253,40 @@ def outline(
             blocks.append(_block_layers(family, block, name, stride, size))
             size = _strided(size, stride)
         stages.append(tuple(blocks))
-    classifier = Layer("classifier", "classifier", (1, 1), 1, (1, 1), normalized=False)
+    classifier = Layer("classifier", "classifier", (1, 1), 1, (1, 1), size, normalized=False)
     return Outline(stem, tuple(stages), classifier)
 
 
 def _block_layers(
-    family: Family, block: Block, name: str, stride: int, size: tuple[int, int]
+    family: Family, block: Block, name: str, stride: int, entry_size: tuple[int, int]
 ) -> BlockLayers:
     units = []
-    out_size = _strided(size, stride)
+    size = entry_size
     for unit in block.units:
         unit_stride = stride if unit.strided else 1
-        size = _strided(size, unit_stride)
+        in_size, size = size, _strided(size, unit_stride)
         units.append(
             Layer(
-                f"{name}_{unit.name}", "convolution", unit.kernel, unit_stride, size, relu=unit.relu
+                f"{name}_{unit.name}",
+                "convolution",
+                unit.kernel,
+                unit_stride,
+                size,
+                in_size,
+                relu=unit.relu,
+                entry_size=entry_size if units else None,
             )
         )
-    normalized = (block.name, stride) in family.normalized_projections
-    projection = Layer(f"{name}_projection", "projection", (1, 1), stride, out_size, normalized)
+    projection = Layer(
+        f"{name}_projection",
+        "projection",
+        (1, 1),
+        stride,
+        size,
+        entry_size,
+        normalized=(block.name, stride) in family.normalized_projections,
+        pooled_size=size if stride > 1 else None,
+    )
     return BlockLayers(tuple(units), projection)
 
 

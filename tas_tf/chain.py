@@ -10,16 +10,18 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import math
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
-from tas_tf.blocks import BlockLayers, Layer
-from tas_tf.cost import LAYER_COSTS, Budget
+from tas_tf.blocks import BlockLayers, Placed
+from tas_tf.cost import KINDS, Budget
 from tas_tf.search_space import SearchSpace
 
-Built = Sequence[tuple[Layer, int, int]]  # layers that a step builds, with their widths
+Built = Sequence[Placed]  # layers that a step builds
 Label = tuple[str, int, int] | None  # ("width", choice, candidate) or ("depth", stage, candidate)
 
 
@@ -45,7 +47,7 @@ def walk(
     """
     choice = space.unit_choices[0]
     stream = {
-        width: merge([extend(start, [(space.outline.stem, space.input_shape[2], width)],
+        width: merge([extend(start, [(space.outline.stem, space.input_shape[2], width, 0)],
                              widths[choice][k], ("width", choice, k))])
         for k, width in enumerate(space.choices[choice].candidates)
     }  # fmt: skip
@@ -64,7 +66,9 @@ def walk(
         stream = {width: merge(elements) for width, elements in ends.items()}
     return merge(
         [
-            extend(element, [(space.outline.classifier, width, space.num_classes)], 0.0, None)
+            extend(
+                element, [(space.outline.classifier, width, space.num_classes, width)], 0.0, None
+            )
             for width, element in stream.items()
         ]
     )
@@ -91,9 +95,9 @@ def _walk_block(
         ):
             if last and tied and width != entry:
                 continue
-            built = [(layer, before, width)]
+            built = [(layer, before, width, entry)]
             if last and layers.needs_projection(entry, width):
-                built.append((layers.projection, entry, width))
+                built.append((layers.projection, entry, width, entry))
             regret = 0.0 if last and tied else widths[choice][k]
             option = extend(element, built, regret, ("width", choice, k))
             options.setdefault(width if last else (entry, width), []).append(option)
@@ -122,14 +126,11 @@ class ExactCosts:
 
     def extend(self, element: dict, built: Built, regret: float, label: Label) -> dict:
         """Returns the costs of the longer network."""
-        added = [
-            sum(LAYER_COSTS[budget.kind](*placed) for placed in built) for budget in self.budgets
-        ]
         extended = {}
         for costs, (total, labels) in element.items():
-            costs = tuple(map(sum, zip(costs, added, strict=True)))
-            if all(c <= budget.amount for c, budget in zip(costs, self.budgets, strict=True)):
-                extended[costs] = (total + regret, (label, labels))
+            joined = tuple(map(_joined, self.budgets, costs, itertools.repeat(built)))
+            if None not in joined:
+                extended[joined] = (total + regret, (label, labels))
         return extended
 
     def merge(self, elements: list[dict]) -> dict:
@@ -142,6 +143,18 @@ class ExactCosts:
         if len(best) > self.most:
             raise TooManyCosts
         return best
+
+
+def _joined(budget: Budget, before: float, built: Built) -> float | None:
+    """Returns the cost with what is built added; None beyond the budget.
+
+    Of a peak only matters whether it has reached the band: it is 0 or the band's floor.
+    """
+    kind = KINDS[budget.kind]
+    after = kind.of([before, *(kind.layer(*placed) for placed in built)])
+    if after > budget.amount:
+        return None
+    return budget.floor * (after >= budget.floor) if kind.peak else after
 
 
 def linked(labels: tuple | None) -> Iterator[Label]:
@@ -170,8 +183,13 @@ class Trace:
 class CostLevels:
     """Smallest regret for every level of cost, along the chain.
 
+    A level is a cost rounded to a multiple of a unit. Equal costs recur all along the chain, so
+    each is rounded up or down by an offset that differs from step to step: errors then cancel.
+
+    An element is (regrets, trace), with one regret for each level.
+
     Args:
-        budgets: The budgets; the first gives the levels.
+        budgets: The budgets; the first, which is of a sum, gives the levels.
         multipliers: Nats added to the regret for spending the whole of each budget.
         levels: Number of levels up to the budget.
         steps: Number of times that a cost is rounded.
@@ -182,26 +200,31 @@ class CostLevels:
     ):
         self.budget = budgets[0]
         self.unit = max(1.0, self.budget.amount / levels)
-        # Every step rounds by half a level at most; whole costs at unit 1 are not rounded.
-        self.slack = 0 if self.unit == 1.0 else -(-steps // 2)
-        self.size = int(self.budget.amount / self.unit) + self.slack + 2
+        # Errors of single steps are below one level and independent: four standard deviations.
+        self.slack = 0 if self.unit == 1.0 else math.ceil(2 * math.sqrt(steps))
+        self.size = int(self.budget.amount / self.unit) + self.slack + 1
         self.weights = [
-            (LAYER_COSTS[budget.kind], multiplier / budget.amount)
+            (KINDS[budget.kind].layer, multiplier / budget.amount)
             for budget, multiplier in zip(budgets, multipliers, strict=True)
             if multiplier
         ]
+        self.peaks = [budget for budget in budgets if KINDS[budget.kind].peak]
         values = np.full(self.size, np.inf)
         values[0] = 0.0
         self.start = (values, Trace())
 
     def extend(self, element: tuple[np.ndarray, Trace], built: Built, regret: float, label: Label):
-        """Returns values, by how much they move, and where they came from; `merge` moves them."""
+        """Returns values, what is added, and where they came from; `merge` moves them."""
         values, trace = element
-        layer_cost = LAYER_COSTS[self.budget.kind]
-        shift = round(sum(layer_cost(*placed) for placed in built) / self.unit)
+        added = sum(KINDS[self.budget.kind].layer(*placed) for placed in built) / self.unit
+        offset = 0.0
+        if self.unit > 1.0 and built:
+            offset = zlib.crc32(built[0][0].name.encode()) / 2**32
         for weighed_cost, weight in self.weights:
             regret += weight * sum(weighed_cost(*placed) for placed in built)
-        return values, regret, (trace, shift, label)
+        if any(_joined(peak, 0, built) is None for peak in self.peaks):
+            regret = np.inf
+        return values, regret, (trace, int(added + offset), label)
 
     def merge(self, extended: list) -> tuple[np.ndarray, Trace]:
         """Returns the best of several ways for every level."""
@@ -217,3 +240,26 @@ class CostLevels:
         """The levels in which a cost inside the band may have been rounded."""
         low = int(self.budget.floor / self.unit) - self.slack
         return slice(max(low, 0), self.size)
+
+
+class Weighed:
+    """Smallest regret plus weighed cost, along the chain, with the cost of what attains it.
+
+    Args:
+        budget: The budget.
+        multiplier: Nats added to the regret for spending the whole of the budget.
+    """
+
+    def __init__(self, budget: Budget, multiplier: float):
+        self.layer = KINDS[budget.kind].layer
+        self.weight = multiplier / budget.amount
+        self.start = (0.0, 0)
+
+    def extend(self, element: tuple[float, int], built: Built, regret: float, label: Label):
+        """Returns (regret plus weighed cost, cost) of the longer network."""
+        added = sum(self.layer(*placed) for placed in built)
+        return element[0] + regret + self.weight * added, element[1] + added
+
+    def merge(self, elements: list[tuple[float, int]]) -> tuple[float, int]:
+        """Returns the best of several ways."""
+        return min(elements)

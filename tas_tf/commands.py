@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import sys
 import tempfile
+import textwrap
 from collections.abc import Callable, Iterator, Sequence
 
 from absl import app, flags, logging
@@ -20,6 +22,10 @@ from tas_tf.errors import (
 )
 
 _FLAGS = flags.FLAGS
+_EXIT_CODES = (
+    "Exit codes: 0 done; 2 a mistake in what was asked for; 3 done, but outside the budget's\n"
+    "band; 75 interrupted, the same command goes on."
+)
 
 
 def define_flags(run_dir: str) -> None:
@@ -29,10 +35,10 @@ def define_flags(run_dir: str) -> None:
         run_dir: What the help says of `--run_dir`.
     """
     flags.DEFINE_multi_string(
-        "gin_file", [], "Spec: a path here, or a preset such as specs/resnet110.gin. Repeatable."
+        "gin_file", [], "Spec: a path here, or a preset such as specs/resnet110.gin"
     )
     flags.DEFINE_multi_string(
-        "gin_bindings", [], "A setting that overrides the spec, such as 'TARGET = 0.4'. Repeatable."
+        "gin_bindings", [], "A setting that overrides the spec, such as 'TARGET = 0.4'"
     )
     flags.DEFINE_string("run_dir", None, run_dir)
     flags.DEFINE_string(
@@ -49,7 +55,8 @@ def run(command: Callable[[], int]) -> None:
     Args:
         command: Does the work after flags are parsed; returns the exit code.
     """
-    app.run(lambda _: sys.exit(_guarded(command)), flags_parser=_parse_flags)
+    parser = functools.partial(_parse_flags, command)
+    app.run(lambda _: sys.exit(_guarded(command)), flags_parser=parser)
 
 
 def call_root(name: str, bindings: Sequence[str] = (), default_spec: str | None = None) -> int:
@@ -64,25 +71,24 @@ def call_root(name: str, bindings: Sequence[str] = (), default_spec: str | None 
         The exit code.
 
     Raises:
-        SpecError: If there is no spec or no run directory.
+        SpecError: If there is no spec, no run directory or no data directory.
     """
+    from tas_tf import configuration
+
     files = _FLAGS.gin_file or ([default_spec] if default_spec else [])
-    if not files:
-        raise SpecError("--gin_file: a spec is needed, such as --gin_file=specs/resnet20.gin")
-    if not _FLAGS.run_dir and not _FLAGS.dry_run:
-        raise SpecError(
-            "--run_dir: a directory for the run is needed, such as --run_dir=runs/first"
-        )
+    _check_flags(files)
+    for file in files:
+        configuration.find_spec(file)
     # TensorFlow is imported only now: a mistake in the flags is answered at once.
     with _without_startup_noise():
-        from tas_tf import configuration, experiments, runtime
+        from tas_tf import experiments, runtime
 
         runtime.device_types()
     # What TensorFlow and Keras log of their own work stays out of the way of ours.
     if not _FLAGS["verbosity"].present:
         logging.set_verbosity(logging.ERROR)
 
-    configuration.load(files, [*_FLAGS.gin_bindings, *_flag_bindings(experiments), *bindings])
+    configuration.load(files, [*_FLAGS.gin_bindings, *_flag_bindings(), *bindings])
     return configuration.call(
         experiments.ROOTS[name],
         run_dir=_FLAGS.run_dir or "runs/dry_run",
@@ -90,12 +96,27 @@ def call_root(name: str, bindings: Sequence[str] = (), default_spec: str | None 
     )
 
 
+def _check_flags(files: Sequence[str]) -> None:
+    if not _FLAGS.run_dir and not _FLAGS.dry_run:
+        raise SpecError(
+            "--run_dir: a directory for the run is needed, such as --run_dir=runs/first"
+        )
+    if not files:
+        raise SpecError("--gin_file: a spec is needed, such as --gin_file=specs/resnet20.gin")
+    data_dir = os.path.expanduser(_FLAGS.data_dir or ".")
+    if not (_FLAGS.download or "://" in data_dir or os.path.isdir(data_dir)):
+        raise SpecError(
+            f"--data_dir: {_FLAGS.data_dir} is no directory; give the one that prepared TFDS data "
+            "sets lie in"
+        )
+
+
 def path_binding(parameter: str, path: str | None) -> list[str]:
     """Returns the binding of a parameter to a path that a flag gave, if it did."""
     return [] if path is None else [f"{parameter} = {os.path.expanduser(path)!r}"]
 
 
-def _flag_bindings(experiments) -> list[str]:
+def _flag_bindings() -> list[str]:
     bindings = path_binding("ImageData.data_dir", _FLAGS.data_dir)
     if _FLAGS.download:
         bindings.append("ImageData.download = True")
@@ -113,7 +134,7 @@ def _without_startup_noise() -> Iterator[None]:
         os.dup2(held.fileno(), 2)
         try:
             yield
-        except BaseException:
+        except Exception:
             held.seek(0)
             os.write(stderr, held.read())
             raise
@@ -122,7 +143,10 @@ def _without_startup_noise() -> Iterator[None]:
             os.close(stderr)
 
 
-def _parse_flags(arguments: list[str]) -> list[str]:
+def _parse_flags(command: Callable[[], int], arguments: list[str]) -> list[str]:
+    if {"--help", "-help", "-h"}.intersection(arguments):
+        print(_help(command))
+        sys.exit(EXIT_DONE)
     # Only errors of TensorFlow's start-up are shown.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     try:
@@ -133,11 +157,16 @@ def _parse_flags(arguments: list[str]) -> list[str]:
     if rest:
         _complain(f"unexpected argument {rest[0]!r}: settings are flags, such as --run_dir=runs/a")
         sys.exit(EXIT_USER_ERROR)
-    if _FLAGS.help:
-        print(sys.modules["__main__"].__doc__)
-        print(_FLAGS.main_module_help())
-        sys.exit(EXIT_DONE)
     return arguments[:1]
+
+
+def _help(command: Callable[[], int]) -> str:
+    """Returns what the command's file says of it, and all that is said of its flags."""
+    module = sys.modules[command.__module__]
+    own = [flag for part in (module, __name__) for flag in _FLAGS.get_flags_for_module(part)]
+    texts = [f"  --{flag.name:14}{' '.join(flag.help.split())}" for flag in own]
+    lines = [textwrap.fill(text, 100, subsequent_indent=18 * " ") for text in texts]
+    return "\n".join([module.__doc__, "Flags:", *lines, "", _EXIT_CODES])
 
 
 def _guarded(command: Callable[[], int]) -> int:
@@ -147,7 +176,10 @@ def _guarded(command: Callable[[], int]) -> int:
         _complain(error)
         return EXIT_USER_ERROR
     except (KeyboardInterrupt, Interrupted):
-        print("\nInterrupted. The same command goes on from the last epoch.", file=sys.stderr)
+        print(
+            "\nInterrupted. The same command goes on from where the last epoch ended.",
+            file=sys.stderr,
+        )
         return EXIT_INTERRUPTED
 
 

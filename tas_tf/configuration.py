@@ -9,12 +9,14 @@ import contextlib
 import dataclasses
 import difflib
 import functools
-import importlib.util  # gin uses it without importing it
+import importlib.util  # noqa: F401, gin uses it without importing it
 import inspect
+import io
+import os
 import pathlib
 import re
 import typing
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import gin
@@ -24,6 +26,8 @@ from tas_tf.errors import SpecError, UserError
 
 _MACRO = re.compile(r"^(\w+) = ", re.MULTILINE)
 _INCLUDE = re.compile(r"""^\s*include\s+['"](.+?)['"]""")
+_TEXT_OR_COMMENT = re.compile(r"""'(?:\\.|[^'\\\n])*'|"(?:\\.|[^"\\\n])*"|\#.*""")
+_MODULES = re.compile(r"\b(typing|collections\.abc|builtins|keras|tas_tf)\.([a-z_]\w*\.)*")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,8 +39,8 @@ class Source:
 
 
 _source = Source()
-# Names that are registered, with their parameters: for messages about misspelt ones.
-_parameters: dict[str, tuple[str, ...]] = {}
+# Names that are registered, with the type of every parameter.
+_types: dict[str, dict[str, Any]] = {}
 
 
 def presets_root() -> pathlib.Path:
@@ -58,45 +62,63 @@ def configurable(
     """
     hints = typing.get_type_hints(function.__init__ if inspect.isclass(function) else function)
     signature = inspect.signature(function)
-    now = [p for p in signature.parameters.values() if p.name not in later]
+    now = [
+        p.replace(kind=p.KEYWORD_ONLY) for p in signature.parameters.values() if p.name not in later
+    ]
+    required = [p.name for p in now if p.default is p.empty]
 
     @functools.wraps(function, updated=())
-    def checked(*args, **kwargs):
-        bound = checked.__signature__.bind(*args, **kwargs)
-        for parameter, value in bound.arguments.items():
-            _check_type(name, parameter, value, hints.get(parameter, Any))
-        if later:
-            return functools.partial(function, **bound.arguments)
-        return function(*args, **kwargs)
+    def checked(**arguments):
+        missing = [parameter for parameter in required if parameter not in arguments]
+        if missing:
+            raise SpecError(
+                f"{name}: nothing gives {', '.join(missing)}; include a preset such as "
+                f"specs/base/cifar.gin, or add `{name}.{missing[0]} = ...`"
+            )
+        arguments = {key: _typed(name, key, value) for key, value in arguments.items()}
+        return functools.partial(function, **arguments) if later else function(**arguments)
 
-    checked.__signature__ = signature.replace(
-        parameters=[p.replace(kind=p.KEYWORD_ONLY) for p in now] if later else now
-    )
-    _parameters[name] = tuple(p.name for p in now)
+    checked.__signature__ = signature.replace(parameters=now)
+    _types[name] = {p.name: hints.get(p.name, Any) for p in now}
     return gin.external_configurable(checked, name=name, module="tas_tf")
 
 
-def _check_type(name: str, parameter: str, value: Any, hint: Any) -> None:
+def _typed(name: str, parameter: str, value: Any) -> Any:
+    """Returns a value that has its parameter's type: whole numbers pass for float, as in Python."""
+    hint = _types[name][parameter]
+    allowed = typing.get_args(hint) or (hint,)
     try:
-        typeguard.check_type(value, hint)
+        if isinstance(value, bool) and bool not in allowed and Any not in allowed:
+            raise typeguard.TypeCheckError("a bool passes for a number in Python")
+        typeguard.check_type(
+            value,
+            hint,
+            collection_check_strategy=typeguard.CollectionCheckStrategy.ALL_ITEMS,
+        )
     except typeguard.TypeCheckError:
-        wanted = getattr(hint, "__name__", None) if isinstance(hint, type) else str(hint)
-        wanted = re.sub(r"(typing|collections\.abc|builtins|tas_tf\.\w+)\.", "", wanted)
+        wanted = hint.__name__ if isinstance(hint, type) else str(hint)
         raise SpecError(
-            f"{_described(f'{name}.{parameter}')}: expected {wanted}. Received: {value!r}"
+            f"{described(f'{name}.{parameter}')}: expected {re.sub(_MODULES, '', wanted)}. "
+            f"Received: {value!r}"
         ) from None
+    return float(value) if isinstance(value, int) and float in allowed else value
 
 
-def _described(parameter: str) -> str:
-    """Returns a parameter's name with the macro and the place that bind it."""
+def described(parameter: str) -> str:
+    """Returns a parameter such as `run_search.epochs` with the macro and the place that bind it."""
     try:
-        bound = str(gin.query_parameter(parameter))
+        macro = _macro(gin.query_parameter(parameter))
     except ValueError:
         return parameter
-    macro = bound[1:] if bound.startswith("%") else None
     place = _place(macro or parameter)
     details = ", ".join(filter(None, (macro and f"macro {macro}", place)))
     return f"{parameter} ({details})" if details else parameter
+
+
+def _macro(value: Any) -> str | None:
+    """Returns the name of the macro that a value is, if it is one."""
+    is_macro = isinstance(value, gin.config.ConfigurableReference) and str(value).startswith("%")
+    return str(value)[1:] if is_macro else None
 
 
 def _place(name: str) -> str | None:
@@ -113,7 +135,7 @@ def _place(name: str) -> str | None:
 
 
 def _place_in_file(file: str, setting: re.Pattern) -> str | None:
-    lines = pathlib.Path(find_spec(file)).read_text().splitlines()
+    lines = _lines(find_spec(file))
     for number in range(len(lines), 0, -1):
         if setting.match(lines[number - 1]):
             return f"{file}, line {number}"
@@ -124,24 +146,59 @@ def _place_in_file(file: str, setting: re.Pattern) -> str | None:
     return None
 
 
-def find_spec(file: str) -> str:
+def find_spec(file: str, asked_by: str = "--gin_file") -> str:
     """Returns the path of a gin file: in the working directory first, then the packaged preset.
+
+    Args:
+        file: The file as it was asked for.
+        asked_by: What asks for it, for messages.
 
     Raises:
         SpecError: If there is none; it names presets of similar names.
     """
     root = presets_root()
-    for path in (pathlib.Path(file).expanduser(), root / file):
-        if path.is_file():
-            return str(path)
-    presets = sorted(
-        str(p.relative_to(root)) for p in (root / "specs").glob("*.gin") if p.is_file()
-    )
-    near = difflib.get_close_matches(file, presets, 3) or presets
-    raise SpecError(
-        f"--gin_file: {file} does not exist here, nor among the presets. "
-        f"Presets are: {', '.join(near)}"
-    )
+    for path in (os.path.expanduser(file), os.path.join(root, file)):
+        if os.path.isfile(path):
+            return path
+    presets = sorted(str(p.relative_to(root)) for p in (root / "specs").rglob("*.gin"))
+    near = difflib.get_close_matches(file, presets, 3)
+    hint = f"did you mean {' or '.join(near)}?" if near else f"presets are {', '.join(presets)}"
+    raise SpecError(f"{asked_by}: {file} does not exist here, nor among the presets; {hint}")
+
+
+def _parse(file: str, including: tuple[str, ...] = ()) -> list[str]:
+    """Parses a file with its includes in their places; returns all their lines.
+
+    gin's own include also looks among Python's packages, and says little where it fails.
+    """
+    lines = _lines(find_spec(file))
+    everything, parsed = lines.copy(), 0
+    for number, line in enumerate(lines):
+        include = _INCLUDE.match(line)
+        if include:
+            _parse_lines(file, lines, parsed, number)
+            parsed = number + 1
+            place = f"{file}, line {parsed}: include"
+            find_spec(include[1], place)
+            if include[1] in (*including, file):
+                raise SpecError(f"{place}: {include[1]} includes itself")
+            everything += _parse(include[1], (*including, file))
+    _parse_lines(file, lines, parsed, len(lines))
+    return everything
+
+
+def _parse_lines(file: str, lines: list[str], start: int, stop: int) -> None:
+    text = io.StringIO("\n" * start + "\n".join(lines[start:stop]))
+    text.name = file  # what gin calls it
+    with _explained(file):
+        gin.parse_config(text)
+
+
+def _lines(path: str) -> list[str]:
+    try:
+        return pathlib.Path(path).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise SpecError(f"{path} cannot be read as a spec: {error}") from None
 
 
 def load(files: Sequence[str], bindings: Sequence[str] = ()) -> None:
@@ -157,13 +214,11 @@ def load(files: Sequence[str], bindings: Sequence[str] = ()) -> None:
     global _source
     _source = Source(tuple(files), tuple(bindings))
     gin.clear_config()
-    gin.add_config_file_search_path(str(presets_root()))
-    paths = [find_spec(file) for file in files]
-    try:
-        gin.parse_config_files_and_bindings(paths, list(bindings), finalize_config=False)
-    except (OSError, SyntaxError, ValueError, TypeError, AttributeError, RuntimeError) as error:
-        raise SpecError(_explained(error)) from None
-    _check_macros()
+    lines = [line for file in files for line in _parse(file)]
+    with _explained("--gin_bindings"):
+        gin.parse_config(list(bindings))
+    _check_macros("\n".join([*lines, *bindings]))
+    _check_types()
 
 
 @contextlib.contextmanager
@@ -177,33 +232,61 @@ def extended(bindings: Sequence[str]) -> Iterator[None]:
         load(source.files, source.bindings)
 
 
-def _check_macros() -> None:
-    """Refuses a macro that nothing uses, which is most likely misspelt, and one that is missing."""
-    text = gin.config_str()
-    defined, used = set(_MACRO.findall(text)), set(re.findall(r"%(\w+)", text))
-    for name in sorted(defined - used):
-        near = difflib.get_close_matches(name, used, 3, cutoff=0.5)
-        hint = f"; did you mean {' or '.join(near)}?" if near else f". In use are {sorted(used)}"
+def _check_macros(text: str) -> None:
+    """Refuses a macro that nothing uses, which is most likely misspelt, and one that is missing.
+
+    Args:
+        text: All that was written. A use that another binding overrides is a use.
+    """
+    in_force = gin.config_str()
+    known = _used_macros(text)
+    for name in sorted(_idle_macros(in_force) - known):
+        near = difflib.get_close_matches(name, known, 3, cutoff=0.5)
+        in_use = f"; in use are {', '.join(sorted(known)) or 'none'}"
+        hint = f"; did you mean {' or '.join(near)}?" if near else in_use
         raise SpecError(f"{_place(name) or name}: nothing uses the macro {name}{hint}")
-    for name in sorted(used - defined):
+    for name in sorted(_used_macros(in_force) - set(_MACRO.findall(in_force))):
         raise SpecError(f"the macro {name} is used but never given: add `{name} = ...`")
+
+
+def _used_macros(text: str) -> set[str]:
+    return set(re.findall(r"%(\w+)", _TEXT_OR_COMMENT.sub("", text)))
+
+
+def _idle_macros(text: str) -> set[str]:
+    return set(_MACRO.findall(text)) - _used_macros(text)
+
+
+def _check_types() -> None:
+    """Checks every value that is given, whether this command uses it or not."""
+    for name, types in _types.items():
+        for parameter in types:
+            with contextlib.suppress(ValueError):  # what gin raises where nothing is given
+                value = gin.query_parameter(f"{name}.{parameter}")
+                macro = _macro(value)
+                if macro:
+                    value = gin.query_parameter(f"{macro}/gin.macro.value")
+                if not any(gin.config.iterate_references(value)):
+                    _typed(name, parameter, value)
 
 
 def call(root: Callable[..., Any], **arguments: Any) -> Any:
     """Calls a root function, with gin's complaints turned into messages for users.
 
     Raises:
-        SpecError: If a required binding is missing.
+        UserError: Without what gin adds to it.
+        SpecError: If the spec refers to itself.
     """
     try:
         return root(**arguments)
     except UserError as error:
-        # gin adds through which configurables the call went.
-        raise UserError(str(error).split("\n  In call to configurable")[0]) from None
-    except RuntimeError as error:
-        if "Required bindings" in str(error):
-            raise SpecError(_explained(error)) from None
-        raise
+        # gin adds which values were given, and through which configurables the call went.
+        message = re.split(r"\n  (?:No values supplied|In call to configurable)", str(error))[0]
+        raise UserError(message) from None
+    except RecursionError:
+        raise SpecError(
+            "the spec goes in a circle: a macro or a reference leads to itself"
+        ) from None
 
 
 def resolved() -> str:
@@ -215,28 +298,53 @@ def resolved() -> str:
 
 
 def whole() -> str:
-    """Returns all that was loaded as one gin file."""
-    return gin.config_str()
+    """Returns all that was loaded as one gin file, less the macros whose uses are overridden."""
+    text = gin.config_str()
+    for name in _idle_macros(text):
+        text = re.sub(rf"^{name} = .*\n(?: .*\n)*", "", text, flags=re.MULTILINE)
+    return text
 
 
-def _explained(error: Exception) -> str:
-    """Returns gin's message without what only gin's authors need."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    message = " | ".join(dict.fromkeys(lines[:4]))
-    unknown = re.search(r"No configurable matching '@?([\w./]+)'|reference '@([\w./]+)'", message)
+@contextlib.contextmanager
+def _explained(source: str) -> Iterator[None]:
+    """Turns what gin raises while it parses a file or bindings into a message for users."""
+    try:
+        yield
+    # What a tokenizer, a parser, an import or a file system raises has nothing else in common.
+    except Exception as error:
+        raise SpecError(_explanation(error, source)) from None
+
+
+def _explanation(error: Exception, source: str) -> str:
+    if isinstance(error, SyntaxError):
+        return _of_syntax(error, source)
+    unclosed = re.search(r"\('(.+?)', \((\d+), \d+\)\)", str(error))
+    if unclosed:  # a TokenError
+        return f"{source}: {unclosed[1]}, line {unclosed[2]}: a bracket or a quote is not closed"
+    lines = [line.strip() for line in str(error).splitlines()]
+    message = " | ".join(line for line in lines if line.strip("^ "))
+    unknown = re.search(r"No configurable matching (?:reference )?'@?([\w./]+)", message)
     if unknown:
-        name = unknown[1] or unknown[2]
-        near = difflib.get_close_matches(name, _parameters, 3, cutoff=0.5)
-        message += f" | known are {', '.join(near or _parameters)}"
+        message += _near(unknown[1], _types)
     parameter = re.search(
-        r"Configurable '([\w.]+)' doesn't have a parameter named '(\w+)'", message
+        r"Configurable '([\w./]+)' doesn't have a parameter named '(\w+)'", message
     )
     if parameter:
-        names = _parameters.get(parameter[1].split(".")[-1], ())
-        near = difflib.get_close_matches(parameter[2], names, 3, cutoff=0.5)
-        message += f" | its parameters are {', '.join(near or names)}"
-    if isinstance(error, SyntaxError) and "malformed node" in message:
-        message += " | text needs quotes, such as DATASET = 'cifar10'"
-    if isinstance(error, AttributeError) or "file" in message.lower() and "include" in message:
-        message += " | an included file does not exist here, nor among the presets"
-    return f"spec: {message}"
+        message += _near(parameter[2], _types.get(re.split("[./]", parameter[1])[-1], ()))
+    return f"{source}: {message}"
+
+
+def _of_syntax(error: SyntaxError, source: str) -> str:
+    reason = error.msg.splitlines()[-1].strip()
+    if "malformed node" in error.msg:
+        reason += "; text needs quotes, such as DATASET = 'cifar10'"
+    is_file = error.filename and not error.filename.startswith("<")
+    place = f"{error.filename if is_file else source}, line {error.lineno}"
+    return ": ".join(filter(None, (place, (error.text or "").strip(), reason)))
+
+
+def _near(name: str, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(name, known, 3, cutoff=0.5)
+    if near:
+        return f" | did you mean {' or '.join(near)}?"
+    return f" | known are {', '.join(known)}" if known else ""

@@ -1,44 +1,88 @@
-"""What an architecture costs: one formula, exact for an architecture and expected for a space.
+"""What an architecture costs, exactly, and what a budget is.
 
-A layer's cost is a function of its two widths (`LAYER_COSTS`). The exact cost of an architecture is
-the sum over its layers, in integers. The expected cost over a space is, by linearity, a sum of
-bilinear forms `w_e * p_in^T T_e p_out` over the places where a layer may stand, `T_e` the table of
-that layer's costs at every pair of candidates: the exact expectation, since widths and depths are
-drawn independently (METHOD 5).
+A layer's cost is a function of its widths (`KINDS`). An architecture's is their sum, or for peak
+memory their maximum, in integers. `expected_cost.py` takes the expectation of the same functions.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import functools
 import re
 from collections.abc import Callable, Sequence
-from typing import Any
-
-import numpy as np
 
 from tas_tf.architecture import Architecture
 from tas_tf.blocks import Layer
 from tas_tf.errors import BudgetError
 from tas_tf.search_space import SearchSpace
 
+BYTES = 4  # of an activation, float32
 
-def layer_macs(layer: Layer, in_channels: int, out_channels: int) -> int:
+
+def layer_macs(layer: Layer, in_channels: int, out_channels: int, entry_channels: int = 0) -> int:
     """Multiply-accumulates of one layer: `k_h * k_w * C_in * C_out * H * W`, without bias."""
-    height, width = layer.size
-    return layer.kernel[0] * layer.kernel[1] * in_channels * out_channels * height * width
+    del entry_channels
+    return _area(layer.kernel) * in_channels * out_channels * _area(layer.size)
 
 
-def layer_parameters(layer: Layer, in_channels: int, out_channels: int) -> int:
+def layer_parameters(
+    layer: Layer, in_channels: int, out_channels: int, entry_channels: int = 0
+) -> int:
     """Trainable parameters of one layer: kernel, scale and offset, the classifier's bias."""
-    kernel = layer.kernel[0] * layer.kernel[1] * in_channels * out_channels
+    del entry_channels
+    kernel = _area(layer.kernel) * in_channels * out_channels
     vectors = 2 * layer.normalized + (layer.kind == "classifier")
     return kernel + vectors * out_channels
 
 
-LAYER_COSTS: dict[str, Callable[[Layer, int, int], int]] = {
-    "macs": layer_macs,
-    "parameters": layer_parameters,
+def layer_memory(layer: Layer, in_channels: int, out_channels: int, entry_channels: int) -> int:
+    """Bytes of activations alive while one layer runs on one image, in float32.
+
+    Alive are the layer's input and output, and what a shortcut still needs: the block's input
+    while its units run, the units' output while the projection runs. Pooling is a step of its own.
+    Normalization, ReLU and addition work in place.
+    """
+    source, target = _area(layer.in_size) * in_channels, _area(layer.size) * out_channels
+    if layer.kind == "classifier":
+        alive = source + in_channels  # while the map is averaged
+    elif layer.kind == "projection" and layer.pooled_size:
+        pooled = _area(layer.pooled_size) * in_channels
+        alive = max(source + pooled + target, pooled + 2 * target)
+    elif layer.kind == "projection":
+        alive = source + 2 * target
+    else:
+        waiting = _area(layer.entry_size) * entry_channels if layer.entry_size else 0
+        alive = source + target + waiting
+        if layer.pooled_size:
+            alive = max(alive, target + _area(layer.pooled_size) * out_channels)
+    return BYTES * alive
+
+
+def _area(size: tuple[int, int]) -> int:
+    return size[0] * size[1]
+
+
+@dataclasses.dataclass(frozen=True)
+class CostKind:
+    """A kind of cost.
+
+    Args:
+        layer: Cost of a layer from (layer, input channels, output channels, channels of its
+            block's input).
+        peak: Whether the network's cost is the largest of its layers' costs, not their sum.
+    """
+
+    layer: Callable[[Layer, int, int, int], int]
+    peak: bool = False
+
+    def of(self, costs: Sequence[int]) -> int:
+        """Returns the cost of several layers together; of none it is 0."""
+        return max(costs, default=0) if self.peak else sum(costs)
+
+
+KINDS = {
+    "macs": CostKind(layer_macs),
+    "parameters": CostKind(layer_parameters),
+    "memory": CostKind(layer_memory, peak=True),
 }
 
 
@@ -47,170 +91,14 @@ def cost(architecture: Architecture, kind: str = "macs") -> int:
 
     Args:
         architecture: The architecture.
-        kind: `macs` or `parameters`.
+        kind: `macs`, `parameters` or `memory` (peak bytes of activations, see `layer_memory`).
     """
-    return sum(LAYER_COSTS[kind](*placed) for placed in architecture.layers())
+    return KINDS[kind].of([KINDS[kind].layer(*placed) for placed in architecture.layers()])
 
 
-@dataclasses.dataclass(frozen=True)
-class Edge:
-    """A place where a layer may stand: between two width choices (None: fixed widths).
-
-    Args:
-        layer: The layer.
-        source: Index of the choice of its input width, or None.
-        target: Index of the choice of its output width, or None.
-        table: Costs, (candidates of source, candidates of target).
-        stage: Stage whose depth decides whether it is built; None if it always is.
-        depths: Indices of that stage's depth candidates with which it is built.
-    """
-
-    layer: Layer
-    source: int | None
-    target: int | None
-    table: np.ndarray
-    stage: int | None
-    depths: tuple[int, ...]
-
-
-def edges(space: SearchSpace, kind: str) -> list[Edge]:
-    """Returns every place where a layer may stand, with its table of costs."""
-    return _EdgeWalk(space, LAYER_COSTS[kind]).run()
-
-
-class _EdgeWalk:
-    """The walk over a space: stem, blocks, classifier, each layer once for each possible input."""
-
-    def __init__(self, space: SearchSpace, layer_cost: Callable[[Layer, int, int], int]):
-        self.space = space
-        self.layer_cost = layer_cost
-        self.edges: list[Edge] = []
-
-    def run(self) -> list[Edge]:
-        space, outline = self.space, self.space.outline
-        stem = space.unit_choices[0]
-        self._add(outline.stem, None, stem, fixed_source=space.input_shape[2])
-        # Where the stream comes from: choice of its width -> (stage, depths with which it is that).
-        inputs = {stem: (None, ())}
-        for s, stage in enumerate(outline.stages):
-            for b, layers in enumerate(stage):
-                choices = [space.unit_choices[unit] for unit in space.block_units[s][b]]
-                if b == 0:
-                    for source, built in inputs.items():
-                        self._block_entry(layers, source, choices, built)
-                    built = (None, ())
-                else:
-                    depths = space.depths[s]
-                    built = (s, tuple(d for d, depth in enumerate(depths) if depth > b))
-                    self._block_entry(layers, last, choices, built)
-                for layer, source, target in zip(
-                    layers.units[1:], choices[:-1], choices[1:], strict=True
-                ):
-                    self._add(layer, source, target, *built)
-                last = choices[-1]
-            inputs = self._stage_outputs(s)
-        for source, built in inputs.items():
-            self._add(outline.classifier, source, None, *built, fixed_target=space.num_classes)
-        return self.edges
-
-    def _stage_outputs(self, stage: int) -> dict[int, tuple[int | None, tuple[int, ...]]]:
-        outputs: dict[int, tuple[int, ...]] = {}
-        for d, depth in enumerate(self.space.depths[stage]):
-            choice = self.space.unit_choices[self.space.block_units[stage][depth - 1][-1]]
-            outputs[choice] = (*outputs.get(choice, ()), d)
-        return {choice: (stage, depths) for choice, depths in outputs.items()}
-
-    def _block_entry(self, layers, source, choices, built) -> None:
-        self._add(layers.units[0], source, choices[0], *built)
-        self._add(layers.projection, source, choices[-1], *built, stands=layers.needs_projection)
-
-    def _add(
-        self,
-        layer,
-        source,
-        target,
-        stage=None,
-        depths=(),
-        fixed_source=None,
-        fixed_target=None,
-        stands=lambda c_in, c_out: True,
-    ) -> None:
-        sources = (fixed_source,) if source is None else self.space.choices[source].candidates
-        targets = (fixed_target,) if target is None else self.space.choices[target].candidates
-        table = np.array(
-            [
-                [self.layer_cost(layer, a, b) if stands(a, b) else 0 for b in targets]
-                for a in sources
-            ]
-        )
-        if source is not None and source == target:  # tied: one draw, so only equal candidates meet
-            source, table = None, np.diagonal(table)[None, :]
-        if table.any():
-            self.edges.append(Edge(layer, source, target, table, stage, depths))
-
-
-class CostModel:
-    """The expected cost of a space, as a function of the candidates' probabilities.
-
-    Constants are built once; a call is a handful of batched operations, whatever the number of
-    units, on NumPy arrays and TensorFlow tensors alike.
-
-    Args:
-        space: The search space.
-        kind: `macs` or `parameters`.
-    """
-
-    def __init__(self, space: SearchSpace, kind: str = "macs"):
-        self.space = space
-        self.kind = kind
-        terms = edges(space, kind)
-        choices, size = len(space.choices), max_candidates(space)
-        stages, depths = len(space.depths), max_depths(space)
-        # One more row stands for a width that is fixed, one more entry for "always built".
-        self._tables = np.zeros((len(terms), size, size))
-        self._sources = np.zeros((len(terms), choices + 1))
-        self._targets = np.zeros((len(terms), choices + 1))
-        self._built = np.zeros((len(terms), stages * depths + 1))
-        self._fixed = np.eye(1, size)
-        for row, edge in enumerate(terms):
-            self._tables[row, : edge.table.shape[0], : edge.table.shape[1]] = edge.table
-            self._sources[row, choices if edge.source is None else edge.source] = 1
-            self._targets[row, choices if edge.target is None else edge.target] = 1
-            if edge.stage is None:
-                self._built[row, -1] = 1
-            else:
-                self._built[row, [edge.stage * depths + d for d in edge.depths]] = 1
-
-    def expected(self, width_probabilities: Any, depth_probabilities: Any) -> Any:
-        """Returns the exact expectation of the built network's cost (METHOD 5).
-
-        `sum_e P(e is built) * p_in^T T_e p_out`; at one-hot probabilities the exact cost.
-
-        Args:
-            width_probabilities: (choices, max candidates) float64, zeros where a choice has fewer.
-            depth_probabilities: (stages, max depths) float64, likewise.
-        """
-        choices, stages = len(self.space.choices), len(self.space.depths)
-        sources = self._sources[:, :choices] @ width_probabilities
-        sources = sources + self._sources[:, choices:] @ self._fixed
-        targets = self._targets[:, :choices] @ width_probabilities
-        targets = targets + self._targets[:, choices:] @ self._fixed
-        costs = sources[:, None, :] @ self._tables @ targets[:, :, None]
-        per_stage = self._built[:, :-1].reshape(len(self._built), stages, -1)
-        built = self._built[:, -1]
-        for stage in range(stages):
-            built = built + (per_stage[:, stage] @ depth_probabilities[stage][:, None])[:, 0]
-        return (built[None, :] @ costs[:, :, 0])[0, 0]
-
-
-def max_candidates(space: SearchSpace) -> int:
-    """The largest number of candidate widths of any unit."""
-    return max(len(choice.candidates) for choice in space.choices)
-
-
-def max_depths(space: SearchSpace) -> int:
-    """The largest number of candidate depths of any stage."""
-    return max(len(depths) for depths in space.depths)
+def costs(architecture: Architecture) -> dict[str, int]:
+    """Returns the cost of an architecture of every kind."""
+    return {kind: cost(architecture, kind) for kind in KINDS}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -218,7 +106,7 @@ class Budget:
     """A cost that the network may have: `[(1 - tolerance) * amount, amount]`.
 
     Args:
-        kind: `macs` or `parameters`.
+        kind: `macs`, `parameters` or `memory`.
         amount: The budget R.
         unpruned: What the unpruned network costs.
         tolerance: Relative width t of the band.
@@ -246,7 +134,7 @@ class Budget:
 
 
 _SUFFIXES = {"": 1, "k": 10**3, "K": 10**3, "M": 10**6, "G": 10**9}
-_TARGET = re.compile(r"\s*(?:([a-z_]+)\s*:)?\s*([0-9.]+(?:e[0-9]+)?)\s*([kKMG]?)\s*")
+_TARGET = re.compile(r"\s*(?:([a-z_]+)\s*:)?\s*([0-9.]+(?:e[+-]?[0-9]+)?)\s*([kKMG]?)\s*")
 
 
 def parse_targets(
@@ -284,10 +172,8 @@ def _parse_target(target: float | str, space: SearchSpace, tolerance: float) -> 
             f"'parameters: 0.5'. Received: {target!r}"
         ) from None
     kind = kind or "macs"
-    if kind not in LAYER_COSTS:
-        raise BudgetError(
-            f"TARGET: expected a cost among {', '.join(LAYER_COSTS)}. Received: {target!r}"
-        )
+    if kind not in KINDS:
+        raise BudgetError(f"TARGET: expected a cost among {', '.join(KINDS)}. Received: {target!r}")
     unpruned = cost(space.unpruned(), kind)
     if not suffix and amount <= 1:
         amount *= unpruned

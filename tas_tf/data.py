@@ -11,7 +11,8 @@ import tensorflow as tf
 from tas_tf import image_batches
 from tas_tf.errors import DataError
 from tas_tf.image_batches import Feed
-from tas_tf.image_sources import ImageSource, first_line
+from tas_tf.image_sources import ImageSource
+from tas_tf.runtime import first_line
 from tas_tf.splitting import TENTH, draw_parts, fingerprint, share_of
 from tas_tf.tfds_source import open_source
 

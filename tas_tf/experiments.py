@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import io
+import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import keras
 import numpy as np
@@ -37,6 +38,20 @@ from tas_tf.training_loop import Training, check_fits, evaluate
 DATA_RECORD = "data.json"
 CHECK_IMAGES = 64
 
+# Least and largest value of what the root functions take.
+_RANGES = {
+    "epochs": (1, math.inf),
+    "batch_size": (1, math.inf),
+    "seed": (0, 2**31 - 1),
+    "tolerance": (0, 1),
+    "cost_weight": (0, math.inf),
+    "temperature": (1e-3, math.inf),
+    "weight_warmup_epochs": (0, math.inf),
+    "warmup_epochs": (0, math.inf),
+    "distillation_alpha": (0, 1),
+    "distillation_temperature": (1e-3, math.inf),
+}
+
 
 def run_search(
     run_dir: str,
@@ -53,7 +68,7 @@ def run_search(
     seed: int = 0,
     cost_weight: float = 2.0,
     tolerance: float = 0.05,
-    cost_band: str = "paper",
+    cost_band: Literal["paper", "published"] = "paper",
     weight_warmup_epochs: int = 0,
     start_from: str | None = None,
 ) -> int:
@@ -81,11 +96,16 @@ def run_search(
     Returns:
         The exit code: `EXIT_OUTSIDE_BAND` if no architecture lies in the band.
     """
-    _check_positive(run_search, epochs=epochs, batch_size=batch_size)
+    _check_ranges(run_search, epochs=epochs, batch_size=batch_size, seed=seed)
+    _check_ranges(run_search, tolerance=tolerance, cost_weight=cost_weight)
+    _check_ranges(run_search, weight_warmup_epochs=weight_warmup_epochs)
+    _check_ranges(run_search, temperature=min(temperature(e, epochs) for e in (0, epochs - 1)))
+    peak, _ = _peak(optimizer), _peak(arch_optimizer)
     config = configuration.resolved()
     directory = RunDirectory(run_dir)
     directory.check(config)
     info = data.describe()
+    _check_batch(run_search, batch_size, info, parts=2)
     searched = space(num_classes=info.num_classes, input_shape=info.input_shape)
     budgets = cost.parse_targets(target, searched, tolerance)
     derivation.check_reachable(searched, budgets)
@@ -94,17 +114,18 @@ def run_search(
         check_fits(start, searched.input_shape, searched.num_classes, "start_from")
     _say_what("Search", directory, info, epochs, batch_size)
     _say_space(searched, budgets)
+    if directory.exists(RESULT) and not dry_run:
+        return _say_done(directory)
+    runtime.set_seed(seed)
+    strategy = runtime.choose_strategy()
+    with strategy.scope():
+        net = supernet(searched)
     if dry_run:
         return EXIT_DONE
-    if directory.exists(RESULT):
-        return _say_done(directory)
 
     data.prepare(seed)
     feed = paired(data, batch_size, seed)
-    _open(directory, config, data)
-    runtime.set_seed(seed)
-    with runtime.choose_strategy().scope():
-        net = supernet(searched)
+    with strategy.scope():
         if start is not None:
             images, _ = next(iter(data.training(batch_size, seed, "weights").batches(0, 1)))
             net.start_from(start, images)
@@ -118,8 +139,9 @@ def run_search(
             tolerance,
             cost_band,
             weight_warmup_epochs,
-            warm_cosine(_peak(optimizer), epochs * feed.steps_per_epoch),
+            warm_cosine(peak, epochs * feed.steps_per_epoch),
         )
+    _open(directory, config, data)
     seconds = _fit("search", search, feed, epochs, directory, histograms=search.distributions)
     return _finish_search(search, directory, seconds)
 
@@ -182,11 +204,15 @@ def run_training(
     Returns:
         The exit code.
     """
-    _check_positive(run_training, epochs=epochs, batch_size=batch_size)
+    _check_ranges(run_training, epochs=epochs, batch_size=batch_size, seed=seed)
+    _check_ranges(run_training, warmup_epochs=warmup_epochs, distillation_alpha=distillation_alpha)
+    _check_ranges(run_training, distillation_temperature=distillation_temperature)
+    peak = _peak(optimizer)
     config = configuration.resolved()
     directory = RunDirectory(run_dir)
     directory.check(config)
     info = data.describe()
+    _check_batch(run_training, batch_size, info)
     compiled = _architecture_to_train(architecture, space, info)
     guide = exporting.load_model(teacher, "teacher") if teacher else None
     if guide is not None:
@@ -200,16 +226,16 @@ def run_training(
 
     data.prepare(seed)
     feed = data.training(batch_size, seed)
-    _open(directory, config, data)
-    runtime.write_whole(directory.file(ARCHITECTURE), compiled.to_json())
     runtime.set_seed(seed)
     with runtime.choose_strategy().scope():
         model = build_model(compiled, TRAINING_LAYERS)
         warmup = min(warmup_epochs, epochs // 3) * feed.steps_per_epoch
-        schedule = warm_cosine(_peak(optimizer), epochs * feed.steps_per_epoch, warmup)
+        schedule = warm_cosine(peak, epochs * feed.steps_per_epoch, warmup)
         holdout = (lambda: data.evaluation("holdout", batch_size)) if data.holdout else None
         training = Training(model, guide, distillation_alpha, distillation_temperature, holdout)
         training.compile(optimizer, schedule)
+    _open(directory, config, data)
+    runtime.write_whole(directory.file(ARCHITECTURE), compiled.to_json())
     title = "distillation" if guide is not None else "training"
     seconds = _fit(title, training, feed, epochs, directory)
     exporting.save_model(model, compiled, directory)
@@ -254,7 +280,7 @@ def run_export(run_dir: str, dry_run: bool, data: ImageData, model: str | None =
     directory.check(config)
     if not source.exists(runtime.MODEL):
         raise RunDirectoryError(f"{source.path} holds no trained network ({runtime.MODEL})")
-    record = source.read_json(DATA_RECORD)
+    record = source.read_json(DATA_RECORD, ("seed", "mean", "deviation"))
     network = exporting.load_model(source.path)
     info = data.describe()
     check_fits(network, info.input_shape, info.num_classes, "model")
@@ -262,6 +288,8 @@ def run_export(run_dir: str, dry_run: bool, data: ImageData, model: str | None =
     print(f"Export: {source.path} as a SavedModel to {path}")
     if dry_run:
         return EXIT_DONE
+    if config is not None and directory.exists(RESULT) and directory.exists("saved_model"):
+        return _say_done(directory)
     data.prepare(record["seed"])
     images, _ = next(iter(data.evaluation("train", CHECK_IMAGES)))
     pixels = images.numpy() * np.array(data.deviation) + np.array(data.mean)
@@ -302,18 +330,19 @@ def run_pipeline(run_dir: str, dry_run: bool, start_from_teacher: bool = False) 
     )
     whole = configuration.whole()
     directory.check(whole)
+    start = [f"run_search.start_from = {teacher!r}"] if start_from_teacher else []
+    known = start if RunDirectory(teacher).exists(runtime.MODEL) else []
     if dry_run:
         print("Pipeline: teacher, search, student, student_kd, export in", directory.path)
         _part(run_training, teacher, True)
-        return _part(run_search, search, True)
+        return _part(run_search, search, True, known)
     # A mistake in the search's settings is found before the teacher has been trained.
     with contextlib.redirect_stdout(io.StringIO()):
-        _part(run_search, search, True)
+        _part(run_search, search, True, known)
     directory.open(whole)
     print("1/5 The unpruned network")
     _part(run_training, teacher)
     print("\n2/5 The search")
-    start = [f"run_search.start_from = {teacher!r}"] if start_from_teacher else []
     code = _part(run_search, search, bindings=start)
     print("\n3/5 The derived network, trained on labels")
     derived = [f"run_training.architecture = {search!r}"]
@@ -336,26 +365,25 @@ def _part(
 
 def _say_table(directory: RunDirectory) -> None:
     table = rich.table.Table(title=f"\n{directory.path}", box=rich.box.SIMPLE)
-    for column in ("network", "MACs", "parameters", "test accuracy", "training time"):
+    for column in ("network", "MACs", "parameters", "accuracy", "time"):
         table.add_column(column, justify="left" if column == "network" else "right", no_wrap=True)
     rows = {
         "unpruned": "teacher",
         "derived": "student",
-        "derived, distillation": "student_kd",
+        "derived, distilled": "student_kd",
     }
     unpruned = RunDirectory(directory.file("teacher")).read_json(RESULT)["cost"]
     for title, part in rows.items():
         result = RunDirectory(directory.file(part)).read_json(RESULT)
         costs = [
-            f"{shown(result['cost'][kind])} ({result['cost'][kind] / unpruned[kind]:.1%})"
+            f"{shown(result['cost'][kind])} ({result['cost'][kind] / unpruned[kind]:.0%})"
             for kind in ("macs", "parameters")
         ]
         accuracy = f"{result['test']['accuracy']:.2%}"
         table.add_row(title, *costs, accuracy, duration(result["seconds"]))
     search = RunDirectory(directory.file("search")).read_json(RESULT)
-    table.caption = f"search {duration(search['seconds'])}"
-    console = rich.console.Console()
-    console.print(table, width=console.width if console.is_terminal else 100)
+    table.caption = f"accuracy on the test split; the search took {duration(search['seconds'])}"
+    rich.console.Console().print(table)
     for name, path in (
         ("architecture", directory.file("search", ARCHITECTURE)),
         ("Keras model", directory.file("student_kd", runtime.MODEL)),
@@ -364,10 +392,23 @@ def _say_table(directory: RunDirectory) -> None:
         print(f"{name + ':':14}{path}")
 
 
-def _check_positive(root: Callable[..., int], **values: int) -> None:
+def _check_ranges(root: Callable[..., int], **values: float) -> None:
     for name, value in values.items():
-        if value < 1:
-            raise SpecError(f"{root.__name__}.{name}: expected at least 1. Received: {value}")
+        least, largest = _RANGES[name]
+        if not least <= value <= largest:
+            wanted = f"at least {least}" if largest == math.inf else f"{least} to {largest}"
+            parameter = configuration.described(f"{root.__name__}.{name}")
+            raise SpecError(f"{parameter}: expected {wanted}. Received: {value}")
+
+
+def _check_batch(root: Callable[..., int], batch_size: int, info: DataInfo, parts: int = 1) -> None:
+    """Refuses a batch larger than what it is drawn from, the training set or each half of it."""
+    if info.train_images is not None and batch_size > info.train_images // parts:
+        parameter = configuration.described(f"{root.__name__}.batch_size")
+        raise SpecError(
+            f"{parameter}: expected at most {info.train_images // parts}, the images in "
+            f"{'each half of ' if parts == 2 else ''}the training set. Received: {batch_size}"
+        )
 
 
 def _open(directory: RunDirectory, config: str, data: ImageData) -> None:
@@ -378,7 +419,11 @@ def _open(directory: RunDirectory, config: str, data: ImageData) -> None:
 
 def _peak(optimizer: keras.optimizers.Optimizer) -> float:
     """Returns the learning rate that the spec gives: the peak of its schedule."""
-    return float(optimizer.learning_rate.numpy())
+    rate = float(optimizer.learning_rate.numpy())
+    if not 0 < rate < math.inf:
+        parameter = configuration.described(f"{type(optimizer).__name__}.learning_rate")
+        raise SpecError(f"{parameter}: expected a number above 0. Received: {rate}")
+    return rate
 
 
 def _fit(
@@ -405,8 +450,7 @@ def _fit(
 
 
 def _with_cost(architecture: Architecture, provenance: Any) -> Architecture:
-    costs = {kind: cost.cost(architecture, kind) for kind in cost.LAYER_COSTS}
-    return architecture.replace(cost=costs, provenance=provenance)
+    return architecture.replace(cost=cost.costs(architecture), provenance=provenance)
 
 
 def _say_what(

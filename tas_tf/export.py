@@ -9,6 +9,7 @@ import os
 from absl import flags
 
 from tas_tf import commands
+from tas_tf.errors import RunDirectoryError
 
 _MODEL = flags.DEFINE_string(
     "model", None, "Run directory of the trained network, where it is another than --run_dir."
@@ -18,7 +19,11 @@ _MODEL = flags.DEFINE_string(
 def _export() -> int:
     trained = _MODEL.value or flags.FLAGS.run_dir
     spec = os.path.join(os.path.expanduser(trained), "config.gin") if trained else None
-    bindings = commands.path_binding("run_export.model", _MODEL.value)
+    if spec and not flags.FLAGS.gin_file and not os.path.isfile(spec):
+        raise RunDirectoryError(f"{trained} is no run directory of a training: {spec} is missing")
+    # What a training records does not say what an export does.
+    bindings = ["run_export.data = @ImageData()"]
+    bindings += commands.path_binding("run_export.model", _MODEL.value)
     return commands.call_root("run_export", bindings, default_spec=spec)
 
 

@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from tas_tf.architecture import Architecture
 from tas_tf.errors import ArchitectureError
-from tas_tf.runtime import ARCHITECTURE, MODEL, RunDirectory, read_text
+from tas_tf.runtime import ARCHITECTURE, MODEL, RunDirectory, first_line, read_text
 from tas_tf.spec_compiler import build_model
 
 # Largest difference of a logit between the SavedModel and the Keras model, relative to the largest.
@@ -49,20 +49,30 @@ def load_model(path: str, role: str = "model") -> keras.Model:
         ArchitectureError: If there is none, or it cannot be read.
     """
     directory = RunDirectory(path)
+    if not tf.io.gfile.exists(directory.path):
+        raise ArchitectureError(
+            f"{role}: {path} does not exist; give the run directory of a trained network"
+        )
+    is_run = tf.io.gfile.isdir(directory.path)
+    if is_run and not directory.exists(MODEL):
+        raise ArchitectureError(f"{role}: {path} holds no trained network ({MODEL} is missing)")
+    if not is_run and not path.endswith(".keras"):
+        raise ArchitectureError(f"{role}: {path} is neither a run directory nor a .keras file")
+    model = build_model(load_architecture(path)) if is_run else None
     try:
-        if not tf.io.gfile.isdir(directory.path):
+        if model is None:
             return keras.saving.load_model(directory.path, compile=False, safe_mode=True)
-        if not directory.exists(MODEL):
-            raise ArchitectureError(f"{role}: {path} holds no trained network ({MODEL} is missing)")
-        model = build_model(load_architecture(path))
         with tempfile.TemporaryDirectory() as folder:
             local = os.path.join(folder, MODEL)
             tf.io.gfile.copy(directory.file(MODEL), local)
             model.load_weights(local)
         return model
-    except (OSError, ValueError, TypeError, KeyError, tf.errors.OpError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise ArchitectureError(f"{role}: {path} cannot be read: {reason}") from None
+    # What Keras, h5py and zipfile raise at a damaged file has nothing else in common.
+    except Exception as error:
+        reason = first_line(error)
+        raise ArchitectureError(
+            f"{role}: {directory.file(MODEL) if is_run else path} cannot be read: {reason}"
+        ) from None
 
 
 def load_architecture(path: str) -> Architecture:
@@ -76,7 +86,7 @@ def load_architecture(path: str) -> Architecture:
     try:
         text = read_text(file)
     except (tf.errors.OpError, OSError) as error:
-        reason = str(error).splitlines()[0]
+        reason = first_line(error)
         raise ArchitectureError(f"architecture: {file} cannot be read: {reason}") from None
     except UnicodeDecodeError:
         raise ArchitectureError(f"architecture: {file} is not UTF-8 text") from None

@@ -12,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from tas_tf.errors import DataError
+from tas_tf.runtime import first_line
 
 _IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif")
 
@@ -224,9 +225,3 @@ def _shape_of(path: str) -> tuple[int, int, int]:
 
 def _size_text(shape: Sequence[int]) -> str:
     return f"{shape[0]}x{shape[1]}"
-
-
-def first_line(error: Exception) -> str:
-    """Returns the first line of an exception's message, or its name if it has none."""
-    text = error.message if isinstance(error, tf.errors.OpError) else str(error)
-    return (text.strip().splitlines() or [type(error).__name__])[0]

@@ -103,7 +103,7 @@ def inherit_weights(model: keras.Model, architecture: Architecture, supernet: Su
     """
     units = {unit.name: unit for unit in supernet.units + supernet.projections}
     layers = {layer.name: layer for layer in model.layers}
-    for layer, in_channels, out_channels in architecture.layers():
+    for layer, in_channels, out_channels, _ in architecture.layers():
         if layer.kind == "classifier":
             kernel = supernet.classifier_kernel.numpy()[:in_channels]
             layers[layer.name].set_weights([kernel, supernet.classifier_bias.numpy()])

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import importlib.metadata
 import json
 import os
 import platform
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import keras
@@ -31,8 +32,14 @@ def choose_strategy() -> tf.distribute.Strategy:
     """Returns MirroredStrategy where there are several accelerators, else the default strategy."""
     accelerators = tf.config.list_logical_devices("GPU")
     if len(accelerators) > 1:
-        return tf.distribute.MirroredStrategy()
+        return _mirrored()
     return tf.distribute.get_strategy()
+
+
+@functools.cache
+def _mirrored() -> tf.distribute.Strategy:
+    # One for the whole process: two would number their collective operations alike, and clash.
+    return tf.distribute.MirroredStrategy()
 
 
 def device_types() -> list[str]:
@@ -85,6 +92,12 @@ def read_text(path: str) -> str:
         return file.read().decode()
 
 
+def first_line(error: Exception) -> str:
+    """Returns the first line of an exception's message, or its name if it has none."""
+    text = error.message if isinstance(error, tf.errors.OpError) else str(error)
+    return (text.strip().splitlines() or [type(error).__name__])[0]
+
+
 class RunDirectory:
     """The directory of a run: enough to resume it, to explain it and to repeat it.
 
@@ -93,7 +106,7 @@ class RunDirectory:
     """
 
     def __init__(self, path: str):
-        self.path = os.path.expanduser(str(path)).rstrip("/")
+        self.path = os.path.expanduser(str(path)).rstrip("/") or "/"
 
     def file(self, *names: str) -> str:
         """Returns the path of a file in it."""
@@ -128,7 +141,11 @@ class RunDirectory:
                 )
             return
         if config is not None:
-            self._compare(read_text(self.file(CONFIG)), config)
+            try:
+                recorded = read_text(self.file(CONFIG))
+            except (UnicodeDecodeError, tf.errors.OpError) as error:
+                raise _unreadable(self.file(CONFIG), error) from None
+            self._compare(recorded, config)
 
     def _compare(self, old: str, new: str) -> None:
         old_lines, new_lines = _identity(old), _identity(new)
@@ -138,7 +155,9 @@ class RunDirectory:
                 for line in difflib.unified_diff(old_lines, new_lines, lineterm="", n=0)
                 if not line.startswith(("---", "+++", "@@"))
             ]
-            shown = "\n  ".join(changes[:8] + ["..."] * (len(changes) > 8))
+            if len(changes) > 4:
+                changes[3:] = [f"and {len(changes) - 3} more"]
+            shown = "\n  ".join(changes)
             raise RunDirectoryError(
                 f"--run_dir: {self.path} holds a different experiment (- there, + asked for):\n"
                 f"  {shown}\nGive another --run_dir, or the same settings."
@@ -163,7 +182,7 @@ class RunDirectory:
                 file.write("")
             tf.io.gfile.remove(probe)
         except (OSError, tf.errors.OpError) as error:
-            reason = str(error).splitlines()[0]
+            reason = first_line(error)
             raise RunDirectoryError(
                 f"--run_dir: {self.path} cannot be written ({reason}); give a directory that can"
             ) from None
@@ -175,7 +194,10 @@ class RunDirectory:
             config: The resolved configuration of the run.
         """
         self.check(config)
-        tf.io.gfile.makedirs(self.path)
+        try:
+            tf.io.gfile.makedirs(self.path)
+        except (OSError, tf.errors.OpError) as error:
+            raise RunDirectoryError(f"--run_dir: {self.path} cannot be made: {error}") from None
         if not self.exists(CONFIG):
             write_whole(self.file(CONFIG), config)
 
@@ -183,17 +205,33 @@ class RunDirectory:
         """Writes a JSON file."""
         write_whole(self.file(name), json.dumps(value, indent=2) + "\n")
 
-    def read_json(self, name: str) -> Any:
-        """Reads a JSON file.
+    def read_json(self, name: str, fields: Sequence[str] = ()) -> dict[str, Any]:
+        """Reads a JSON object.
+
+        Args:
+            name: Name of the file.
+            fields: Fields that it must have.
 
         Raises:
             RunDirectoryError: If it is missing or malformed.
         """
         try:
-            return json.loads(read_text(self.file(name)))
-        except (tf.errors.NotFoundError, ValueError) as error:
-            reason = str(error).splitlines()[0]
-            raise RunDirectoryError(f"{self.file(name)} cannot be read: {reason}") from None
+            value = json.loads(read_text(self.file(name)))
+            if not isinstance(value, dict):
+                raise ValueError("expected a JSON object")
+            missing = [field for field in fields if field not in value]
+            if missing:
+                raise ValueError(f"{', '.join(missing)} is missing")
+        except (tf.errors.OpError, ValueError) as error:
+            raise _unreadable(self.file(name), error) from None
+        return value
+
+
+def _unreadable(path: str, error: Exception) -> RunDirectoryError:
+    reason = first_line(error)
+    return RunDirectoryError(
+        f"{path} cannot be read: {reason}. It is damaged, or no run made it: give another --run_dir"
+    )
 
 
 def _identity(config: str) -> list[str]:
@@ -249,10 +287,20 @@ class Metrics:
 
 
 def read_metrics(directory: RunDirectory) -> list[dict[str, Any]]:
-    """Returns the records of a run so far."""
+    """Returns the records of a run so far.
+
+    Raises:
+        RunDirectoryError: If they cannot be read.
+    """
     if not directory.exists(METRICS):
         return []
-    return [json.loads(line) for line in read_text(directory.file(METRICS)).splitlines()]
+    try:
+        records = [json.loads(line) for line in read_text(directory.file(METRICS)).splitlines()]
+        if not all(isinstance(r, dict) and "step" in r for r in records):
+            raise ValueError("a record without `step`")
+    except (tf.errors.OpError, ValueError) as error:
+        raise _unreadable(directory.file(METRICS), error) from None
+    return records
 
 
 class Checkpoints:
@@ -280,10 +328,11 @@ class Checkpoints:
             return False
         try:
             self._checkpoint.restore(path).assert_existing_objects_matched()
-        except (AssertionError, ValueError, tf.errors.OpError) as error:
-            reason = str(error).splitlines()[0]
+        # A damaged file raises an IndexError, another network an AssertionError, and so on.
+        except Exception as error:
+            reason = first_line(error)
             raise RunDirectoryError(
-                f"{path}: this checkpoint cannot be restored: {reason}"
+                f"{path}: this checkpoint cannot be restored: {reason}. Give another --run_dir"
             ) from None
         return True
 

@@ -9,9 +9,9 @@ import numpy as np
 import tensorflow as tf
 
 from tas_tf import cost, derivation, losses, sampling, supernet
-from tas_tf.cost import Budget, CostModel
 from tas_tf.derivation import Derivation
 from tas_tf.errors import SpecError
+from tas_tf.expected_cost import CostModel
 from tas_tf.sampling import cosine_temperature
 from tas_tf.searchable import ARCHITECTURE, WEIGHTS
 from tas_tf.training_loop import Loop, apply_gradients, batch_share, correct
@@ -135,14 +135,19 @@ class ArchitectureSearch(Loop):
         return tf.add_n(
             [
                 losses.cost_loss(
-                    model.expected(*probabilities),
-                    model.expected(*most_probable),
+                    model.expected(*probabilities, tf.math.log),
+                    self._current(model, most_probable),
                     budget,
                     self.cost_band,
                 )
                 for model, budget in zip(self._cost_models, self.budgets, strict=True)
             ]
         )
+
+    def _current(self, model: CostModel, one_hot: list[tf.Tensor]) -> tf.Tensor:
+        """Returns the exact cost of the argmax architecture."""
+        total = tf.reduce_max if model.kind.peak else None
+        return model.expected(*one_hot, tf.math.log, total)
 
     def epoch_logs(self):
         """Returns costs against the budget, entropies, temperature and learning rate."""
@@ -195,7 +200,8 @@ class ArchitectureSearch(Loop):
         """Returns what a checkpoint holds."""
         return {
             **super().state(),
-            "supernet": self.supernet,
+            # One list: tf.train.Checkpoint does not find layers in the lists of a layer.
+            "supernet": self.supernet.variables,
             "optimizer": self.optimizer,
             "arch_optimizer": self.arch_optimizer,
         }

@@ -1,8 +1,9 @@
 """Searchable layers: a unit, a block and a stage whose widths and depth are still open (METHOD 4).
 
 Layers do not cast by themselves (`autocast=False`): maps and kernels are in the compute type,
-scales, offsets, weights of candidates and statistics in the variables' type. All shapes are those of the unpruned network. A map of fewer channels has zeros in the others, and
-its width travels beside it as a scalar.
+scales, offsets, weights of candidates and statistics in the variables' type. All shapes are those
+of the unpruned network. A map of fewer channels has zeros in the others, and its width travels
+beside it as a scalar.
 """
 
 from __future__ import annotations
@@ -77,17 +78,21 @@ class SearchableUnit(keras.layers.Layer):
             initializer=keras.initializers.VarianceScaling(
                 2.0, mode="fan_out", distribution="untruncated_normal"
             ),
+            autocast=False,
         )
         # What a candidate does not have stays zero: it gets no gradient, and decay leaves zero.
         start = keras.initializers.Constant(0.0 if zero_scale else mask)
-        self.scale = self.add_weight(name="scale", shape=vectors, initializer=start)
-        self.offset = self.add_weight(name="offset", shape=vectors, initializer="zeros")
+        self.scale, self.offset = (
+            self.add_weight(name=name, shape=vectors, initializer=initializer, autocast=False)
+            for name, initializer in (("scale", start), ("offset", "zeros"))
+        )
         self.moving_mean, self.moving_variance = (
             self.add_weight(
                 name=name,
                 shape=vectors,
                 initializer=initializer,
                 trainable=False,
+                autocast=False,
                 aggregation="mean",
             )
             for name, initializer in (("moving_mean", "zeros"), ("moving_variance", "ones"))
@@ -180,7 +185,10 @@ class SearchableUnit(keras.layers.Layer):
                 candidate = tf.linalg.matmul(candidate, tf.cast(matrices[k], z.dtype))
             y += tf.cast(weights[k], z.dtype) * candidate
             if mode == WEIGHTS:
-                self._move_averages(indices[k : k + 1], mean, variance)
+                # A pair of a unit's only candidate names it twice: its averages move once.
+                moved = tf.reduce_any(indices[:k] == indices[k])
+                own = tf.where(moved, len(self.candidates), indices[k])
+                self._move_averages(own[None], mean, variance)
         return y
 
     def _move_averages(self, indices: tf.Tensor, mean: tf.Tensor, variance: tf.Tensor) -> None:

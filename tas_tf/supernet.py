@@ -10,12 +10,12 @@ import tensorflow as tf
 
 from tas_tf import blocks, sampling
 from tas_tf.architecture import Architecture
-from tas_tf.cost import max_candidates, max_depths
 from tas_tf.errors import ArchitectureError, SpecError
+from tas_tf.expected_cost import max_candidates, max_depths
 from tas_tf.normalization import EPSILON
 from tas_tf.sampling import Draw
-from tas_tf.searchable import INFERENCE, SearchableBlock, SearchableStage, SearchableUnit
 from tas_tf.search_space import SearchSpace
+from tas_tf.searchable import INFERENCE, SearchableBlock, SearchableStage, SearchableUnit
 
 
 class Supernet(keras.layers.Layer):
@@ -57,9 +57,10 @@ class Supernet(keras.layers.Layer):
             name="classifier_kernel",
             shape=(features, space.num_classes),
             initializer=keras.initializers.RandomNormal(stddev=0.01),
+            autocast=False,
         )
         self.classifier_bias = self.add_weight(
-            name="classifier_bias", shape=(space.num_classes,), initializer="zeros"
+            name="classifier_bias", shape=(space.num_classes,), initializer="zeros", autocast=False
         )
         self._add_logits()
         self.built = True
@@ -132,7 +133,7 @@ class Supernet(keras.layers.Layer):
         ]
 
     def probabilities(self) -> tuple[tf.Tensor, tf.Tensor]:
-        """Returns softmax of the logits in float64: (choices, n) and (stages, m), zero where absent.
+        """Returns softmax of the logits, zero where absent: float64 (choices, n) and (stages, m).
 
         Exact costs of large networks do not fit float32 (METHOD 5).
         """
@@ -230,13 +231,9 @@ class Supernet(keras.layers.Layer):
         Raises:
             ArchitectureError: If the model is not the unpruned network of this space.
         """
+        self._check_unpruned(model)
         for unit in self.units + self.projections:
             kernel, vectors = _layer_weights(model, unit.name, images)
-            if tuple(kernel.shape) != tuple(unit.kernel.shape):
-                raise ArchitectureError(
-                    f"{unit.name}: the trained network's kernel has shape {tuple(kernel.shape)}, "
-                    f"the unpruned network's {tuple(unit.kernel.shape)}"
-                )
             unit.kernel.assign(kernel)
             variables = (unit.scale, unit.offset, unit.moving_mean, unit.moving_variance)
             blank = (0.0, 0.0, 0.0, 1.0)
@@ -245,6 +242,23 @@ class Supernet(keras.layers.Layer):
         kernel, bias = model.get_layer("classifier").get_weights()
         self.classifier_kernel.assign(kernel)
         self.classifier_bias.assign(bias)
+
+    def _check_unpruned(self, model: keras.Model) -> None:
+        """Refuses a network of other kernels, before anything is taken from it."""
+        units = self.units + self.projections
+        wanted = {unit.name: tuple(unit.kernel.shape) for unit in units}
+        wanted["classifier"] = tuple(self.classifier_kernel.shape)
+        received = {
+            layer.name: tuple(layer.kernel.shape)
+            for layer in model.layers
+            if hasattr(layer, "kernel")
+        }
+        for name in wanted | received:
+            if wanted.get(name) != received.get(name):
+                raise ArchitectureError(
+                    f"{name}: expected the unpruned network, with a kernel of shape "
+                    f"{wanted.get(name)} here. Received: {received.get(name)}"
+                )
 
 
 def entropy(probabilities: np.ndarray, sizes: Sequence[int]) -> np.ndarray:
@@ -282,12 +296,7 @@ def _layer_weights(
     model: keras.Model, name: str, images: tf.Tensor
 ) -> tuple[np.ndarray, tuple[np.ndarray, ...]]:
     """Returns a layer's kernel, and scale, offset, mean and variance of its normalization."""
-    try:
-        layer = model.get_layer(name)
-    except ValueError:
-        raise ArchitectureError(
-            f"{name}: the trained network has no such layer, so it is not the unpruned network"
-        ) from None
+    layer = model.get_layer(name)
     kernel = layer.get_weights()[0]
     names = {member.name for member in model.layers}
     if f"{name}_bn" in names:

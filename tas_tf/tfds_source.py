@@ -11,7 +11,8 @@ import numpy as np
 import tensorflow as tf
 
 from tas_tf.errors import DataError
-from tas_tf.image_sources import DigitsSource, FolderSource, ImageSource, decode, first_line
+from tas_tf.image_sources import DigitsSource, FolderSource, ImageSource, decode
+from tas_tf.runtime import first_line
 
 # Encoded images held for shuffling while a set streams.
 SHUFFLE_BYTES = 2**29

@@ -1,7 +1,7 @@
 """Trains a network from scratch: the unpruned one, or an architecture; plain or distilled.
 
 python -m tas_tf.train --gin_file=specs/resnet20.gin --run_dir=runs/teacher20
-python -m tas_tf.train --gin_file=specs/resnet20.gin --run_dir=runs/student20 \
+python -m tas_tf.train --gin_file=specs/resnet20.gin --run_dir=runs/student20 \\
     --architecture=runs/search20 --teacher=runs/teacher20
 """
 

@@ -52,7 +52,7 @@ def test_valid_file_is_read():
 def test_layers_are_those_that_are_built():
     layers = [
         (layer.name, layer.stride, layer.size, i, o)
-        for layer, i, o in Architecture.from_json(json.dumps(VALID)).layers()
+        for layer, i, o, _ in Architecture.from_json(json.dumps(VALID)).layers()
     ]
     assert layers == [
         ("stem", 1, (32, 32), 3, 16),
@@ -74,7 +74,7 @@ def test_layers_are_those_that_are_built():
 
 def test_stride_two_keeps_its_projection_where_widths_agree():
     text = changed(("stages",), [[[16, 16]], [[32, 16]], [[64, 16]]])
-    names = [layer.name for layer, _, _ in Architecture.from_json(text).layers()]
+    names = [layer.name for layer, _, _, _ in Architecture.from_json(text).layers()]
     assert [name for name in names if name.endswith("projection")] == [
         "stage2_block1_projection",
         "stage3_block1_projection",
@@ -83,7 +83,7 @@ def test_stride_two_keeps_its_projection_where_widths_agree():
 
 def test_bottleneck_stride_stands_in_its_3x3():
     text = json.dumps(VALID | {"block": "bottleneck", "stages": [[[4, 5, 6]]] * 3})
-    layers = {layer.name: layer for layer, _, _ in Architecture.from_json(text).layers()}
+    layers = {layer.name: layer for layer, _, _, _ in Architecture.from_json(text).layers()}
     assert layers["stage2_block1_conv1"].stride == 1
     assert layers["stage2_block1_conv1"].size == (32, 32)
     assert layers["stage2_block1_conv2"].stride == 2

@@ -9,7 +9,16 @@ import pytest
 
 PACKAGE = pathlib.Path(__file__).parents[1] / "tas_tf"
 GROUPS = (
-    ("errors", "blocks", "architecture", "search_space", "cost", "chain", "derivation"),
+    (
+        "errors",
+        "blocks",
+        "architecture",
+        "search_space",
+        "cost",
+        "expected_cost",
+        "chain",
+        "derivation",
+    ),
     ("interpolation", "sampling", "normalization", "searchable"),
     ("supernet", "spec_compiler", "inheritance"),
     ("runtime", "image_sources", "tfds_source", "splitting", "augmentation", "image_batches")

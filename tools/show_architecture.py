@@ -53,7 +53,7 @@ def describe(architecture: Architecture) -> dict[str, Any]:
             "macs": layer_macs(layer, in_channels, out_channels),
             "parameters": layer_parameters(layer, in_channels, out_channels),
         }
-        for layer, in_channels, out_channels in architecture.layers()
+        for layer, in_channels, out_channels, _ in architecture.layers()
     ]
     return {
         "name": architecture.name,

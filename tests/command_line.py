@@ -1,0 +1,80 @@
+"""What tests of the commands share: running one here or in a process, and what a refusal is."""
+
+import os
+import pathlib
+import re
+import subprocess
+import sys
+
+from absl import flags
+
+from tas_tf import commands, export, train
+
+PROJECT = pathlib.Path(__file__).parents[1]
+QUICK = "--gin_file=specs/quickstart.gin"
+RUN = "--run_dir=run"
+# A noisy machine is slow: an idle one refuses within 15 seconds, and does the rest within 60.
+PATIENCE = 60
+MUCH_PATIENCE = 300
+
+MAINS = {
+    "search": lambda: commands.call_root("run_search"),
+    "train": train._train,
+    "export": export._export,
+    "pipeline": lambda: commands.call_root("run_pipeline"),
+}
+commands.define_flags("Directory of the run.")
+
+
+def run(command, *arguments):
+    """Does in this process what a command does, and returns its exit code."""
+    for name in flags.FLAGS:
+        flags.FLAGS[name].unparse()
+    try:
+        commands._parse_flags(MAINS[command], [command, *map(str, arguments)])
+    except SystemExit as stop:
+        return stop.code
+    return commands._guarded(MAINS[command])
+
+
+def bindings(*settings):
+    return [f"--gin_bindings={setting}" for setting in settings]
+
+
+def process(command, *arguments, **options):
+    """Starts a command as users do."""
+    return subprocess.Popen(
+        [sys.executable, "-m", f"tas_tf.{command}", *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(PROJECT), "COLUMNS": "80"},
+        **options,
+    )
+
+
+def finished(command, *arguments, timeout=PATIENCE, **options):
+    """Runs a command as users do; returns exit code, stdout and stderr."""
+    with process(command, *arguments, **options) as started:
+        try:
+            stdout, stderr = started.communicate(timeout=timeout)
+        except subprocess.TimeoutExpired:
+            started.kill()
+            raise
+    return started.returncode, stdout, stderr
+
+
+def check_message(stderr, *expected):
+    assert stderr.startswith("Error: ")
+    assert "Traceback" not in stderr
+    assert len(stderr.strip().splitlines()) <= 6
+    for text in expected:
+        assert re.search(text, stderr), (text, stderr)
+
+
+def check_refused(capsys, command, *arguments, expected):
+    """Asserts that a command refuses its input with a message, and leaves nothing behind."""
+    before = sorted(pathlib.Path().rglob("*"))
+    assert run(command, *arguments) == 2
+    check_message(capsys.readouterr().err, *expected)
+    assert sorted(pathlib.Path().rglob("*")) == before

@@ -1,0 +1,230 @@
+"""The whole path in one run on real images, interrupted, repeated, exported and damaged."""
+
+import json
+import os
+import pathlib
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from command_line import (
+    MUCH_PATIENCE,
+    QUICK,
+    bindings,
+    check_message,
+    check_refused,
+    finished,
+    process,
+    run,
+)
+
+import tas_tf
+
+SMALL = """
+include 'specs/quickstart.gin'
+DEPTH = 8
+EPOCHS = 1
+SEARCH_EPOCHS = 5
+"""
+
+
+@pytest.fixture(autouse=True)
+def empty_directory(tmp_path, monkeypatch):
+    """Every test runs in a directory of its own: presets are found from anywhere."""
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+
+
+@pytest.fixture(scope="module")
+def pipeline(tmp_path_factory):
+    """The run directory of a shrunk quickstart, with its exit code and what it printed."""
+    folder = tmp_path_factory.mktemp("pipeline")
+    (folder / "small.gin").write_text(SMALL)
+    arguments = ["--gin_file=small.gin", "--run_dir=run"]
+    code, stdout, stderr = finished("pipeline", *arguments, timeout=MUCH_PATIENCE, cwd=folder)
+    assert stderr == ""
+    return folder / "run", code, stdout
+
+
+@pytest.fixture
+def teacher(pipeline):
+    """A copy of a finished training, that a test may damage."""
+    return pathlib.Path(shutil.copytree(pipeline[0] / "teacher", "teacher"))
+
+
+def training_arguments(pipeline, run_dir):
+    return [f"--gin_file={pipeline[0].parent / 'small.gin'}", f"--run_dir={run_dir}"]
+
+
+def test_pipeline_makes_every_part(pipeline):
+    folder, code, stdout = pipeline
+    assert code in (0, 3)
+    every = {"config.gin", "data.json", "machine.json", "metrics.jsonl", "result.json"}
+    every |= {"checkpoints", "events", "architecture.json"}
+    assert set(os.listdir(folder)) == {
+        "config.gin", "teacher", "search", "student", "student_kd", "export"
+    }  # fmt: skip
+    assert set(os.listdir(folder / "search")) == every
+    for part in ("teacher", "student", "student_kd"):
+        assert set(os.listdir(folder / part)) == every | {"model.keras"}
+    assert set(os.listdir(folder / "export")) == {
+        "config.gin", "architecture.json", "result.json", "saved_model"
+    }  # fmt: skip
+    assert list((folder / "search/events").glob("events.out.tfevents.*"))
+    derived = (folder / "search/architecture.json").read_text()
+    built = (folder / "student/architecture.json").read_text()
+    parsed = [tas_tf.Architecture.from_json(text) for text in (derived, built)]
+    assert parsed[0] == parsed[1]
+
+
+def test_pipeline_ends_with_a_table(pipeline):
+    lines = pipeline[2].splitlines()
+    table = lines[next(i for i, line in enumerate(lines) if "network" in line and "MACs" in line) :]
+    rows = [line.strip() for line in table if "%" in line]
+    assert [re.split(r"\s{2,}", row)[0] for row in rows] == [
+        "unpruned", "derived", "derived, distilled"
+    ]  # fmt: skip
+    for row in rows:
+        assert re.search(r" k \(\d+%\) .* k \(\d+%\) +\d+\.\d\d% +\d+ s$", row)
+    paths = [line.split()[-1] for line in table if "run/" in line]
+    assert len(paths) == 3 and all((pipeline[0].parent / path).exists() for path in paths)
+
+
+def test_pipeline_skips_what_is_done(pipeline):
+    folder, code, _ = pipeline
+    before = file_times(folder)
+    arguments = ["--gin_file=small.gin", "--run_dir=run"]
+    again, stdout, stderr = finished(
+        "pipeline", *arguments, timeout=MUCH_PATIENCE, cwd=folder.parent
+    )
+    assert (again, stderr) == (code, "")
+    assert stdout.count("Already done") == 5
+    assert file_times(folder) == before
+
+
+def file_times(folder):
+    return {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
+
+
+def test_interrupted_search_goes_on_to_the_same_architecture(pipeline, monkeypatch, capsys):
+    done = pipeline[0] / "search"
+    monkeypatch.chdir(pipeline[0].parent)  # the recorded paths are relative
+    arguments = [f"--gin_file={done / 'config.gin'}", "--run_dir=again"]
+    started = process("search", *arguments)
+    deadline = time.monotonic() + MUCH_PATIENCE
+    while not pathlib.Path("again/checkpoints/checkpoint").exists():
+        assert started.poll() is None and time.monotonic() < deadline
+        time.sleep(0.02)
+    started.send_signal(signal.SIGINT)
+    stderr = started.communicate(timeout=MUCH_PATIENCE)[1]
+    assert started.returncode == 75
+    assert stderr.strip() == (
+        "Interrupted. The same command goes on from where the last epoch ended."
+    )
+    assert not pathlib.Path("again/architecture.json").exists()
+
+    assert run("search", *arguments) == pipeline[1]
+    assert "Goes on from the checkpoint of step" in capsys.readouterr().out
+    records = [json.loads(line) for line in open("again/metrics.jsonl")]
+    assert [record["epoch"] for record in records] == [1, 2, 3, 4, 5]
+    expected = (done / "architecture.json").read_text()
+    assert pathlib.Path("again/architecture.json").read_text() == expected
+
+
+def test_interrupt_before_the_first_epoch(pipeline):
+    started = process("search", *training_arguments(pipeline, "run"))
+    assert started.stdout.readline().startswith("Search: digits")
+    started.send_signal(signal.SIGINT)
+    _, stderr = started.communicate(timeout=MUCH_PATIENCE)
+    assert started.returncode == 75
+    assert stderr.startswith("\nInterrupted.") and "Traceback" not in stderr
+
+
+WITHOUT_TAS_TF = """
+import json, sys
+sys.modules["tas_tf"] = None  # as where it is not installed
+try:
+    import tas_tf
+    sys.exit("tas_tf can be imported")
+except ImportError:
+    pass
+import keras, numpy as np, tensorflow as tf
+loaded = tf.saved_model.load("export/saved_model").signatures["serving_default"]
+model = keras.models.load_model("student_kd/model.keras")
+record = json.load(open("student_kd/data.json"))
+for batch in (1, 7):
+    images = np.random.default_rng(batch).integers(0, 256, (batch, 8, 8, 1), np.uint8)
+    outputs = {name: value.numpy() for name, value in loaded(images=tf.constant(images)).items()}
+    assert sorted(outputs) == ["classes", "logits", "probabilities"]
+    logits = model((images / 255 - record["mean"]) / record["deviation"]).numpy()
+    np.testing.assert_allclose(outputs["logits"], logits, atol=1e-4)
+    np.testing.assert_allclose(outputs["probabilities"].sum(axis=1), 1, atol=1e-5)
+    np.testing.assert_array_equal(outputs["classes"], logits.argmax(axis=1))
+"""
+
+
+def test_exported_network_runs_without_tas_tf(pipeline):
+    command = [sys.executable, "-I", "-c", WITHOUT_TAS_TF]
+    subprocess.run(command, check=True, cwd=pipeline[0], timeout=MUCH_PATIENCE)
+
+
+def test_trained_network_is_exported_into_its_own_directory(teacher, capsys):
+    assert run("export", f"--run_dir={teacher}") == 0
+    assert (teacher / "saved_model/saved_model.pb").exists()
+    assert "100% of the classes agree" in capsys.readouterr().out
+
+
+def test_different_experiment_is_refused(capsys, pipeline):
+    arguments = training_arguments(pipeline, pipeline[0] / "teacher")
+    expected = ["holds a different experiment", r"\n  -EPOCHS = 1\n  \+EPOCHS = 2\n"]
+    check_refused(capsys, "train", *arguments, *bindings("EPOCHS = 2"), expected=expected)
+    check_refused(capsys, "search", *arguments, expected=[r"\+AGGREGATION = 'pad'", "and .. more"])
+    check_refused(capsys, "pipeline", QUICK, f"--run_dir={pipeline[0]}", expected=[r"-DEPTH = 8\n"])
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "expected"),
+    [
+        ("result.json", b"{", "result.json cannot be read: .* damaged"),
+        ("result.json", b"[]", "expected a JSON object"),
+        ("config.gin", b"\xff\xfe", "config.gin cannot be read"),
+        ("config.gin", b"", "holds a different experiment"),
+    ],
+)
+def test_damaged_run_directory_is_refused(capsys, pipeline, teacher, file, content, expected):
+    (teacher / file).write_bytes(content)
+    check_refused(capsys, "train", *training_arguments(pipeline, teacher), expected=[expected])
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "expected"),
+    [
+        ("metrics.jsonl", b"{", "metrics.jsonl cannot be read"),
+        ("metrics.jsonl", b"3\n", "a record without `step`"),
+        ("checkpoints/ckpt-25.index", b"x", "ckpt-25: this checkpoint cannot be restored"),
+        ("checkpoints/ckpt-25.data-00000-of-00001", b"x", "this checkpoint cannot be restored"),
+    ],
+)
+def test_damaged_state_is_refused(pipeline, teacher, capsys, file, content, expected):
+    (teacher / "result.json").unlink()
+    (teacher / file).write_bytes(content)
+    assert run("train", *training_arguments(pipeline, teacher)) == 2
+    check_message(capsys.readouterr().err, expected)
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "expected"),
+    [
+        ("data.json", b"{", "data.json cannot be read"),
+        ("data.json", b"{}", "seed, mean, deviation is missing"),
+        ("architecture.json", b"{}", "architecture.json: missing field 'schema_version'"),
+        ("model.keras", b"x", "model.keras cannot be read"),
+    ],
+)
+def test_damaged_network_is_not_exported(capsys, teacher, file, content, expected):
+    (teacher / file).write_bytes(content)
+    check_refused(capsys, "export", f"--run_dir={teacher}", expected=[expected])

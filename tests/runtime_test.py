@@ -1,0 +1,240 @@
+"""What a run stands on: files written whole, run directories, metrics, checkpoints."""
+
+import json
+import os
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tas_tf import runtime
+from tas_tf.callbacks import MetricsLog, Progress, duration
+from tas_tf.errors import RunDirectoryError
+from tas_tf.runtime import Checkpoints, Metrics, RunDirectory
+
+CONFIG = "a.epochs = 3\nb.rate = 0.1\n"
+
+
+@pytest.fixture(params=["disk", "ram"])
+def directory(request, tmp_path):
+    """An empty run directory, on disk and on a file system that only tf.io.gfile knows."""
+    path = str(tmp_path / "runs" / "one")
+    return RunDirectory(path if request.param == "disk" else f"ram://{path}")
+
+
+def files(directory):
+    return sorted(name.rstrip("/") for name in tf.io.gfile.listdir(directory.path))
+
+
+def test_files_are_written_whole(directory):
+    tf.io.gfile.makedirs(directory.path)
+    path = directory.file("note")
+    runtime.write_whole(path, "grün")
+    assert runtime.read_text(path) == "grün"
+    runtime.write_whole(path, b"bytes")
+    assert runtime.read_text(path) == "bytes"
+    assert files(directory) == ["note"]
+
+
+@pytest.mark.parametrize("call", ["write", "rename"])
+def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(directory, monkeypatch, call):
+    tf.io.gfile.makedirs(directory.path)
+    path = directory.file("note")
+    runtime.write_whole(path, "old")
+
+    def fail(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    target = tf.io.gfile.GFile if call == "write" else tf.io.gfile
+    monkeypatch.setattr(target, call, fail)
+    with pytest.raises(KeyboardInterrupt):
+        runtime.write_whole(path, "new")
+    monkeypatch.undo()
+    assert runtime.read_text(path) == "old"
+    assert files(directory) == ["note"]
+
+
+def test_a_new_directory_is_accepted_and_checking_leaves_nothing(directory):
+    directory.check(CONFIG)
+    assert not tf.io.gfile.exists(directory.path)
+    directory.open(CONFIG)
+    assert files(directory) == [runtime.CONFIG]
+    directory.check(CONFIG)
+    directory.check(None)
+    directory.open(CONFIG)
+    assert files(directory) == [runtime.CONFIG]
+
+
+@pytest.mark.parametrize(
+    "same",
+    [
+        CONFIG,
+        "b.rate = 0.1\n\n# a comment\na.epochs = 3\n",
+        CONFIG + "data.data_dir = '/elsewhere'\n",
+        "a.epochs = \\\n    3\nb.rate = 0.1\n",
+    ],
+    ids=["itself", "order", "places", "broken lines"],
+)
+def test_the_same_experiment_goes_on(directory, same):
+    directory.open(CONFIG)
+    directory.check(same)
+    assert runtime.read_text(directory.file(runtime.CONFIG)) == CONFIG
+
+
+def test_another_experiment_is_refused_with_the_difference(directory):
+    directory.open(CONFIG)
+    with pytest.raises(RunDirectoryError) as refused:
+        directory.check("a.epochs = 4\nb.rate = 0.1\n")
+    message = str(refused.value)
+    assert "different experiment" in message
+    assert "-a.epochs = 3" in message
+    assert "+a.epochs = 4" in message
+    assert "b.rate" not in message
+
+
+def test_a_folder_of_other_things_is_refused(directory):
+    tf.io.gfile.makedirs(directory.path)
+    directory.check(CONFIG)  # empty
+    runtime.write_whole(directory.file("holiday.jpg"), "")
+    with pytest.raises(RunDirectoryError, match="not empty and is no run directory"):
+        directory.check(CONFIG)
+    assert files(directory) == ["holiday.jpg"]
+
+
+def test_a_file_is_no_directory(directory):
+    tf.io.gfile.makedirs(os.path.dirname(directory.path))
+    runtime.write_whole(directory.path, "")
+    with pytest.raises(RunDirectoryError, match="--run_dir: .* is a file"):
+        directory.check(CONFIG)
+    inside = RunDirectory(f"{directory.path}/deeper")
+    with pytest.raises(RunDirectoryError, match="cannot be written .* is a file"):
+        inside.check(CONFIG)
+
+
+def test_a_directory_that_cannot_be_written_is_refused(monkeypatch, directory):
+    def refuse(self, *args):
+        raise tf.errors.PermissionDeniedError(None, None, "no permission")
+
+    tf.io.gfile.makedirs(directory.path)
+    monkeypatch.setattr(tf.io.gfile.GFile, "write", refuse)
+    with pytest.raises(RunDirectoryError, match="cannot be written .*no permission"):
+        directory.check(CONFIG)
+
+
+def test_home_and_trailing_slashes(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert RunDirectory("~/run/").path == str(tmp_path / "run")
+
+
+def test_json(directory):
+    tf.io.gfile.makedirs(directory.path)
+    directory.write_json("value.json", {"a": [1, 2.5, None]})
+    assert directory.read_json("value.json") == {"a": [1, 2.5, None]}
+    with pytest.raises(RunDirectoryError, match="none.json cannot be read"):
+        directory.read_json("none.json")
+    runtime.write_whole(directory.file("broken.json"), '{"a": ')
+    with pytest.raises(RunDirectoryError, match="broken.json cannot be read"):
+        directory.read_json("broken.json")
+
+
+def record(epoch, **values):
+    return {"step": 10 * epoch, "epoch": epoch, **values, "elapsed_seconds": 1.5 * epoch}
+
+
+def test_metrics_go_on_where_the_run_does(directory):
+    directory.open(CONFIG)
+    metrics = Metrics(directory, 0)
+    assert metrics.elapsed_seconds() == 0
+    for epoch in (1, 2, 3):
+        metrics.write(record(epoch, loss=1 / epoch, name="text"))
+    metrics.close()
+    assert [r["epoch"] for r in runtime.read_metrics(directory)] == [1, 2, 3]
+    # The checkpoint is of epoch 2: what came later did not happen.
+    metrics = Metrics(directory, 20)
+    assert metrics.elapsed_seconds() == 3
+    metrics.write(record(3, loss=9.0))
+    metrics.histogram("values", np.arange(5.0), 30)
+    metrics.close()
+    assert runtime.read_metrics(directory) == [
+        record(1, loss=1.0, name="text"),
+        record(2, loss=0.5, name="text"),
+        record(3, loss=9.0),
+    ]
+    lines = runtime.read_text(directory.file(runtime.METRICS)).splitlines()
+    assert [json.loads(line)["epoch"] for line in lines] == [1, 2, 3]
+    assert files(RunDirectory(directory.file("events")))
+
+
+def test_a_run_without_metrics(directory):
+    assert runtime.read_metrics(directory) == []
+
+
+def test_metrics_log_writes_a_record_for_each_epoch(directory):
+    directory.open(CONFIG)
+    log = MetricsLog(Metrics(directory, 0), 10, lambda: {"widths": np.ones(3)})
+    log.on_epoch_end(0, {"loss": 0.123456789, "count": 3})
+    log.on_epoch_end(1, {"loss": np.float32(0.5)})
+    log.on_train_end()
+    first, second = runtime.read_metrics(directory)
+    assert (first["step"], first["epoch"], first["loss"], first["count"]) == (10, 1, 0.123457, 3)
+    assert (second["step"], second["loss"]) == (20, 0.5)
+    assert 0 <= first["elapsed_seconds"] <= second["elapsed_seconds"]
+
+
+def test_progress_prints_a_line_for_each_epoch(capsys):
+    progress = Progress("search", 3, 2, first_epoch=1)
+    progress.on_train_begin()
+    progress.on_train_batch_end(0)
+    progress.on_epoch_end(1, {"loss": 0.25, "accuracy": 0.5, "other": 1.0})
+    progress.on_train_end()
+    printed = capsys.readouterr().out
+    assert "search 2/3  loss 0.250  accuracy 0.500  (" in printed
+    assert "other" not in printed
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.4, "0 s"), (59.6, "1 min 0 s"), (200, "3 min 20 s"), (7325, "2 h 2 min")],
+)
+def test_durations(seconds, text):
+    assert duration(seconds) == text
+
+
+def test_checkpoints_keep_the_last_few(directory):
+    directory.open(CONFIG)
+    value = tf.Variable(0.0)
+    checkpoints = Checkpoints(directory, value=value)
+    assert not checkpoints.restore()
+    for step in (10, 20, 30, 40):
+        value.assign(step)
+        checkpoints.save(step)
+    kept = {name.split(".")[0] for name in files(RunDirectory(directory.file("checkpoints")))}
+    assert kept == {"checkpoint", "ckpt-30", "ckpt-40"}
+    value.assign(-1)
+    other = tf.Variable(0.0)
+    assert Checkpoints(directory, value=other).restore()
+    assert other.numpy() == 40
+
+
+def test_a_checkpoint_that_does_not_fit_is_refused(directory):
+    directory.open(CONFIG)
+    Checkpoints(directory, value=tf.Variable([0.0, 1.0])).save(10)
+    for state in ({"value": tf.Variable(0.0)}, {"other": tf.Variable([0.0, 1.0])}):
+        with pytest.raises(RunDirectoryError, match="ckpt-10: this checkpoint cannot be restored"):
+            Checkpoints(directory, **state).restore()
+
+
+def test_a_damaged_checkpoint_is_refused(tmp_path):
+    directory = RunDirectory(str(tmp_path))
+    Checkpoints(directory, value=tf.Variable([0.0, 1.0])).save(10)
+    data = tmp_path / "checkpoints" / "ckpt-10.index"
+    data.write_bytes(data.read_bytes()[:20])
+    with pytest.raises(RunDirectoryError, match="ckpt-10: this checkpoint cannot be restored"):
+        Checkpoints(directory, value=tf.Variable([0.0, 1.0])).restore()
+
+
+def test_the_machine_is_described():
+    machine = runtime.describe_machine()
+    assert machine["devices"]
+    assert machine["versions"]["tensorflow"] == tf.__version__
+    json.dumps(machine)

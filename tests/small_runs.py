@@ -1,0 +1,95 @@
+"""Small networks and small sets of real images for tests of the loops."""
+
+import keras
+import numpy as np
+
+from tas_tf.data import ImageData
+from tas_tf.image_batches import Feed
+from tas_tf.optimizers import SGD, Adam
+from tas_tf.search_loop import ArchitectureSearch
+from tas_tf.search_space import SearchSpace
+from tas_tf.spec_compiler import TRAINING_LAYERS, build_model
+from tas_tf.supernet import Supernet
+from tas_tf.training_loop import Loop, Training
+
+
+def digits() -> ImageData:
+    """Scikit-learn's digits, prepared."""
+    data = ImageData("digits", augmentation="crop", crop_padding=1)
+    data.prepare(0)
+    return data
+
+
+def space(**options) -> SearchSpace:
+    return SearchSpace.resnet(8, 10, (8, 8, 1), ratios=(0.5, 0.75, 1.0), **options)
+
+
+def shortened(feed: Feed, steps: int) -> Feed:
+    """A feed whose epochs have fewer steps."""
+    return Feed(steps, feed.batches)
+
+
+def training(initial: int = 0, rate: float = 0.05, **options) -> Training:
+    """Training of a ResNet-8, with initial weights by seed."""
+    keras.utils.set_random_seed(initial)
+    loop = Training(build_model(space().unpruned(), TRAINING_LAYERS), **options)
+    loop.compile(SGD(rate))
+    return loop
+
+
+def search(initial: int = 0, supernet: dict | None = None, **options) -> ArchitectureSearch:
+    """A search of a ResNet-8's widths and depths, with initial weights by seed."""
+    keras.utils.set_random_seed(initial)
+    net = Supernet(space(), **(supernet or {}))
+    loop = ArchitectureSearch(net, seed=3)
+    settings = {"optimizer": SGD(0.05), "arch_optimizer": Adam(0.02), "target": 0.5, **options}
+    loop.compile(**settings)
+    return loop
+
+
+def values(loop: Loop) -> list[np.ndarray]:
+    """All that a checkpoint of a loop holds."""
+    return [
+        variable.numpy()
+        for item in loop.state().values()
+        for variable in (item if isinstance(item, list) else getattr(item, "variables", [item]))
+    ]
+
+
+class Killed(Exception):
+    """Stands for whatever ends a process."""
+
+
+class KillAt(keras.callbacks.Callback):
+    """Ends a run when an epoch begins."""
+
+    def __init__(self, epoch: int):
+        super().__init__()
+        self._epoch = epoch
+
+    def on_epoch_begin(self, epoch, logs=None):
+        if epoch == self._epoch:
+            raise Killed
+
+
+class Recorder(keras.callbacks.Callback):
+    """Records which events a callback sees."""
+
+    def __init__(self):
+        super().__init__()
+        self.events: list[tuple] = []
+
+    def on_train_begin(self, logs=None):
+        self.events.append(("train begins",))
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.events.append(("epoch begins", epoch))
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.events.append(("step", batch))
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.events.append(("epoch ends", epoch, logs["loss"]))
+
+    def on_train_end(self, logs=None):
+        self.events.append(("train ends",))
