@@ -121,7 +121,7 @@ class Architecture:
         )
 
     def layers(self) -> Iterator[blocks.Placed]:
-        """Yields (layer, input, output and block's input channels) of all that is built, in order."""
+        """Yields (layer, input, output, block's input channels) of all that is built, in order."""
         outline = self.outline
         channels = self.stem_width
         yield outline.stem, self.input_shape[2], channels, self.input_shape[2]

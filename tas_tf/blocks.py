@@ -1,4 +1,4 @@
-"""Block families as data: which convolutions a block is made of, and where blocks stand in a network.
+"""Block families as data: what a block is made of, and where blocks stand in a network.
 
 The searchable block, the standalone block and the cost formula all interpret these descriptions.
 To add a family is to add one description here.
@@ -33,7 +33,7 @@ class Unit:
 
 @dataclasses.dataclass(frozen=True)
 class Block:
-    """A residual block: its units in order. The shortcut leads from the first's input to the end."""
+    """A residual block: its units in order; the shortcut leads from its input to its end."""
 
     name: str
     units: tuple[Unit, ...]

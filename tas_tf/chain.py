@@ -105,6 +105,17 @@ def _walk_block(
     return inside
 
 
+def reachable(space: SearchSpace, kind: str) -> tuple[int, int]:
+    """Returns the smallest and the largest cost of any architecture of the space, exactly."""
+    widths = [np.zeros(len(choice.candidates)) for choice in space.choices]
+    depths = [np.zeros(len(stage)) for stage in space.depths]
+
+    def extend(total: int, built: Built, regret: float, label: Label) -> int:
+        return KINDS[kind].of([total, *(KINDS[kind].layer(*placed) for placed in built)])
+
+    return tuple(walk(space, widths, depths, 0, extend, best) for best in (min, max))
+
+
 class TooManyCosts(Exception):
     """There are too many different costs to keep all of them apart."""
 

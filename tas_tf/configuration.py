@@ -201,6 +201,14 @@ def _lines(path: str) -> list[str]:
         raise SpecError(f"{path} cannot be read as a spec: {error}") from None
 
 
+def find_architecture(name: str) -> str:
+    """Returns the path of an architecture: as given, or that of a published network's name."""
+    preset = presets_root() / "specs" / "architectures" / f"{name}.json"
+    return (
+        str(preset) if not pathlib.Path(name).expanduser().exists() and preset.is_file() else name
+    )
+
+
 def load(files: Sequence[str], bindings: Sequence[str] = ()) -> None:
     """Parses gin files and bindings, in place of what was loaded before.
 

@@ -1,4 +1,4 @@
-"""The expected cost of a space, as a function of its candidates' probabilities (METHOD 5).
+"""The expected cost of a space, as a function of its candidates' probabilities (docs/method.md 5).
 
 By linearity the expectation is a sum over the places where a layer may stand: the probability that
 it stands there, times `sum_ij p_i T_ij p_j`, with `T` the table of that layer's costs at every pair
@@ -175,7 +175,7 @@ class CostModel:
         log: Callable[[Any], Any] = np.log,
         total: Callable[[Any], Any] | None = None,
     ) -> Any:
-        """Returns the expectation of the built network's cost (METHOD 5).
+        """Returns the expectation of the built network's cost (docs/method.md 5).
 
         For sums it is exact: `sum_e P(e is built) * p_in^T T_e p_out`, at one-hot probabilities
         the exact cost. For a peak it is the log-sum-exp bound

@@ -75,6 +75,24 @@ def load_model(path: str, role: str = "model") -> keras.Model:
         ) from None
 
 
+def copy_weights(source: keras.Model, target: keras.Model, role: str) -> None:
+    """Gives a model the weights of another of the same architecture.
+
+    Args:
+        source: Where they come from.
+        target: The model that gets them.
+        role: What errors call the source.
+
+    Raises:
+        ArchitectureError: If their weights have other shapes.
+    """
+    expected = [(variable.name, tuple(variable.shape)) for variable in target.weights]
+    received = [(variable.name, tuple(variable.shape)) for variable in source.weights]
+    if expected != received:
+        raise ArchitectureError(f"{role}: its network is of another architecture")
+    target.set_weights(source.get_weights())
+
+
 def load_architecture(path: str) -> Architecture:
     """Reads an architecture from a JSON file, or from a run directory's `architecture.json`.
 

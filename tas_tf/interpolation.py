@@ -1,4 +1,4 @@
-"""Channel-wise interpolation (METHOD 3): adaptive average pooling over channels."""
+"""Channel-wise interpolation (docs/method.md 3): adaptive average pooling over channels."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ def interpolation_matrix(
     """Returns the matrix `A` with `CWI(x, target) = x @ A`, padded with zeros to a fixed size.
 
     `A[j, i] = 1 / (e_i - s_i)` for `s_i <= j < e_i`, with `s_i = floor(i * source / target)` and
-    `e_i = ceil((i + 1) * source / target)`; zero for `i >= target` (METHOD 3).
+    `e_i = ceil((i + 1) * source / target)`; zero for `i >= target` (docs/method.md 3).
 
     Args:
         source: Widths of what is interpolated, int32, any shape (...).

@@ -1,4 +1,4 @@
-"""The losses: cross-entropy, distillation (METHOD 9), and the cost of an architecture (METHOD 6)."""
+"""The losses: cross-entropy, distillation, and the cost of an architecture."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def distillation(
 def cost_loss(
     expected: tf.Tensor, current: tf.Tensor, budget: Budget, band: str = "paper"
 ) -> tf.Tensor:
-    """Returns `L_cost` before its weight: `log E`, `-log E` or 0 (METHOD 6).
+    """Returns `L_cost` before its weight: `log E`, `-log E` or 0 (docs/method.md 6).
 
     `paper`: down if `F > (1 + t) R`, up if `F < (1 - t) R`. `published`: down as soon as `F > R`,
     up if `F < R - t * (cost of the unpruned network)`.

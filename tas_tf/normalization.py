@@ -12,7 +12,7 @@ MOMENTUM = 0.9
 def batch_normalize(
     x: tf.Tensor, scale: tf.Tensor, offset: tf.Tensor, epsilon: float = EPSILON
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Normalizes by the batch's statistics, over all replicas (METHOD 4).
+    """Normalizes by the batch's statistics, over all replicas (docs/method.md 4).
 
     Args:
         x: (batch, height, width, channels).

@@ -1,4 +1,4 @@
-"""The method's two optimizers, and the learning rate's schedule (METHOD 7).
+"""The method's two optimizers, and the learning rate's schedule (docs/method.md 7).
 
 Both couple the L2 term to the gradient (Keras' `weight_decay` is decoupled), and the velocity of
 SGD holds no learning rate (that of `keras.optimizers.SGD` does: another trajectory under a

@@ -86,6 +86,11 @@ def write_whole(path: str, content: str | bytes) -> None:
         raise
 
 
+def make_folder(path: str) -> None:
+    """Makes a folder, and those above it, where there is none."""
+    tf.io.gfile.makedirs(path)
+
+
 def read_text(path: str) -> str:
     """Returns the text of a file."""
     with tf.io.gfile.GFile(path, "rb") as file:

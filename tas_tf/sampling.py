@@ -1,4 +1,4 @@
-"""Drawing candidates (METHOD 2), and temperature schedules (METHOD 7).
+"""Drawing candidates (docs/method.md 2), and temperature schedules (docs/method.md 7).
 
 A draw is a function of its seed alone, so that a resumed run repeats it and every replica makes
 the same one.

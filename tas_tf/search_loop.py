@@ -1,4 +1,4 @@
-"""ArchitectureSearch: the step that alternates weights and architecture (METHOD 7)."""
+"""ArchitectureSearch: the step that alternates weights and architecture (docs/method.md 7)."""
 
 from __future__ import annotations
 
@@ -15,6 +15,12 @@ from tas_tf.expected_cost import CostModel
 from tas_tf.sampling import cosine_temperature
 from tas_tf.searchable import ARCHITECTURE, WEIGHTS
 from tas_tf.training_loop import Loop, apply_gradients, batch_share, correct
+
+# Formulas of the expected cost E, and of the cost F of the argmax architecture.
+COST_FORMULAS = {
+    "built": ("built", "built"),
+    "published": ("published_expected", "published_estimate"),
+}
 
 
 class ArchitectureSearch(Loop):
@@ -45,6 +51,7 @@ class ArchitectureSearch(Loop):
         cost_band: str = "paper",
         warmup_epochs: int = 0,
         learning_rate: Callable[[int], float] | None = None,
+        cost_formula: str = "built",
     ) -> None:
         """Sets what varies between searches.
 
@@ -58,6 +65,8 @@ class ArchitectureSearch(Loop):
             cost_band: `paper` or `published`, see `losses.cost_loss`.
             warmup_epochs: Epochs in which only the weights move.
             learning_rate: Learning rate of the weights by step; None leaves it to the optimizer.
+            cost_formula: `built` (what is really built), or `published`: the published code's
+                formulas, of MACs only, for comparison (docs/method.md 5).
 
         Raises:
             BudgetError: If no architecture of the space can meet the target.
@@ -69,7 +78,10 @@ class ArchitectureSearch(Loop):
         space = self.supernet.space
         self.budgets = cost.parse_targets(target, space, tolerance)
         derivation.check_reachable(space, self.budgets)
-        self._cost_models = [CostModel(space, budget.kind) for budget in self.budgets]
+        names = COST_FORMULAS[cost_formula]
+        self._expected_models, self._current_models = (
+            [CostModel(space, budget.kind, name) for budget in self.budgets] for name in names
+        )
         self.temperature_schedule = temperature or cosine_temperature()
         self.cost_weight = cost_weight
         self.cost_band = cost_band
@@ -127,7 +139,7 @@ class ArchitectureSearch(Loop):
         }
 
     def _cost_term(self) -> tf.Tensor:
-        """Returns the sum of `L_cost` over the budgets, in float64 (METHOD 6)."""
+        """Returns the sum of `L_cost` over the budgets, in float64 (docs/method.md 6)."""
         probabilities = self.supernet.probabilities()
         most_probable = [
             tf.one_hot(tf.argmax(p, axis=1), p.shape[1], dtype=p.dtype) for p in probabilities
@@ -136,11 +148,13 @@ class ArchitectureSearch(Loop):
             [
                 losses.cost_loss(
                     model.expected(*probabilities, tf.math.log),
-                    self._current(model, most_probable),
+                    self._current(current, most_probable),
                     budget,
                     self.cost_band,
                 )
-                for model, budget in zip(self._cost_models, self.budgets, strict=True)
+                for model, current, budget in zip(
+                    self._expected_models, self._current_models, self.budgets, strict=True
+                )
             ]
         )
 
@@ -158,7 +172,7 @@ class ArchitectureSearch(Loop):
             "learning_rate": float(self.optimizer.learning_rate.numpy()),
         }
         argmax = derivation.argmax(space, *self.logits())
-        for model, budget in zip(self._cost_models, self.budgets, strict=True):
+        for model, budget in zip(self._expected_models, self.budgets, strict=True):
             expected = float(model.expected(widths, depths))
             logs[f"expected_{budget.kind}_ratio"] = expected / budget.unpruned
             logs[f"argmax_{budget.kind}_ratio"] = cost.cost(argmax, budget.kind) / budget.unpruned

@@ -60,7 +60,7 @@ class SearchSpace:
         frozen: Sequence[str] = (),
         tie_streams: bool = False,
     ) -> SearchSpace:
-        """Returns the search space of a ResNet (METHOD 1).
+        """Returns the search space of a ResNet (docs/method.md 1).
 
         Args:
             depth: Layers of the unpruned network, such as 20 or 50.

@@ -19,7 +19,7 @@ from tas_tf.searchable import INFERENCE, SearchableBlock, SearchableStage, Searc
 
 
 class Supernet(keras.layers.Layer):
-    """The supernet of a search space (METHOD 4).
+    """The supernet of a search space (docs/method.md 4).
 
     Args:
         space: The search space.
@@ -135,7 +135,7 @@ class Supernet(keras.layers.Layer):
     def probabilities(self) -> tuple[tf.Tensor, tf.Tensor]:
         """Returns softmax of the logits, zero where absent: float64 (choices, n) and (stages, m).
 
-        Exact costs of large networks do not fit float32 (METHOD 5).
+        Exact costs of large networks do not fit float32 (docs/method.md 5).
         """
         return tuple(
             _softmax_of_rows(tf.cast(tf.convert_to_tensor(logits), tf.float64), sizes)

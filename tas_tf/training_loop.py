@@ -120,7 +120,7 @@ class Loop:
 
 
 class Training(Loop):
-    """Training of a network on labels, or with distillation from a teacher (METHOD 9).
+    """Training of a network on labels, or with distillation from a teacher (docs/method.md 9).
 
     Args:
         model: The network, from images (batch, height, width, channels) to logits.

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from tas_tf import blocks
 from tas_tf.architecture import Architecture
 from tas_tf.cost import cost, parse_targets
-from tas_tf.expected_cost import CostModel
 from tas_tf.errors import BudgetError
+from tas_tf.expected_cost import CostModel
 from tas_tf.search_space import SearchSpace
 
 KINDS = ("macs", "parameters")

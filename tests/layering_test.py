@@ -23,7 +23,15 @@ GROUPS = (
     ("supernet", "spec_compiler", "inheritance"),
     ("runtime", "image_sources", "tfds_source", "splitting", "augmentation", "image_batches")
     + ("data", "losses", "optimizers", "drawing", "callbacks", "training_loop", "search_loop"),
-    ("baselines", "exporting", "reporting", "configuration", "experiments"),
+    (
+        "baselines",
+        "exporting",
+        "reporting",
+        "configuration",
+        "messages",
+        "run_parts",
+        "experiments",
+    ),
     ("commands", "search", "train", "derive", "export", "report", "pipeline"),
 )
 ORDER = sum(GROUPS, ())

@@ -8,6 +8,7 @@ import pytest
 import tensorflow as tf
 
 from tas_tf.architecture import Architecture
+from tas_tf.expected_cost import CostModel
 from tas_tf.interpolation import interpolate
 from tas_tf.sampling import Draw
 from tas_tf.search_space import SearchSpace
@@ -114,36 +115,36 @@ PATHS = [
 @pytest.mark.parametrize("pattern", ["supernet_basic*.npz", "supernet_bottleneck*.npz"])
 def test_supernet(reference_dir, pattern, dtype, formulation, tolerance, gradient_tolerance):
     for arrays in fixtures(reference_dir, pattern).values():
-        supernet, gradients = loaded_supernet(arrays, formulation=formulation, dtype=dtype)
-        variables = list(gradients.values())
-        weights = tf.constant(arrays["width_probs"], dtype)
-        depth_weights = tf.constant(arrays["depth_probs"], dtype)
-        indices = tf.constant(arrays["width_indices"], tf.int32)
+        check_supernet(arrays, dtype, formulation, tolerance, gradient_tolerance)
 
-        @tf.function
-        def run():
-            with tf.GradientTape() as tape:
-                tape.watch([weights, depth_weights])
-                logits = supernet(
-                    tf.constant(arrays["x"], dtype),
-                    Draw(indices, weights, depth_weights),
-                    mode=ARCHITECTURE,
-                )
-                loss = tf.reduce_mean(
-                    tf.nn.sparse_softmax_cross_entropy_with_logits(arrays["labels"], logits)
-                )
-            sources = [weights, depth_weights, *(v.value for v in variables)]
-            gradients = tape.gradient(loss, sources)
-            return logits, loss, [tf.convert_to_tensor(gradient) for gradient in gradients]
 
-        logits, loss, (grad_widths, grad_depths, *grads) = run()
-        assert relative(logits, arrays["logits"]) < tolerance
-        assert relative(loss, arrays["cross_entropy"]) < tolerance
-        assert distance(grad_widths, arrays["grad_width_probs"]) < gradient_tolerance
-        assert distance(grad_depths, arrays["grad_depth_probs"]) < gradient_tolerance
-        assert {key for key in arrays if key.startswith("grad/")} == set(gradients)
-        for key, grad in zip(gradients, grads, strict=True):
-            assert distance(grad, arrays[key]) < gradient_tolerance, key
+def check_supernet(arrays, dtype, formulation, tolerance, gradient_tolerance):
+    supernet, sources = loaded_supernet(arrays, formulation=formulation, dtype=dtype)
+    assert {key for key in arrays if key.startswith("grad/")} == set(sources)
+    weights = tf.constant(arrays["width_probs"], dtype)
+    depth_weights = tf.constant(arrays["depth_probs"], dtype)
+    indices = tf.constant(arrays["width_indices"], tf.int32)
+
+    @tf.function
+    def run():
+        with tf.GradientTape() as tape:
+            tape.watch([weights, depth_weights])
+            draw = Draw(indices, weights, depth_weights)
+            logits = supernet(tf.constant(arrays["x"], dtype), draw, mode=ARCHITECTURE)
+            loss = tf.reduce_mean(
+                tf.nn.sparse_softmax_cross_entropy_with_logits(arrays["labels"], logits)
+            )
+        kernels = [variable.value for variable in sources.values()]
+        gradients = tape.gradient(loss, [weights, depth_weights, *kernels])
+        return logits, loss, [tf.convert_to_tensor(gradient) for gradient in gradients]
+
+    logits, loss, (grad_widths, grad_depths, *grads) = run()
+    assert relative(logits, arrays["logits"]) < tolerance
+    assert relative(loss, arrays["cross_entropy"]) < tolerance
+    assert distance(grad_widths, arrays["grad_width_probs"]) < gradient_tolerance
+    assert distance(grad_depths, arrays["grad_depth_probs"]) < gradient_tolerance
+    for key, grad in zip(sources, grads, strict=True):
+        assert distance(grad, arrays[key]) < gradient_tolerance, key
 
 
 def derived_architecture(arrays):
@@ -197,3 +198,18 @@ def test_derived_networks(reference_dir, namespace):
         assert relative(inference, arrays["logits_inference"]) < 1e-5
         training = model(arrays["x"], training=True)
         assert relative(training, arrays["logits_training"]) < (1e-3 if deep else 1e-5)
+
+
+@pytest.mark.parametrize("pattern", ["supernet_basic*.npz", "supernet_bottleneck*.npz"])
+def test_published_cost_formulas(reference_dir, pattern):
+    for arrays in fixtures(reference_dir, pattern).values():
+        space = SearchSpace.resnet(int(arrays["depth"]), block=str(arrays["block"]))
+        widths, depths = (
+            np.exp(row) / np.exp(row).sum(axis=1, keepdims=True)
+            for row in (arrays["width_logits"].astype(float), arrays["depth_logits"].astype(float))
+        )
+        expected = CostModel(space, "macs", "published_expected").expected(widths, depths)
+        assert relative(expected / 1e6, arrays["reference_expected_mmacs"]) < 1e-8
+        one_hot = [np.eye(p.shape[1])[p.argmax(axis=1)] for p in (widths, depths)]
+        estimate = CostModel(space, "macs", "published_estimate").expected(*one_hot)
+        assert relative(estimate / 1e6, arrays["reference_estimate_mmacs"]) < 1e-12

@@ -1,4 +1,4 @@
-"""Searchable units, blocks and stages: the fast path, its plain twin, and METHOD 4."""
+"""Searchable units, blocks and stages: the fast path, its plain twin, and docs/method.md 4."""
 
 import dataclasses
 
@@ -42,7 +42,7 @@ def randomize(unit, random):
 
 
 def cwi(x, channels):
-    """Channel-wise interpolation by METHOD 3, one output channel at a time."""
+    """Channel-wise interpolation by docs/method.md 3, one output channel at a time."""
     width = x.shape[-1]
     columns = [
         x[..., i * width // channels : -(-(i + 1) * width // channels)].mean(axis=-1)

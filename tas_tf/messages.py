@@ -1,0 +1,116 @@
+"""What commands say: what will be done, what was found, and the table at the end of a pipeline."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import rich.box
+import rich.console
+import rich.table
+
+from tas_tf import cost, derivation, runtime
+from tas_tf.architecture import Architecture
+from tas_tf.callbacks import duration
+from tas_tf.cost import shown
+from tas_tf.data import DataInfo
+from tas_tf.runtime import ARCHITECTURE, RESULT, RunDirectory
+from tas_tf.search_space import SearchSpace
+
+# Above this relative entropy a search has hardly told its candidates apart.
+UNDECIDED = 0.9
+
+
+def say_what(
+    title: str, directory: RunDirectory, info: DataInfo, epochs: int, batch_size: int
+) -> None:
+    """Says what a run will do, with which images, on which devices."""
+    print(
+        f"{title}: {info.dataset}, images {info.input_shape}, {info.num_classes} classes, "
+        f"{info.train_images} for training, {info.evaluation_images} for the test "
+        f"({info.evaluation_split}); {epochs} epochs, batch {batch_size}, on "
+        f"{', '.join(runtime.device_types())}; run directory {directory.path}"
+    )
+
+
+def say_space(space: SearchSpace, budgets: Sequence[cost.Budget]) -> None:
+    """Says how large a space is, what its networks cost, and the budgets."""
+    unpruned = space.unpruned()
+    middle = space.architecture(
+        [len(choice.candidates) // 2 for choice in space.choices],
+        [len(depths) // 2 for depths in space.depths],
+    )
+    print(
+        f"Space: {len(space.choices)} widths, depths up to {space.blocks_per_stage} blocks; "
+        f"unpruned {cost.cost(unpruned):,} MACs, {cost.cost(unpruned, 'parameters'):,} parameters"
+    )
+    for budget in budgets:
+        smallest, largest = derivation.reachable(space, budget.kind)
+        print(
+            f"Budget: {budget}; reachable {shown(smallest)} to {shown(largest)}, "
+            f"the middle candidates have {shown(cost.cost(middle, budget.kind))}"
+        )
+
+
+def say_network(architecture: Architecture, teacher: str | None) -> None:
+    """Says which network is trained."""
+    costs = cost.costs(architecture)
+    depths = [len(stage) for stage in architecture.stages]
+    learns = f"; learns from {teacher}" if teacher else ""
+    print(
+        f"Network: {architecture.block} blocks {depths}, {costs['macs']:,} MACs, "
+        f"{costs['parameters']:,} parameters, {costs['memory']:,} bytes of activations at its "
+        f"peak{learns}"
+    )
+
+
+def say_derivation(summary: dict[str, Any], budgets: Sequence[cost.Budget], path: str) -> None:
+    """Says what was derived, beside the plain argmax."""
+    for budget in budgets:
+        kind = summary["budgets"][budget.kind]
+        print(
+            f"Derived: {kind['cost']:,} {budget.kind} ({kind['cost'] / budget.unpruned:.1%} of the "
+            f"unpruned network's); band {budget}; plain argmax {kind['argmax_cost']:,}"
+        )
+    print(f"Architecture: {path}")
+    if not summary["in_band"]:
+        print("No architecture was found in the band: this is the nearest below.")
+
+
+def say_entropies(entropies: dict[str, float]) -> None:
+    """Says how decided the distributions are."""
+    for name, value in entropies.items():
+        undecided = (
+            " (the search has hardly told its candidates apart)" if value > UNDECIDED else ""
+        )
+        print(f"Relative {name.replace('_', ' ')} at the end: {value:.2f}{undecided}")
+
+
+def say_table(directory: RunDirectory) -> None:
+    """Says what a pipeline has made: networks, costs, accuracies, times and paths."""
+    table = rich.table.Table(title=f"\n{directory.path}", box=rich.box.SIMPLE)
+    for column in ("network", "MACs", "parameters", "accuracy", "time"):
+        table.add_column(column, justify="left" if column == "network" else "right", no_wrap=True)
+    rows = {
+        "unpruned": "teacher",
+        "derived": "student",
+        "derived, distilled": "student_kd",
+    }
+    unpruned = RunDirectory(directory.file("teacher")).read_json(RESULT)["cost"]
+    for title, part in rows.items():
+        result = RunDirectory(directory.file(part)).read_json(RESULT)
+        costs = [
+            f"{shown(result['cost'][kind])} ({result['cost'][kind] / unpruned[kind]:.0%})"
+            for kind in ("macs", "parameters")
+        ]
+        accuracy = f"{result['test']['accuracy']:.2%}"
+        table.add_row(title, *costs, accuracy, duration(result["seconds"]))
+    search = RunDirectory(directory.file("search")).read_json(RESULT)
+    table.caption = f"accuracy on the test split; the search took {duration(search['seconds'])}"
+    rich.console.Console().print(table)
+    for name, path in (
+        ("architecture", directory.file("search", ARCHITECTURE)),
+        ("Keras model", directory.file("student_kd", runtime.MODEL)),
+        ("SavedModel", directory.file("export", "saved_model")),
+    ):
+        print(f"{name + ':':14}{path}")

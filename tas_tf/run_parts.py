@@ -1,0 +1,124 @@
+"""What the root functions share: checks before a run, the fit with its checkpoints, records."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+
+from tas_tf import configuration, cost, runtime
+from tas_tf.architecture import Architecture
+from tas_tf.callbacks import MetricsLog, Progress
+from tas_tf.data import DataInfo, Feed, ImageData
+from tas_tf.errors import RunDirectoryError, SpecError
+from tas_tf.expected_cost import max_candidates, max_depths
+from tas_tf.runtime import Checkpoints, Metrics, RunDirectory
+from tas_tf.search_space import SearchSpace
+from tas_tf.training_loop import Loop
+
+DATA_RECORD = "data.json"
+LOGITS = "logits.json"
+
+# Least and largest value of what the root functions take.
+_RANGES = {
+    "epochs": (1, math.inf),
+    "batch_size": (1, math.inf),
+    "seed": (0, 2**31 - 1),
+    "tolerance": (0, 1),
+    "cost_weight": (0, math.inf),
+    "temperature": (1e-3, math.inf),
+    "weight_warmup_epochs": (0, math.inf),
+    "warmup_epochs": (0, math.inf),
+    "distillation_alpha": (0, 1),
+    "distillation_temperature": (1e-3, math.inf),
+}
+
+
+def check_ranges(root: Callable[..., int], **values: float) -> None:
+    """Refuses values of a root function's parameters that lie outside what makes sense."""
+    for name, value in values.items():
+        least, largest = _RANGES[name]
+        if not least <= value <= largest:
+            wanted = f"at least {least}" if largest == math.inf else f"{least} to {largest}"
+            parameter = configuration.described(f"{root.__name__}.{name}")
+            raise SpecError(f"{parameter}: expected {wanted}. Received: {value}")
+
+
+def check_batch(root: Callable[..., int], batch_size: int, info: DataInfo, parts: int = 1) -> None:
+    """Refuses a batch larger than what it is drawn from, the training set or each half of it."""
+    if info.train_images is not None and batch_size > info.train_images // parts:
+        parameter = configuration.described(f"{root.__name__}.batch_size")
+        raise SpecError(
+            f"{parameter}: expected at most {info.train_images // parts}, the images in "
+            f"{'each half of ' if parts == 2 else ''}the training set. Received: {batch_size}"
+        )
+
+
+def open_directory(directory: RunDirectory, config: str, data: ImageData) -> None:
+    """Makes the run directory, with the records of configuration, data and machine."""
+    directory.open(config)
+    directory.write_json(DATA_RECORD, data.record())
+    directory.write_json("machine.json", runtime.describe_machine())
+
+
+def peak(optimizer: keras.optimizers.Optimizer) -> float:
+    """Returns the learning rate that the spec gives: the peak of its schedule."""
+    rate = float(optimizer.learning_rate.numpy())
+    if not 0 < rate < math.inf:
+        parameter = configuration.described(f"{type(optimizer).__name__}.learning_rate")
+        raise SpecError(f"{parameter}: expected a number above 0. Received: {rate}")
+    return rate
+
+
+def fit(
+    title: str,
+    loop: Loop,
+    feed: Feed,
+    epochs: int,
+    directory: RunDirectory,
+    histograms: Callable[[], dict[str, Any]] = dict,
+) -> float:
+    """Trains from the last checkpoint on; returns the seconds that it took in all."""
+    checkpoints = Checkpoints(directory, **loop.state())
+    if checkpoints.restore():
+        print(f"Goes on from the checkpoint of step {int(loop.step.numpy())}")
+    step = int(loop.step.numpy())
+    metrics = Metrics(directory, step)
+    first_epoch = step // feed.steps_per_epoch
+    shown_and_logged = [
+        Progress(title, epochs, feed.steps_per_epoch, first_epoch),
+        MetricsLog(metrics, feed.steps_per_epoch, histograms),
+    ]
+    loop.fit(feed, epochs, shown_and_logged, checkpoints)
+    return metrics.elapsed_seconds()
+
+
+def with_cost(architecture: Architecture, provenance: Any) -> Architecture:
+    """Returns the architecture with its costs, and with what is known of its origin."""
+    return architecture.replace(cost=cost.costs(architecture), provenance=provenance)
+
+
+def read_logits(directory: RunDirectory, space: SearchSpace) -> list[np.ndarray]:
+    """Reads a search's logits of widths and depths.
+
+    Raises:
+        RunDirectoryError: If they are damaged, or of another space.
+    """
+    record = directory.read_json(LOGITS, ("width_logits", "depth_logits"))
+    shapes = (len(space.choices), max_candidates(space)), (len(space.depths), max_depths(space))
+    logits = []
+    for name, shape in zip(("width_logits", "depth_logits"), shapes, strict=True):
+        try:
+            values = np.array(record[name], np.float64)
+        except (TypeError, ValueError):
+            values = np.empty(0)
+        if values.shape != shape or not np.isfinite(values).all():
+            raise RunDirectoryError(
+                f"{directory.file(LOGITS)}: {name}: expected finite numbers {shape}. "
+                f"Received: shape {values.shape}"
+            )
+        logits.append(values)
+    return logits
