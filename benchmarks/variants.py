@@ -94,10 +94,9 @@ def main() -> None:
     parser.add_argument("--teacher", help="run directory of the trained unpruned ResNet-20")
     parser.add_argument("--epochs", type=int, default=3)
     arguments = parser.parse_args()
-    print("| variant | accuracy, weight half | architecture half | entropy, width / depth ", end="")
-    print(
-        "| told apart | derived | in band | time |\n| --- | --- | --- | --- | --- | --- | --- | --- |"
-    )
+    columns = ("variant", "accuracy, weight half", "architecture half", "entropy, width / depth")
+    columns += ("told apart", "derived", "in band", "time")
+    print("| " + " | ".join(columns) + " |\n" + "| --- " * len(columns) + "|")
     for name, bindings in VARIANTS.items():
         if arguments.teacher is None and any("{teacher}" in b for b in bindings):
             continue

@@ -82,7 +82,7 @@ def derive(
     budgets: Sequence[Budget],
     levels: int = LEVELS,
 ) -> Derivation:
-    """Returns the most probable architecture whose costs lie in the budgets' bands (docs/method.md 8).
+    """Returns the most probable architecture within the budgets' bands (docs/method.md 8).
 
     Where few different costs occur, the result is exact. Otherwise the best network of every level
     of cost is kept along the chain. If nothing is found in the band, the nearest below stands, and

@@ -1,4 +1,4 @@
-"""Searchable layers: a unit, a block and a stage whose widths and depth are still open (docs/method.md 4).
+"""Searchable layers: unit, block and stage of open widths and depth (docs/method.md 4).
 
 Layers do not cast by themselves (`autocast=False`): maps and kernels are in the compute type,
 scales, offsets, weights of candidates and statistics in the variables' type. All shapes are those
@@ -31,8 +31,8 @@ class SearchableUnit(keras.layers.Layer):
     """A convolution, one batch normalization per candidate width, and their weighted sum.
 
     `y = sum_k w_k * CWI(BN_k(z[..., :c_k]), c)` with `z = conv(x, K)` and `c = max_k c_k`
-    (docs/method.md 4). Candidates see the same `z`, so on shared channels their batch statistics are the
-    same; scales, offsets, interpolation and sum are linear over channels. So the `fused`
+    (docs/method.md 4). Candidates see the same `z`, so on shared channels their batch statistics
+    are the same; scales, offsets, interpolation and sum are linear over channels. So the `fused`
     formulation normalizes once, and applies one small matrix and one vector. The `plain` one
     normalizes and interpolates every candidate by itself: it is the tested reference.
 
