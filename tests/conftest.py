@@ -3,6 +3,7 @@
 import os
 import pathlib
 
+import parity
 import pytest
 
 _SHARED = pathlib.Path(__file__).resolve().parents[2] / "shared"
@@ -25,3 +26,11 @@ def reference_dir() -> pathlib.Path:
 def data_dir() -> pathlib.Path:
     """A TFDS folder with cifar10 prepared."""
     return _folder("TAS_DATA_DIR", _SHARED / "tfds")
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Prints every comparison with the reference, with its tolerance and its worst error."""
+    lines = parity.table()
+    if lines:
+        terminalreporter.section("agreement with the reference")
+        terminalreporter.write_line("\n".join(lines))

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from reference_test import fixtures
+from parity import absolute, check, fixtures, relative
 
 from tas_tf.optimizers import SGD, Adam, warm_cosine
 
@@ -28,22 +28,25 @@ def trajectory(optimizer, start, gradients, rates=None):
 
 
 def test_sgd(reference_dir):
-    for arrays in fixtures(reference_dir, FILES).values():
+    for file, arrays in fixtures(reference_dir, FILES).items():
         weights = trajectory(SGD(), arrays["sgd_w0"], arrays["sgd_grads"], arrays["sgd_lrs"])
-        np.testing.assert_allclose(weights, arrays["sgd_trajectory"], atol=1e-6)
+        error = absolute(weights, arrays["sgd_trajectory"])
+        check(file, "12 steps of SGD, absolute", error, 1e-6)
 
 
 def test_adam(reference_dir):
-    for arrays in fixtures(reference_dir, FILES).values():
+    for file, arrays in fixtures(reference_dir, FILES).items():
         weights = trajectory(Adam(), arrays["adam_w0"], arrays["sgd_grads"])
-        np.testing.assert_allclose(weights, arrays["adam_trajectory"], atol=1e-6)
+        error = absolute(weights, arrays["adam_trajectory"])
+        check(file, "12 steps of Adam, absolute", error, 1e-6)
 
 
 def test_the_reference_learning_rates_are_our_cosine(reference_dir):
-    for arrays in fixtures(reference_dir, FILES).values():
-        rates = arrays["sgd_lrs"]
-        schedule = warm_cosine(0.1, len(rates))
-        np.testing.assert_allclose([schedule(n) for n in range(len(rates))], rates, rtol=1e-6)
+    for file, arrays in fixtures(reference_dir, FILES).items():
+        expected = arrays["sgd_lrs"]
+        schedule = warm_cosine(0.1, len(expected))
+        rates = [schedule(n) for n in range(len(expected))]
+        check(file, "learning rates", relative(rates, expected), 1e-6)
 
 
 @pytest.mark.parametrize("optimizer", [SGD, Adam])

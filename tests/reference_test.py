@@ -1,15 +1,17 @@
 """Agreement with the reference numbers, all elements; see the reference's README for formats."""
 
-import re
+import types
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from parity import check, distance, fixtures, relative
 
 from tas_tf.architecture import Architecture
 from tas_tf.expected_cost import CostModel
 from tas_tf.interpolation import interpolate
+from tas_tf.losses import cross_entropy
 from tas_tf.sampling import Draw
 from tas_tf.search_space import SearchSpace
 from tas_tf.searchable import ARCHITECTURE
@@ -17,25 +19,8 @@ from tas_tf.spec_compiler import TRAINING_LAYERS, build_model
 from tas_tf.supernet import Supernet
 
 
-def fixtures(reference_dir, pattern):
-    """Returns all arrays of every file of the reference that matches, by file name."""
-    paths = sorted(reference_dir.glob(pattern))
-    assert paths, f"no file matches {pattern} in {reference_dir}"
-    return {path.name: dict(np.load(path)) for path in paths}
-
-
-def relative(value, reference):
-    """Largest error relative to the largest magnitude."""
-    return np.abs(np.asarray(value) - reference).max() / max(np.abs(reference).max(), 1e-300)
-
-
-def distance(value, reference):
-    """Error of an array by its norm."""
-    return np.linalg.norm(np.asarray(value) - reference) / max(np.linalg.norm(reference), 1e-300)
-
-
 def test_interpolation(reference_dir):
-    for arrays in fixtures(reference_dir, "channel_interpolation*.npz").values():
+    for file, arrays in fixtures(reference_dir, "channel_interpolation*.npz").items():
         for width, channels in arrays["pairs"]:
             key = f"{width}_{channels}"
             x = tf.constant(arrays[f"x_{key}"])
@@ -43,8 +28,9 @@ def test_interpolation(reference_dir):
                 tape.watch(x)
                 y = interpolate(x, int(channels))
                 value = tf.reduce_sum(y * arrays[f"w_{key}"])
-            assert relative(y, arrays[f"y_{key}"]) < 1e-6
-            assert relative(tape.gradient(value, x), arrays[f"dx_{key}"]) < 1e-6
+            gradient = tape.gradient(value, x)
+            check(file, "interpolation", relative(y, arrays[f"y_{key}"]), 1e-6)
+            check(file, "its gradient", relative(gradient, arrays[f"dx_{key}"]), 1e-6)
 
 
 # Names of the reference's units, in the order of ours.
@@ -114,11 +100,15 @@ PATHS = [
 @pytest.mark.parametrize(("dtype", "formulation", "tolerance", "gradient_tolerance"), PATHS)
 @pytest.mark.parametrize("pattern", ["supernet_basic*.npz", "supernet_bottleneck*.npz"])
 def test_supernet(reference_dir, pattern, dtype, formulation, tolerance, gradient_tolerance):
-    for arrays in fixtures(reference_dir, pattern).values():
-        check_supernet(arrays, dtype, formulation, tolerance, gradient_tolerance)
+    for file, arrays in fixtures(reference_dir, pattern).items():
+        path = f"supernet, {formulation}, {dtype}"
+        for quantity, error in supernet_errors(arrays, dtype, formulation):
+            limit = gradient_tolerance if "gradient" in quantity else tolerance
+            check(file, f"{path}: {quantity}", error, limit)
 
 
-def check_supernet(arrays, dtype, formulation, tolerance, gradient_tolerance):
+def supernet_errors(arrays, dtype, formulation):
+    """Yields each quantity of a forward and backward pass with its error."""
     supernet, sources = loaded_supernet(arrays, formulation=formulation, dtype=dtype)
     assert {key for key in arrays if key.startswith("grad/")} == set(sources)
     weights = tf.constant(arrays["width_probs"], dtype)
@@ -139,12 +129,12 @@ def check_supernet(arrays, dtype, formulation, tolerance, gradient_tolerance):
         return logits, loss, [tf.convert_to_tensor(gradient) for gradient in gradients]
 
     logits, loss, (grad_widths, grad_depths, *grads) = run()
-    assert relative(logits, arrays["logits"]) < tolerance
-    assert relative(loss, arrays["cross_entropy"]) < tolerance
-    assert distance(grad_widths, arrays["grad_width_probs"]) < gradient_tolerance
-    assert distance(grad_depths, arrays["grad_depth_probs"]) < gradient_tolerance
+    yield "logits", relative(logits, arrays["logits"])
+    yield "cross-entropy", relative(loss, arrays["cross_entropy"])
+    yield "gradient of widths by norm", distance(grad_widths, arrays["grad_width_probs"])
+    yield "gradient of depths by norm", distance(grad_depths, arrays["grad_depth_probs"])
     for key, grad in zip(sources, grads, strict=True):
-        assert distance(grad, arrays[key]) < gradient_tolerance, key
+        yield "gradients of kernels by norm", distance(grad, arrays[key])
 
 
 def derived_architecture(arrays):
@@ -187,29 +177,57 @@ def load_derived(model, arrays, architecture):
     layers["classifier"].set_weights([arrays[kernel], arrays[bias]])
 
 
-@pytest.mark.parametrize("namespace", [keras.layers, TRAINING_LAYERS], ids=["stock", "training"])
-def test_derived_networks(reference_dir, namespace):
-    for name, arrays in fixtures(reference_dir, "derived_*.npz").items():
+def in_float64(layer):
+    """Returns a Keras layer's class that computes in float64, whatever it is told."""
+    return lambda *arguments, **options: layer(*arguments, **{**options, "dtype": "float64"})
+
+
+FLOAT64_LAYERS = types.SimpleNamespace(
+    **{
+        name: in_float64(getattr(keras.layers, name))
+        for name in vars(TRAINING_LAYERS)
+        if name != "Model"
+    }
+)
+
+
+# Layers, tolerance of logits, and that of a very deep network in training mode.
+@pytest.mark.parametrize(
+    ("path", "layers", "tolerance", "deep_tolerance"),
+    [
+        ("stock, float64", FLOAT64_LAYERS, 1e-8, 1e-8),
+        ("stock, float32", keras.layers, 1e-5, 1e-3),
+        ("training layers, float32", TRAINING_LAYERS, 1e-5, 1e-3),
+    ],
+)
+def test_derived_networks(reference_dir, path, layers, tolerance, deep_tolerance):
+    for file, arrays in fixtures(reference_dir, "derived_*.npz").items():
         architecture = derived_architecture(arrays)
-        model = build_model(architecture, namespace)
+        model = build_model(architecture, layers)
         load_derived(model, arrays, architecture)
-        deep = re.search("resnet164", name)
         inference = model(arrays["x"], training=False)
-        assert relative(inference, arrays["logits_inference"]) < 1e-5
+        error = relative(inference, arrays["logits_inference"])
+        check(file, f"derived, {path}: logits in inference", error, tolerance)
         training = model(arrays["x"], training=True)
-        assert relative(training, arrays["logits_training"]) < (1e-3 if deep else 1e-5)
+        limit = deep_tolerance if int(arrays["depth"]) > 100 else tolerance
+        error = relative(training, arrays["logits_training"])
+        check(file, f"derived, {path}: logits in training", error, limit)
+        loss = tf.reduce_mean(cross_entropy(arrays["labels"], training))
+        error = relative(loss, arrays["cross_entropy"])
+        check(file, f"derived, {path}: cross-entropy in training", error, limit)
 
 
-@pytest.mark.parametrize("pattern", ["supernet_basic*.npz", "supernet_bottleneck*.npz"])
-def test_published_cost_formulas(reference_dir, pattern):
-    for arrays in fixtures(reference_dir, pattern).values():
+def test_published_cost_formulas(reference_dir):
+    for file, arrays in fixtures(reference_dir, "supernet_*.npz").items():
         space = SearchSpace.resnet(int(arrays["depth"]), block=str(arrays["block"]))
         widths, depths = (
             np.exp(row) / np.exp(row).sum(axis=1, keepdims=True)
             for row in (arrays["width_logits"].astype(float), arrays["depth_logits"].astype(float))
         )
         expected = CostModel(space, "macs", "published_expected").expected(widths, depths)
-        assert relative(expected / 1e6, arrays["reference_expected_mmacs"]) < 1e-8
+        error = relative(expected / 1e6, arrays["reference_expected_mmacs"])
+        check(file, "published code's expected cost", error, 1e-8)
         one_hot = [np.eye(p.shape[1])[p.argmax(axis=1)] for p in (widths, depths)]
         estimate = CostModel(space, "macs", "published_estimate").expected(*one_hot)
-        assert relative(estimate / 1e6, arrays["reference_estimate_mmacs"]) < 1e-12
+        error = relative(estimate / 1e6, arrays["reference_estimate_mmacs"])
+        check(file, "published code's estimate", error, 1e-12)

@@ -6,7 +6,7 @@ Statistical tests use fixed seeds; each would refuse a right implementation with
 import numpy as np
 import pytest
 import tensorflow as tf
-from reference_test import fixtures
+from parity import check, fixtures
 from scipy import stats
 
 from tas_tf import sampling
@@ -32,13 +32,13 @@ def pair_counts(draws, candidates):
     return np.histogram2d(*draws.indices.numpy().T, bins=np.arange(candidates + 1) - 0.5)[0]
 
 
-def p_same_law(first, second):
-    """P value of chi-square: two tables of counts come from one law."""
+def law_difference(first, second):
+    """Chi-square of two tables of counts that come from one law, and the limit it stays below."""
     seen = (first + second) > 0
     first, second = first[seen], second[seen]
     ratio = np.sqrt(second.sum() / first.sum())
     statistic = ((ratio * first - second / ratio) ** 2 / (first + second)).sum()
-    return stats.chi2.sf(statistic, len(first) - 1)
+    return statistic, stats.chi2.isf(ERROR_RATE, len(first) - 1)
 
 
 def p_independent(first, second, candidates):
@@ -47,26 +47,31 @@ def p_independent(first, second, candidates):
     return stats.chi2_contingency(table[table.sum(1) > 0][:, table.sum(0) > 0]).pvalue
 
 
-def agree(sample, mean, draws):
-    """Whether a sample's mean equals another mean over so many draws, but for the error rate."""
+def mean_difference(sample, mean, draws):
+    """Standard errors between a sample's mean and a mean of so many draws, and their limit."""
     sample = np.asarray(sample, np.float64)
     error = sample.std(axis=0) * np.sqrt(1 / len(sample) + 1 / draws)
     limit = stats.norm.isf(ERROR_RATE / 2 / np.size(mean))
-    return np.all(np.abs(sample.mean(axis=0) - mean) < limit * error)
+    return np.max(np.abs(sample.mean(axis=0) - mean) / error), limit
 
 
 @pytest.mark.parametrize("temperature", [5.0, 1.0, 0.3])
 def test_reference_frequencies(reference_dir, temperature):
-    for arrays in fixtures(reference_dir, "sampling*.npz").values():
+    for file, arrays in fixtures(reference_dir, "sampling*.npz").items():
         logits, number = arrays["logits"], int(arrays["draws"])
         draws = draw_many(logits, temperature)
         counts = pair_counts(draws, len(logits))
         reference = arrays[f"pair_frequency_tau{temperature}"] * number
-        assert p_same_law(counts, reference) > ERROR_RATE
+        at = f"at temperature {temperature:g}"
+        check(file, f"pairs {at}, chi-square", *law_difference(counts, reference))
         first = draws.weights.numpy()[:, 0]
-        assert agree(first, arrays[f"mean_first_prob_tau{temperature}"], number)
+        mean = arrays[f"mean_first_prob_tau{temperature}"]
+        difference = mean_difference(first, mean, number)
+        check(file, f"mean weight of the first {at}, in standard errors", *difference)
         every = draw_many(logits, temperature, strategy="gumbel").weights
-        assert agree(every, arrays[f"mean_gumbel_softmax_tau{temperature}"], number)
+        mean = arrays[f"mean_gumbel_softmax_tau{temperature}"]
+        difference = mean_difference(every, mean, number)
+        check(file, f"mean Gumbel weights {at}, in standard errors", *difference)
 
 
 def test_these_tests_can_tell_laws_apart(reference_dir):
@@ -74,8 +79,11 @@ def test_these_tests_can_tell_laws_apart(reference_dir):
         logits, number = arrays["logits"], int(arrays["draws"])
         draws = draw_many(logits, 0.95)
         reference = arrays["pair_frequency_tau1.0"] * number
-        assert p_same_law(pair_counts(draws, len(logits)), reference) < ERROR_RATE
-        assert not agree(draws.weights.numpy()[:, 0], arrays["mean_first_prob_tau1.0"], number)
+        statistic, limit = law_difference(pair_counts(draws, len(logits)), reference)
+        assert statistic > limit
+        first = draws.weights.numpy()[:, 0]
+        distance, limit = mean_difference(first, arrays["mean_first_prob_tau1.0"], number)
+        assert distance > limit
 
 
 def test_pairs_are_distinct():

@@ -3,10 +3,10 @@
 import dataclasses
 import itertools
 
-import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from parity import absolute, check, fixtures
 
 from tas_tf.errors import SpecError
 from tas_tf.search_space import SearchSpace, candidate_widths
@@ -72,18 +72,15 @@ def test_units_stand_stem_first_then_block_by_block():
 
 
 def test_reference_candidates(reference_dir):
-    files = sorted(reference_dir.glob("supernet_*.npz"))
-    assert files
-    for file in files:
-        data = np.load(file)
+    for file, data in fixtures(reference_dir, "supernet_*.npz").items():
         space = SearchSpace.resnet(
             int(data["depth"]), num_classes=int(data["num_classes"]), block=str(data["block"])
         )
-        assert len(space.unit_choices) == len(data["width_candidates"])
-        for unit, row in enumerate(data["width_candidates"]):
-            assert space.unit_candidates(unit) == tuple(row[row > 0])
+        for unit, row in zip(range(len(space.unit_choices)), data["width_candidates"], strict=True):
+            error = absolute(space.unit_candidates(unit), row[row > 0])
+            check(file, "candidate widths", error, 0)
         for depths in space.depths:
-            assert depths == tuple(data["depth_candidates"])
+            check(file, "candidate depths", absolute(depths, data["depth_candidates"]), 0)
 
 
 @pytest.mark.parametrize("search", ["width", "depth", "shape"])
