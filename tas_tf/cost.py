@@ -43,7 +43,7 @@ def layer_memory(layer: Layer, in_channels: int, out_channels: int, entry_channe
     """
     source, target = _area(layer.in_size) * in_channels, _area(layer.size) * out_channels
     if layer.kind == "classifier":
-        alive = source + in_channels  # while the map is averaged
+        alive = max(source, target) + in_channels  # while the map is averaged, then scored
     elif layer.kind == "projection" and layer.pooled_size:
         pooled = _area(layer.pooled_size) * in_channels
         alive = max(source + pooled + target, pooled + 2 * target)

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from parity import absolute, check, fixtures
 
-from tas_tf import blocks, derivation
+from tas_tf import blocks, budgeted, derivation
 from tas_tf.cost import Budget, cost, parse_targets
 from tas_tf.derivation import argmax, check_reachable, derive, reachable
 from tas_tf.errors import BudgetError
@@ -29,7 +29,7 @@ def odd_blocks():
 def derive_by_levels(*arguments, **options) -> derivation.Derivation:
     """Derives as from a space with too many costs for a table of all of them."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(derivation, "_MOST_COSTS", 0)
+        patch.setattr(budgeted, "_MOST_COSTS", 0)
         return derive(*arguments, **options)
 
 

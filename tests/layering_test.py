@@ -17,6 +17,7 @@ GROUPS = (
         "cost",
         "expected_cost",
         "chain",
+        "budgeted",
         "derivation",
     ),
     ("interpolation", "sampling", "normalization", "searchable"),

@@ -7,7 +7,8 @@
   addition of the shortcut, `Mul` and `AddV2` in an exported graph also the preprocessing.
 - `AvgPool`, `MaxPool`: a projection's pooling and that behind the ImageNet stem, the size of the
   window for each output. `Mean`: global average pooling, one for each input.
-- `BiasAdd`: the classifier's bias. `Softmax`, in an exported graph: its probabilities.
+- `BiasAdd`: the classifier's bias. `Softmax`, `ArgMax`, in an exported graph: its probabilities
+  and its class.
 ReLU, padding and casts count for nothing.
 """
 
@@ -26,7 +27,7 @@ from tas_tf.spec_compiler import build_model
 MACS = {"Conv2D", "MatMul"}
 NORMALIZATION = {"Mul", "AddV2", "Sub", "Rsqrt"}
 POOLING = {"AvgPool", "MaxPool", "Mean"}
-REST = NORMALIZATION | POOLING | {"BiasAdd", "Softmax"}
+REST = NORMALIZATION | POOLING | {"BiasAdd", "Softmax", "ArgMax"}
 
 # Beyond so many layers Keras takes seconds to build a network, as do ImageNet's large arrays.
 DEEP = 35
@@ -92,9 +93,11 @@ def exported_counts(architecture, path: str) -> dict[str, int]:
     model = build_model(architecture)
     model.get_layer("classifier").bias.assign(np.ones(architecture.num_classes))
     exporting.export_saved_model(model, record, path, images)
-    signature = tf.saved_model.load(path).signatures["serving_default"]
+    loaded = tf.saved_model.load(path)
     return float_operations(
-        lambda images: signature(images=images), architecture.input_shape, tf.uint8
+        lambda images: loaded.signatures["serving_default"](images=images),
+        architecture.input_shape,
+        tf.uint8,
     )
 
 
