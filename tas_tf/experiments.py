@@ -148,7 +148,7 @@ def run_search(
 
 
 def _finish_search(search: ArchitectureSearch, directory: RunDirectory, seconds: float) -> int:
-    found = search.derive()
+    found = search.derivation()
     summary = found.summary(search.budgets)
     architecture = run_parts.with_cost(found.architecture, {"derivation": summary})
     runtime.write_whole(directory.file(ARCHITECTURE), architecture.to_json())

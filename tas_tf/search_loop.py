@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from tas_tf import cost, derivation, losses, sampling, supernet
+from tas_tf.architecture import Architecture
 from tas_tf.derivation import Derivation
 from tas_tf.errors import SpecError
 from tas_tf.expected_cost import CostModel
@@ -206,8 +207,12 @@ class ArchitectureSearch(Loop):
         """Returns the logits of widths (choices, n) and depths (stages, m)."""
         return tuple(variable.numpy() for variable in self.supernet.architecture_variables)
 
-    def derive(self) -> Derivation:
-        """Returns the most probable architecture within the budget, beside the plain argmax."""
+    def derive(self) -> Architecture:
+        """Returns the most probable architecture within the budget."""
+        return self.derivation().architecture
+
+    def derivation(self) -> Derivation:
+        """Returns it with its costs and probability, beside the plain argmax."""
         return derivation.derive(self.supernet.space, *self.logits(), self.budgets)
 
     def state(self):

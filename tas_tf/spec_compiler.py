@@ -80,7 +80,7 @@ class _Compiler:
             dtype="float32",
         )(x)
         model_class = getattr(layers, "Model", keras.Model)
-        return model_class(images, logits, name=architecture.name or architecture.family)
+        return model_class(images, logits, name=architecture.family)
 
     def _block(self, x: Any, block: BlockLayers, channels: int, widths: tuple[int, ...]) -> Any:
         y = x

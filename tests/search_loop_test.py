@@ -71,7 +71,8 @@ def test_what_a_search_logs(undisturbed):
 
 def test_what_is_derived_lies_in_the_band(undisturbed):
     loop, _ = undisturbed
-    found = loop.derive()
+    found = loop.derivation()
+    assert loop.derive() == found.architecture
     assert found.in_band
     (budget,) = loop.budgets
     assert 0.95 * budget.amount <= cost(found.architecture, "macs") <= budget.amount
