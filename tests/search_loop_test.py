@@ -62,7 +62,7 @@ def test_what_a_search_logs(undisturbed):
         assert logs["architecture_loss"] > 0
     assert [logs["temperature"] for logs in history] == pytest.approx([5, 2.55, 0.1])
     widths, depths = (p.numpy() for p in loop.supernet.probabilities())
-    expected = loop._cost_models[0].expected(widths, depths)
+    expected = loop._expected_models[0].expected(widths, depths)
     assert history[-1]["expected_macs_ratio"] == pytest.approx(expected / loop.budgets[0].unpruned)
     assert 0.99 < history[-1]["width_entropy"] <= 1
     # A ResNet-8 has one depth only.
