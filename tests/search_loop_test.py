@@ -126,7 +126,7 @@ def test_the_cost_term_pushes_into_the_band_from_both_sides(target, start):
     tilt = np.linspace(-1, 1, 3) * (1.5 if start > target else -1.5)
     noise = np.random.default_rng(0).normal(size=(7, 3))
     loop.supernet.width_logits.assign(tilt + 0.5 * noise)
-    (budget,), (model,) = loop.budgets, loop._cost_models
+    (budget,), (model,) = loop.budgets, loop._expected_models
 
     def expected():
         return float(model.expected(*loop.supernet.probabilities())) / budget.unpruned
