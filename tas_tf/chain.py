@@ -140,7 +140,9 @@ class ExactCosts:
         extended = {}
         for costs, (total, labels) in element.items():
             joined = tuple(map(_joined, self.budgets, costs, itertools.repeat(built)))
-            if None not in joined:
+            # Where a peak reaches its band, costs below it and in it become one.
+            best = extended.get(joined, (np.inf, None))[0]
+            if None not in joined and total + regret < best:
                 extended[joined] = (total + regret, (label, labels))
         return extended
 

@@ -73,7 +73,7 @@ def configurable(
         if missing:
             raise SpecError(
                 f"{name}: nothing gives {', '.join(missing)}; include a preset such as "
-                f"specs/base/cifar.gin, or add `{name}.{missing[0]} = ...`"
+                f"specs/resnet20.gin, or add `{name}.{missing[0]} = ...`"
             )
         arguments = {key: _typed(name, key, value) for key, value in arguments.items()}
         return functools.partial(function, **arguments) if later else function(**arguments)

@@ -1,7 +1,7 @@
 """Derives architectures for one or several budgets from one finished search.
 
 python -m tas_tf.derive --run_dir=runs/search20 --target=0.3 --target=0.5
-python -m tas_tf.derive --run_dir=runs/search20 --target='parameters: 0.4'
+python -m tas_tf.derive --run_dir=runs/search20 --target='macs: 0.4, parameters: 0.5'
 """
 
 import os
@@ -9,10 +9,13 @@ import os
 from absl import flags
 
 from tas_tf import commands
-from tas_tf.errors import SpecError
+from tas_tf.errors import RunDirectoryError, SpecError
 
 _TARGETS = flags.DEFINE_multi_string(
-    "target", [], "Budget, such as 0.3, 'macs: 20M' or 'parameters: 0.5'. Repeatable."
+    "target",
+    [],
+    "Budget, such as 0.3 or 'parameters: 0.5', or several at once, such as "
+    "'macs: 20M, memory: 0.8'. Repeatable: each gives an architecture.",
 )
 
 
@@ -21,7 +24,10 @@ def _derive() -> int:
         raise SpecError("--target: at least one budget is needed, such as --target=0.4")
     run_dir = flags.FLAGS.run_dir
     spec = os.path.join(os.path.expanduser(run_dir), "config.gin") if run_dir else None
-    bindings = ["run_derive.space = @resnet()", f"run_derive.targets = {_TARGETS.value!r}"]
+    if spec and not flags.FLAGS.gin_file and not os.path.isfile(spec):
+        raise RunDirectoryError(f"{run_dir} is no run directory of a search: {spec} is missing")
+    targets = [text.split(",") if "," in text else text for text in _TARGETS.value]
+    bindings = ["run_derive.space = @resnet()", f"run_derive.targets = {targets!r}"]
     return commands.call_root("run_derive", bindings, default_spec=spec)
 
 

@@ -320,7 +320,7 @@ def run_derive(
     run_dir: str,
     dry_run: bool,
     space: Callable[..., SearchSpace],
-    targets: Sequence[float | str],
+    targets: Sequence[float | str | Sequence[float | str]],
     tolerance: float = 0.05,
 ) -> int:
     """Derives architectures for several budgets from one finished search.
@@ -329,7 +329,7 @@ def run_derive(
         run_dir: The search's run directory; gets `derived/TARGET/architecture.json`.
         dry_run: Whether only to say what would be done.
         space: Makes the search space that was searched.
-        targets: Budgets, one architecture for each.
+        targets: Budgets, or lists of budgets to meet at once; one architecture for each.
         tolerance: Relative width of the budgets' bands.
 
     Returns:

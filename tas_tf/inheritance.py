@@ -94,7 +94,8 @@ def inherit_weights(model: keras.Model, architecture: Architecture, supernet: Su
 
     Kernels are cut to the kept channels, normalizations are those of the kept candidates. A
     projection that stands only because two widths differ begins as the identity over the channels
-    that they share; one that has no normalization takes the supernet's scale into its kernel.
+    that they share. One that has no normalization takes the supernet's scale into its kernel; the
+    offset goes to the normalization of the block's last unit, to which the projection is added.
 
     Args:
         model: The derived network, as `spec_compiler.build_model` makes it.
@@ -103,6 +104,7 @@ def inherit_weights(model: keras.Model, architecture: Architecture, supernet: Su
     """
     units = {unit.name: unit for unit in supernet.units + supernet.projections}
     layers = {layer.name: layer for layer in model.layers}
+    last = None  # the normalization before
     for layer, in_channels, out_channels, _ in architecture.layers():
         if layer.kind == "classifier":
             kernel = supernet.classifier_kernel.numpy()[:in_channels]
@@ -117,9 +119,12 @@ def inherit_weights(model: keras.Model, architecture: Architecture, supernet: Su
         if normalization is not None:
             normalization.set_weights(vectors)
         else:
-            scale, _, _, variance = vectors
-            kernel = kernel * (scale / np.sqrt(variance + EPSILON))
+            scale, offset, mean, variance = vectors
+            factor = scale / np.sqrt(variance + EPSILON)
+            kernel = kernel * factor
+            last.beta.assign_add(offset - factor * mean)
         layers[layer.name].set_weights([kernel])
+        last = normalization
 
 
 def _kept(

@@ -227,7 +227,7 @@ class RunDirectory:
             missing = [field for field in fields if field not in value]
             if missing:
                 raise ValueError(f"{', '.join(missing)} is missing")
-        except (tf.errors.OpError, ValueError) as error:
+        except (tf.errors.OpError, ValueError, RecursionError) as error:
             raise _unreadable(self.file(name), error) from None
         return value
 

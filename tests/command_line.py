@@ -3,6 +3,7 @@
 import os
 import pathlib
 import re
+import signal
 import subprocess
 import sys
 
@@ -42,13 +43,14 @@ def bindings(*settings):
 
 
 def process(command, *arguments, **options):
-    """Starts a command as users do."""
+    """Starts a command as users do in a terminal: SIGINT acts, even where a script's is ignored."""
     return subprocess.Popen(
         [sys.executable, "-m", f"tas_tf.{command}", *map(str, arguments)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, "PYTHONPATH": str(PROJECT), "COLUMNS": "80"},
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         **options,
     )
 

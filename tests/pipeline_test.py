@@ -68,7 +68,7 @@ def test_pipeline_makes_every_part(pipeline):
     assert set(os.listdir(folder)) == {
         "config.gin", "teacher", "search", "student", "student_kd", "export"
     }  # fmt: skip
-    assert set(os.listdir(folder / "search")) == every
+    assert set(os.listdir(folder / "search")) == every | {"model.keras", "logits.json"}
     for part in ("teacher", "student", "student_kd"):
         assert set(os.listdir(folder / part)) == every | {"model.keras"}
     assert set(os.listdir(folder / "export")) == {
