@@ -90,24 +90,24 @@ def run_search(
     Returns:
         The exit code: `EXIT_OUTSIDE_BAND` if no architecture lies in the band.
     """
-    run_parts.check_ranges(run_search, epochs=epochs, batch_size=batch_size, seed=seed)
-    run_parts.check_ranges(run_search, tolerance=tolerance, cost_weight=cost_weight)
-    run_parts.check_ranges(run_search, weight_warmup_epochs=weight_warmup_epochs)
-    run_parts.check_ranges(
-        run_search, temperature=min(temperature(e, epochs) for e in (0, epochs - 1))
-    )
     peak, _ = run_parts.peak(optimizer), run_parts.peak(arch_optimizer)
-    config = configuration.resolved()
-    directory = RunDirectory(run_dir)
-    directory.check(config)
-    info = data.describe()
-    run_parts.check_batch(run_search, batch_size, info, parts=2)
+    directory, config, info = run_parts.begin(
+        run_search,
+        run_dir,
+        data,
+        parts=2,
+        epochs=epochs,
+        batch_size=batch_size,
+        seed=seed,
+        tolerance=tolerance,
+        cost_weight=cost_weight,
+        weight_warmup_epochs=weight_warmup_epochs,
+        temperature=min(temperature(epoch, epochs) for epoch in (0, epochs - 1)),
+    )
     searched = space(num_classes=info.num_classes, input_shape=info.input_shape)
     budgets = cost.parse_targets(target, searched, tolerance)
     derivation.check_reachable(searched, budgets)
-    start = exporting.load_model(start_from, "start_from") if start_from else None
-    if start is not None:
-        check_fits(start, searched.input_shape, searched.num_classes, "start_from")
+    start = run_parts.load_network(start_from, "start_from", info)
     messages.say_what("Search", directory, info, epochs, batch_size)
     messages.say_space(searched, budgets)
     if directory.exists(RESULT) and not dry_run:
@@ -123,9 +123,9 @@ def run_search(
     feed = paired(data, batch_size, seed)
     with strategy.scope():
         if start is not None:
-            images, _ = next(iter(data.training(batch_size, seed, "weights").batches(0, 1)))
             if order_by_importance:
                 order_channels(start, searched.unpruned())
+            images, _ = next(iter(data.training(batch_size, seed, "weights").batches(0, 1)))
             net.start_from(start, images)
         search = ArchitectureSearch(net, seed)
         search.compile(
@@ -205,22 +205,21 @@ def run_training(
     Returns:
         The exit code.
     """
-    run_parts.check_ranges(run_training, epochs=epochs, batch_size=batch_size, seed=seed)
-    run_parts.check_ranges(
-        run_training, warmup_epochs=warmup_epochs, distillation_alpha=distillation_alpha
-    )
-    run_parts.check_ranges(run_training, distillation_temperature=distillation_temperature)
     peak = run_parts.peak(optimizer)
-    config = configuration.resolved()
-    directory = RunDirectory(run_dir)
-    directory.check(config)
-    info = data.describe()
-    run_parts.check_batch(run_training, batch_size, info)
+    directory, config, info = run_parts.begin(
+        run_training,
+        run_dir,
+        data,
+        epochs=epochs,
+        batch_size=batch_size,
+        seed=seed,
+        warmup_epochs=warmup_epochs,
+        distillation_alpha=distillation_alpha,
+        distillation_temperature=distillation_temperature,
+    )
     compiled = _architecture_to_train(architecture, space, info)
-    guide = exporting.load_model(teacher, "teacher") if teacher else None
-    if guide is not None:
-        check_fits(guide, info.input_shape, info.num_classes, "teacher")
-    start = exporting.load_model(start_from, "start_from") if start_from else None
+    guide = run_parts.load_network(teacher, "teacher", info)
+    start = run_parts.load_network(start_from, "start_from", info)
     messages.say_what("Training", directory, info, epochs, batch_size)
     messages.say_network(compiled, teacher)
     if dry_run:

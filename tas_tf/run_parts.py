@@ -9,7 +9,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from tas_tf import configuration, cost, runtime
+from tas_tf import configuration, cost, exporting, runtime
 from tas_tf.architecture import Architecture
 from tas_tf.callbacks import MetricsLog, Progress
 from tas_tf.data import DataInfo, Feed, ImageData
@@ -17,7 +17,7 @@ from tas_tf.errors import RunDirectoryError, SpecError
 from tas_tf.expected_cost import max_candidates, max_depths
 from tas_tf.runtime import Checkpoints, Metrics, RunDirectory
 from tas_tf.search_space import SearchSpace
-from tas_tf.training_loop import Loop
+from tas_tf.training_loop import Loop, check_fits
 
 DATA_RECORD = "data.json"
 LOGITS = "logits.json"
@@ -47,7 +47,50 @@ def check_ranges(root: Callable[..., int], **values: float) -> None:
             raise SpecError(f"{parameter}: expected {wanted}. Received: {value}")
 
 
-def check_batch(root: Callable[..., int], batch_size: int, info: DataInfo, parts: int = 1) -> None:
+def begin(
+    root: Callable[..., int],
+    run_dir: str,
+    data: ImageData,
+    parts: int = 1,
+    **values: float,
+) -> tuple[RunDirectory, str, DataInfo]:
+    """Checks what a root function is asked for, before anything is read or written.
+
+    Args:
+        root: The root function.
+        run_dir: The run directory.
+        data: The images.
+        parts: Parts of the training set that batches are drawn from.
+        values: Parameters of the root function whose range is checked; `batch_size` among them.
+
+    Returns:
+        The run directory, the resolved configuration, and what is known of the images.
+    """
+    check_ranges(root, **values)
+    config = configuration.resolved()
+    directory = RunDirectory(run_dir)
+    directory.check(config)
+    info = data.describe()
+    _check_batch(root, int(values["batch_size"]), info, parts)
+    return directory, config, info
+
+
+def load_network(path: str | None, role: str, info: DataInfo) -> keras.Model | None:
+    """Loads a trained network that must fit the images; None where no path is given.
+
+    Args:
+        path: Its run directory, or a Keras file.
+        role: What errors call it.
+        info: What is known of the images.
+    """
+    if path is None:
+        return None
+    model = exporting.load_model(path, role)
+    check_fits(model, info.input_shape, info.num_classes, role)
+    return model
+
+
+def _check_batch(root: Callable[..., int], batch_size: int, info: DataInfo, parts: int) -> None:
     """Refuses a batch larger than what it is drawn from, the training set or each half of it."""
     if info.train_images is not None and batch_size > info.train_images // parts:
         parameter = configuration.described(f"{root.__name__}.batch_size")

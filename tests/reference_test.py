@@ -30,7 +30,8 @@ def test_interpolation(reference_dir):
                 value = tf.reduce_sum(y * arrays[f"w_{key}"])
             gradient = tape.gradient(value, x)
             check(file, "interpolation", relative(y, arrays[f"y_{key}"]), 1e-6)
-            check(file, "its gradient", relative(gradient, arrays[f"dx_{key}"]), 1e-6)
+            error = relative(gradient, arrays[f"dx_{key}"])
+            check(file, "interpolation: gradient", error, 1e-6)
 
 
 # Names of the reference's units, in the order of ours.
