@@ -5,8 +5,8 @@
 
 One line for each network: the expected cost E and the cost F of the argmax architecture, as
 `ArchitectureSearch` puts them in its loss, with the gradient of the logits, in milliseconds. With
-`--step` also a whole search step of ResNet-164 (CIFAR images, batch 32 for each half, random
-pixels), and the share of it that the cost takes.
+`--step` also whole search steps (random pixels) of ResNet-164, batch 32 for each half, and of
+ResNet-50, batch 2, and the share of them that the cost takes.
 """
 
 import argparse
@@ -33,7 +33,7 @@ NETWORKS = {
     "ResNet-164, CIFAR": (164, "cifar_resnet"),
     "ResNet-50, ImageNet": (50, "imagenet_resnet"),
 }
-STEP_DEPTH, STEP_BATCH = 164, 32
+STEPS = {"ResNet-164, CIFAR": 32, "ResNet-50, ImageNet": 2}  # images of each half
 
 
 def milliseconds(function: Callable[[], object], repeats: int) -> float:
@@ -72,13 +72,13 @@ def cost_milliseconds(space: SearchSpace, repeats: int) -> float:
     return milliseconds(lambda: [g.numpy() for g in gradient()], repeats)
 
 
-def step_milliseconds(repeats: int) -> float:
-    """Returns the time of a whole step of a search."""
-    search = ArchitectureSearch(Supernet(SearchSpace.resnet(STEP_DEPTH)))
+def step_milliseconds(space: SearchSpace, size: int, repeats: int) -> float:
+    """Returns the time of a whole step of a search, with `size` images of each half."""
+    search = ArchitectureSearch(Supernet(space))
     search.compile(SGD(), Adam(), target=0.3)
     search.begin_epoch(0, 2)
-    images = tf.random.stateless_normal([STEP_BATCH, 32, 32, 3], [1, 1])
-    labels = tf.range(STEP_BATCH, dtype=tf.int64) % 10
+    images = tf.random.stateless_normal([size, *space.input_shape], [1, 1])
+    labels = tf.range(size, dtype=tf.int64) % 10
     train_step = tf.function(search.train_step)
     batch, step = ((images, labels), (images, labels)), tf.constant(0, tf.int64)
     return milliseconds(lambda: float(train_step(batch, step)["loss"]), repeats)
@@ -98,11 +98,13 @@ def main() -> None:
     for name, (depth, family) in NETWORKS.items():
         space = SearchSpace.resnet(depth, family=family)
         print(f"| {name} | {cost_milliseconds(space, arguments.repeats):.2f} ms |", flush=True)
-    if arguments.step:
-        step = step_milliseconds(repeats=3)
-        share = cost_milliseconds(SearchSpace.resnet(STEP_DEPTH), arguments.repeats) / step
-        print(f"Search step of ResNet-{STEP_DEPTH}, batch {STEP_BATCH}: {step:.0f} ms; ", end="")
-        print(f"the cost term takes {share:.2%} of it")
+    for name, size in STEPS.items() if arguments.step else ():
+        depth, family = NETWORKS[name]
+        space = SearchSpace.resnet(depth, family=family)
+        step = step_milliseconds(space, size, repeats=3)
+        share = cost_milliseconds(space, arguments.repeats) / step
+        print(f"Search step of {name}, batch {size}: {step:.0f} ms; ", end="")
+        print(f"the cost term takes {share:.2%} of it", flush=True)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,6 @@ from tas_tf.errors import (
     EXIT_DONE,
     EXIT_INTERRUPTED,
     EXIT_USER_ERROR,
-    Interrupted,
     SpecError,
     UserError,
 )
@@ -59,13 +58,19 @@ def run(command: Callable[[], int]) -> None:
     app.run(lambda _: sys.exit(_guarded(command)), flags_parser=parser)
 
 
-def call_root(name: str, bindings: Sequence[str] = (), default_spec: str | None = None) -> int:
+def call_root(
+    name: str,
+    bindings: Sequence[str] = (),
+    default_spec: str | None = None,
+    default_run_dir: str | None = None,
+) -> int:
     """Loads the spec that the flags ask for, and calls a root function of `experiments`.
 
     Args:
         name: Name of the root function.
         bindings: Further bindings that the command's own flags stand for.
         default_spec: Spec to take without `--gin_file`.
+        default_run_dir: Run directory to take without `--run_dir`.
 
     Returns:
         The exit code.
@@ -76,7 +81,8 @@ def call_root(name: str, bindings: Sequence[str] = (), default_spec: str | None 
     from tas_tf import configuration
 
     files = _FLAGS.gin_file or ([default_spec] if default_spec else [])
-    _check_flags(files)
+    run_dir = _FLAGS.run_dir or default_run_dir
+    _check_flags(files, run_dir)
     for file in files:
         configuration.find_spec(file)
     # TensorFlow is imported only now: a mistake in the flags is answered at once.
@@ -91,13 +97,13 @@ def call_root(name: str, bindings: Sequence[str] = (), default_spec: str | None 
     configuration.load(files, [*_FLAGS.gin_bindings, *_flag_bindings(), *bindings])
     return configuration.call(
         experiments.ROOTS[name],
-        run_dir=_FLAGS.run_dir or "runs/dry_run",
+        run_dir=run_dir or "runs/dry_run",
         dry_run=_FLAGS.dry_run,
     )
 
 
-def _check_flags(files: Sequence[str]) -> None:
-    if not _FLAGS.run_dir and not _FLAGS.dry_run:
+def _check_flags(files: Sequence[str], run_dir: str | None) -> None:
+    if not run_dir and not _FLAGS.dry_run:
         raise SpecError(
             "--run_dir: a directory for the run is needed, such as --run_dir=runs/first"
         )
@@ -175,7 +181,7 @@ def _guarded(command: Callable[[], int]) -> int:
     except UserError as error:
         _complain(error)
         return EXIT_USER_ERROR
-    except (KeyboardInterrupt, Interrupted):
+    except KeyboardInterrupt:
         print(
             "\nInterrupted. The same command goes on from where the last epoch ended.",
             file=sys.stderr,

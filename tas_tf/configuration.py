@@ -201,6 +201,12 @@ def _lines(path: str) -> list[str]:
         raise SpecError(f"{path} cannot be read as a spec: {error}") from None
 
 
+def published_spec(name: str | None) -> str | None:
+    """Returns the spec of a published network, by the network's name; None if it is none."""
+    spec = f"specs/architectures/{name}.gin"
+    return spec if (presets_root() / spec).is_file() else None
+
+
 def find_architecture(name: str) -> str:
     """Returns the path of an architecture: as given, or that of a published network's name."""
     preset = presets_root() / "specs" / "architectures" / f"{name}.json"

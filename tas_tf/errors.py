@@ -28,7 +28,3 @@ class DataError(UserError):
 
 class RunDirectoryError(UserError):
     """A run directory that cannot be written, or that holds something else."""
-
-
-class Interrupted(Exception):
-    """The run was asked to stop, has saved its state, and goes on with the same command."""

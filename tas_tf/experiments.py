@@ -162,7 +162,8 @@ def _finish_search(search: ArchitectureSearch, directory: RunDirectory, seconds:
     names = ("width_logits", "depth_logits")
     logits = {n: v.tolist() for n, v in zip(names, search.logits(), strict=True)}
     directory.write_json(LOGITS, logits)
-    directory.write_json(RESULT, {"derivation": summary, **entropies, "seconds": seconds})
+    result = {"derivation": summary, "tolerance": search.budgets[0].tolerance}
+    directory.write_json(RESULT, {**result, **entropies, "seconds": seconds})
     return EXIT_DONE if found.in_band else EXIT_OUTSIDE_BAND
 
 
@@ -320,7 +321,7 @@ def run_derive(
     dry_run: bool,
     space: Callable[..., SearchSpace],
     targets: Sequence[float | str | Sequence[float | str]],
-    tolerance: float = 0.05,
+    tolerance: float | None = None,
 ) -> int:
     """Derives architectures for several budgets from one finished search.
 
@@ -329,15 +330,17 @@ def run_derive(
         dry_run: Whether only to say what would be done.
         space: Makes the search space that was searched.
         targets: Budgets, or lists of budgets to meet at once; one architecture for each.
-        tolerance: Relative width of the budgets' bands.
+        tolerance: Relative width of the budgets' bands; None takes the search's.
 
     Returns:
         The exit code: `EXIT_OUTSIDE_BAND` if one of them lies outside its band.
     """
-    run_parts.check_ranges(run_derive, tolerance=tolerance)
     directory = RunDirectory(run_dir)
     if not directory.exists(LOGITS):
         raise RunDirectoryError(f"{directory.path} holds no finished search ({LOGITS} is missing)")
+    if tolerance is None:
+        tolerance = directory.read_json(RESULT, ("tolerance",))["tolerance"]
+    run_parts.check_ranges(run_derive, tolerance=tolerance)
     found = exporting.load_architecture(directory.path)
     searched = space(num_classes=found.num_classes, input_shape=found.input_shape)
     logits = run_parts.read_logits(directory, searched)

@@ -25,8 +25,11 @@ def batch_normalize(
         (normalizing itself uses the biased one). Neither has a gradient.
     """
     if x.dtype != tf.float64 and _replicas() == 1:
-        # Statistics are float32 also for bfloat16 input.
-        return tf.compat.v1.nn.fused_batch_norm(x, scale, offset, epsilon=epsilon)[:3]
+        # Statistics are float32 also for bfloat16 input. The raw operation keeps the epsilon.
+        none = tf.zeros([0], scale.dtype)
+        return tf.raw_ops.FusedBatchNormV3(
+            x=x, scale=scale, offset=offset, mean=none, variance=none, epsilon=epsilon
+        )[:3]
     statistics_dtype = scale.dtype
     wide = tf.cast(x, statistics_dtype)
     mean = _over_replicas(tf.reduce_mean(wide, axis=(0, 1, 2)))

@@ -79,6 +79,8 @@ class ArchitectureSearch(Loop):
         space = self.supernet.space
         self.budgets = cost.parse_targets(target, space, tolerance)
         derivation.check_reachable(space, self.budgets)
+        if cost_formula == "published" and any(b.kind != "macs" for b in self.budgets):
+            raise SpecError("cost_formula: the published formulas are of MACs; so must TARGET be")
         names = COST_FORMULAS[cost_formula]
         self._expected_models, self._current_models = (
             [CostModel(space, budget.kind, name) for budget in self.budgets] for name in names

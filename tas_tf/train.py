@@ -3,14 +3,21 @@
 python -m tas_tf.train --gin_file=specs/resnet20.gin --run_dir=runs/teacher20
 python -m tas_tf.train --gin_file=specs/resnet20.gin --run_dir=runs/student20 \\
     --architecture=runs/search20 --teacher=runs/teacher20
+
+A network that the authors published brings its own spec, and trains in runs/NAME:
+
+python -m tas_tf.train --architecture=tas_resnet56_cifar100
 """
 
 from absl import flags
 
-from tas_tf import commands
+from tas_tf import commands, configuration
 
 _ARCHITECTURE = flags.DEFINE_string(
-    "architecture", None, "Architecture file, or a search's run directory; else the unpruned net."
+    "architecture",
+    None,
+    "Architecture file, a search's run directory, or a published network such as "
+    "tas_resnet56_cifar100; else the unpruned network.",
 )
 _TEACHER = flags.DEFINE_string("teacher", None, "Run directory of the network to learn from.")
 
@@ -18,7 +25,9 @@ _TEACHER = flags.DEFINE_string("teacher", None, "Run directory of the network to
 def _train() -> int:
     bindings = commands.path_binding("run_training.architecture", _ARCHITECTURE.value)
     bindings += commands.path_binding("run_training.teacher", _TEACHER.value)
-    return commands.call_root("run_training", bindings)
+    published = configuration.published_spec(_ARCHITECTURE.value)
+    run_dir = f"runs/{_ARCHITECTURE.value}" if published else None
+    return commands.call_root("run_training", bindings, published, run_dir)
 
 
 def run() -> None:

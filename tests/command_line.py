@@ -14,8 +14,8 @@ from tas_tf import commands, export, train
 PROJECT = pathlib.Path(__file__).parents[1]
 QUICK = "--gin_file=specs/quickstart.gin"
 RUN = "--run_dir=run"
-# A noisy machine is slow: an idle one refuses within 15 seconds, and does the rest within 60.
-PATIENCE = 60
+# An idle machine refuses within 15 seconds and does the rest within 60; a busy one needs more.
+PATIENCE = 150
 MUCH_PATIENCE = 300
 
 MAINS = {
