@@ -16,12 +16,16 @@ from command_line import QUICK, RUN, bindings, check_message, check_refused, fin
 import tas_tf
 from tas_tf import derive, exporting, inheritance, losses, run_parts, runtime, supernet
 from tas_tf.cost import cost, costs
-from tas_tf.errors import Interrupted
 from tas_tf.expected_cost import CostModel
 from tas_tf.optimizers import SGD, Adam
 from tas_tf.search_loop import ArchitectureSearch
 from tas_tf.searchable import INFERENCE
 from tas_tf.spec_compiler import TRAINING_LAYERS, build_model
+
+
+class Interrupted(Exception):
+    """Ends a run where a test has seen enough."""
+
 
 # Along tied streams a derived network has no projection that its supernet does not have.
 TINY = bindings("DEPTH = 8", "SEARCH_EPOCHS = 1", "resnet.tie_streams = True")
