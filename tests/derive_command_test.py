@@ -23,10 +23,6 @@ from tas_tf.searchable import INFERENCE
 from tas_tf.spec_compiler import TRAINING_LAYERS, build_model
 
 
-class Interrupted(Exception):
-    """Ends a run where a test has seen enough."""
-
-
 # Along tied streams a derived network has no projection that its supernet does not have.
 TINY = bindings("DEPTH = 8", "SEARCH_EPOCHS = 1", "resnet.tie_streams = True")
 SPACE = tas_tf.SearchSpace.resnet(8, 10, (8, 8, 1), tie_streams=True)
@@ -241,7 +237,7 @@ def stopped_at_the_fit(monkeypatch, command, *arguments):
 
     def stop(title, loop, *_, **__):
         loops.append(loop)
-        raise Interrupted
+        raise KeyboardInterrupt
 
     monkeypatch.setattr(run_parts, "fit", stop)
     assert run(command, QUICK, RUN, *arguments) == 75
@@ -300,7 +296,7 @@ def test_order_by_importance(monkeypatch, ordered):
 
     def stop(self, model, images):
         models.append(model)
-        raise Interrupted
+        raise KeyboardInterrupt
 
     monkeypatch.setattr(supernet.Supernet, "start_from", stop)
     settings = ["run_search.start_from = 'teacher'", f"run_search.order_by_importance = {ordered}"]
