@@ -22,7 +22,6 @@ from tas_tf.search_loop import ArchitectureSearch
 from tas_tf.searchable import INFERENCE
 from tas_tf.spec_compiler import TRAINING_LAYERS, build_model
 
-
 # Along tied streams a derived network has no projection that its supernet does not have.
 TINY = bindings("DEPTH = 8", "SEARCH_EPOCHS = 1", "resnet.tie_streams = True")
 SPACE = tas_tf.SearchSpace.resnet(8, 10, (8, 8, 1), tie_streams=True)
