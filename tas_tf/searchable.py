@@ -60,6 +60,10 @@ class SearchableUnit(keras.layers.Layer):
             raise SpecError(
                 f"aggregation: expected one of {list(AGGREGATIONS)}. Received: {aggregation!r}"
             )
+        if formulation not in FORMULATIONS:
+            raise SpecError(
+                f"formulation: expected one of {list(FORMULATIONS)}. Received: {formulation!r}"
+            )
         self.layer = layer
         self.candidates = tuple(candidates)
         self.channels = self.candidates[-1]

@@ -7,7 +7,7 @@ from derivation_test import Oracle, derive_by_levels
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tas_tf import blocks, budgeted, derivation
+from tas_tf import budgeted, derivation
 from tas_tf.budgeted import Programme
 from tas_tf.chain import reachable
 from tas_tf.cost import Budget, cost, parse_targets
@@ -15,13 +15,7 @@ from tas_tf.derivation import derive
 from tas_tf.errors import BudgetError
 from tas_tf.search_space import SearchSpace
 
-
-@pytest.fixture(autouse=True, scope="module")
-def odd_blocks():
-    with pytest.MonkeyPatch.context() as patch:
-        for name, block in spaces.ODD_BLOCKS.items():
-            patch.setitem(blocks.BLOCKS, name, block)
-        yield
+pytestmark = pytest.mark.usefixtures("odd_blocks")
 
 
 KINDS = [

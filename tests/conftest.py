@@ -5,6 +5,9 @@ import pathlib
 
 import parity
 import pytest
+import spaces
+
+from tas_tf import blocks
 
 _SHARED = pathlib.Path(__file__).resolve().parents[2] / "shared"
 
@@ -34,3 +37,12 @@ def pytest_terminal_summary(terminalreporter):
     if lines:
         terminalreporter.section("agreement with the reference")
         terminalreporter.write_line("\n".join(lines))
+
+
+@pytest.fixture(scope="module")
+def odd_blocks():
+    """Registers blocks of odd kernels beside the families' own."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, block in spaces.ODD_BLOCKS.items():
+            patch.setitem(blocks.BLOCKS, name, block)
+        yield

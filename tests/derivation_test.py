@@ -18,12 +18,7 @@ from tas_tf.search_space import SearchSpace, WidthChoice
 KINDS = ("macs", "parameters")
 
 
-@pytest.fixture(autouse=True, scope="module")
-def odd_blocks():
-    with pytest.MonkeyPatch.context() as patch:
-        for name, block in spaces.ODD_BLOCKS.items():
-            patch.setitem(blocks.BLOCKS, name, block)
-        yield
+pytestmark = pytest.mark.usefixtures("odd_blocks")
 
 
 def derive_by_levels(*arguments, **options) -> derivation.Derivation:
