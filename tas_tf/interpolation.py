@@ -6,9 +6,13 @@ import tensorflow as tf
 
 
 def interpolation_matrix(
-    source: tf.Tensor, target: tf.Tensor, size: int, dtype: tf.DType = tf.float32
+    source: tf.Tensor,
+    target: tf.Tensor,
+    rows: int | tf.Tensor,
+    columns: int | tf.Tensor,
+    dtype: tf.DType = tf.float32,
 ) -> tf.Tensor:
-    """Returns the matrix `A` with `CWI(x, target) = x @ A`, padded with zeros to a fixed size.
+    """Returns the matrix `A` with `CWI(x, target) = x @ A`, padded with zeros or cut to a size.
 
     `A[j, i] = 1 / (e_i - s_i)` for `s_i <= j < e_i`, with `s_i = floor(i * source / target)` and
     `e_i = ceil((i + 1) * source / target)`; zero for `i >= target` (docs/method.md 3).
@@ -16,16 +20,17 @@ def interpolation_matrix(
     Args:
         source: Widths of what is interpolated, int32, any shape (...).
         target: Widths that it gets, int32, broadcastable to that shape.
-        size: Rows and columns of the matrix, at least the largest width.
+        rows: Rows of the matrix: channels that x has.
+        columns: Columns of the matrix: channels that the result gets.
         dtype: Type of the matrix.
 
     Returns:
-        (..., size, size).
+        (..., rows, columns).
     """
     source = tf.convert_to_tensor(source, tf.int32)[..., None, None]
     target = tf.convert_to_tensor(target, tf.int32)[..., None, None]
-    column = tf.range(size)
-    row = column[:, None]
+    column = tf.range(columns)
+    row = tf.range(rows)[:, None]
     start = column * source // target
     end = -(-(column + 1) * source // target)
     inside = (row >= start) & (row < end) & (column < target)
@@ -44,5 +49,4 @@ def interpolate(x: tf.Tensor, channels: int) -> tf.Tensor:
         (..., channels).
     """
     width = x.shape[-1]
-    matrix = interpolation_matrix(width, channels, max(width, channels), x.dtype)
-    return tf.linalg.matmul(x, matrix[:width, :channels])
+    return tf.linalg.matmul(x, interpolation_matrix(width, channels, width, channels, x.dtype))

@@ -35,9 +35,39 @@ def batch_normalize(
     mean = _over_replicas(tf.reduce_mean(wide, axis=(0, 1, 2)))
     variance = _over_replicas(tf.reduce_mean(tf.square(wide - mean), axis=(0, 1, 2)))
     normalized = (wide - mean) * (tf.math.rsqrt(variance + epsilon) * scale) + offset
-    count = tf.cast(tf.size(x) // x.shape[-1] * _replicas(), statistics_dtype)
+    count = tf.cast(tf.reduce_prod(tf.shape(x)[:-1]) * _replicas(), statistics_dtype)
     unbiased = variance * (count / tf.maximum(count - 1, 1))
     return tf.cast(normalized, x.dtype), tf.stop_gradient(mean), tf.stop_gradient(unbiased)
+
+
+def input_moments(x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Returns mean and covariance of the channels, over all replicas.
+
+    Args:
+        x: (batch, height, width, channels).
+
+    Returns:
+        Mean (channels,), covariance (channels, channels), and what makes a variance unbiased.
+    """
+    flat = tf.reshape(x, [-1, tf.shape(x)[-1]])
+    count = tf.cast(tf.shape(flat)[0], x.dtype)
+    total, products = _sums(flat)
+    mean, second = _over_replicas(total / count), _over_replicas(products / count)
+    count *= _replicas()
+    return mean, second - mean[:, None] * mean, count / tf.maximum(count - 1, 1)
+
+
+@tf.custom_gradient
+def _sums(flat: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Returns the sum (n,) of rows (m, n), and that of their outer products (n, n)."""
+    ones = tf.ones([1, tf.shape(flat)[0]], flat.dtype)
+
+    def gradient(total, products):
+        # The product is symmetric: one product of matrices instead of two.
+        return tf.linalg.matmul(flat, products + tf.transpose(products)) + total
+
+    sums = tf.linalg.matmul(ones, flat)[0], tf.linalg.matmul(flat, flat, transpose_a=True)
+    return sums, gradient
 
 
 class FusedBatchNormalization(keras.layers.BatchNormalization):

@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable
 from typing import NamedTuple
 
+import numpy as np
 import tensorflow as tf
 
 STRATEGIES = ("two", "gumbel", "softmax", "straight_through")
@@ -25,7 +26,8 @@ class Draw(NamedTuple):
     Args:
         indices: (choices, k) int32, the drawn candidates of every width choice.
         weights: (choices, k), their weights; gradients reach the logits through these.
-        depth_weights: (stages, max depths), weights of the depth candidates.
+        depth_weights: (stages, max depths), weights of the depth candidates. What has weight zero
+            is neither computed nor are its averages moved.
     """
 
     indices: tf.Tensor
@@ -64,13 +66,13 @@ def draw(
             tf.gather(one, indices, batch_dims=1)[:, None],
             _straight_through(depth)[0],
         )
-    depth_weights = tf.nn.softmax(depth)
+    depth_weights = _counted(tf.nn.softmax(depth))
     if strategy != "two":
         count = width.shape[1]
         indices = tf.minimum(tf.range(count)[None, :], width_sizes[:, None] - 1)
-        return Draw(indices, tf.nn.softmax(width), depth_weights)
+        return Draw(indices, _counted(tf.nn.softmax(width)), depth_weights)
     indices = draw_pairs(width, width_sizes, seeds[2])
-    weights = tf.nn.softmax(tf.gather(width, indices, batch_dims=1))
+    weights = _counted(tf.nn.softmax(tf.gather(width, indices, batch_dims=1)))
     indices = tf.minimum(indices, width_sizes[:, None] - 1)
     return Draw(indices, weights, depth_weights)
 
@@ -158,6 +160,15 @@ def _straight_through(relaxed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     p = tf.nn.softmax(relaxed)
     indices = tf.argmax(p, axis=1, output_type=tf.int32)
     return tf.one_hot(indices, p.shape[1], dtype=p.dtype) + p - tf.stop_gradient(p), indices
+
+
+def _counted(weights: tf.Tensor) -> tf.Tensor:
+    """Returns the weights, zero where one is lost beside the others in the sum's precision.
+
+    What weighs nothing need not be computed.
+    """
+    smallest = np.finfo(weights.dtype.as_numpy_dtype).eps / 2
+    return tf.where(weights > smallest, weights, 0)
 
 
 def _gumbel(shape: tf.Tensor, seed: tf.Tensor, dtype: tf.DType) -> tf.Tensor:

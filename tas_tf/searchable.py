@@ -17,10 +17,11 @@ import tensorflow as tf
 from tas_tf.blocks import BlockLayers, Layer
 from tas_tf.errors import SpecError
 from tas_tf.interpolation import interpolation_matrix
-from tas_tf.normalization import EPSILON, MOMENTUM, batch_normalize, move
+from tas_tf.normalization import EPSILON, MOMENTUM, batch_normalize, input_moments, move
 
 AGGREGATIONS = ("interpolate", "pad")
 FORMULATIONS = ("fused", "plain")
+GRAIN = 16
 
 # How a forward pass treats batch normalization: WEIGHTS uses the batch's statistics and moves the
 # averages, ARCHITECTURE uses the batch's and moves nothing, INFERENCE uses the averages.
@@ -107,80 +108,126 @@ class SearchableUnit(keras.layers.Layer):
         """Returns the widths (k,) of drawn candidates, and so their largest by `reduce_max`."""
         return tf.gather(tf.constant(self.candidates, tf.int32), indices)
 
-    def call(self, x, indices, weights, mode):
+    def call(self, x, indices, weights, mode, sizes=None, matrices=None):
         """Returns the unit's output before any ReLU.
 
         Args:
-            x: (batch, height, width, in_channels), zeros in channels that are missing.
+            x: (batch, height, width, channels), zeros in channels that are missing; those beyond
+                its last channel are missing too.
             indices: (k,) int32, drawn candidates.
-            weights: (k,), their weights.
+            weights: (k,), their weights. A candidate of weight zero is not looked at.
             mode: `WEIGHTS`, `ARCHITECTURE` or `INFERENCE`.
+            sizes: How many channels are computed, at least the widest candidate of weight above
+                zero, and how many the output gets, at least the widest drawn one; None for C.
+            matrices: (k, C, C), what interpolates from each drawn width to the widest, where that
+                is known; see `interpolation.interpolation_matrix`.
 
         Returns:
-            (batch, height, width, C), zeros beyond the widest drawn candidate.
+            (batch, height, width, C or as `sizes` says), zeros beyond the widest drawn candidate.
         """
-        z = self._convolve(x)
-        if mode == INFERENCE:
-            return self._from_averages(z, indices, weights)
-        if self.formulation == "plain":
-            return self._plain(z, indices, weights, mode)
-        mix, shift = self._mixture(indices, weights, self._drawn(self.scale, indices),
-                                   self._drawn(self.offset, indices))  # fmt: skip
-        if self.aggregation == "pad":
-            y, mean, variance = batch_normalize(z, mix, shift)
-        else:
-            ones = tf.ones([self.channels], mix.dtype)
-            normalized, mean, variance = batch_normalize(z, ones, tf.zeros_like(ones))
-            y = _mix_channels(normalized, mix, shift)
-        if mode == WEIGHTS:
-            self._move_averages(indices, mean, variance)
-        return y
-
-    def _convolve(self, x: tf.Tensor) -> tf.Tensor:
-        kernel = tf.cast(self.kernel, x.dtype)
+        if matrices is None and self.aggregation == "interpolate":
+            widths = self.widths(indices)
+            matrices = interpolation_matrix(
+                widths, tf.reduce_max(widths), self.channels, self.channels, self.variable_dtype
+            )
         if self.layer.kind == "projection":
             x = pool_shortcut(x, self.layer.stride)
-            return tf.nn.conv2d(x, kernel, 1, "VALID")
+        if mode != INFERENCE and self.formulation == "plain":
+            return self._plain(x, indices, weights, matrices, mode)
+        scales, offsets = self._drawn(self.scale, indices), self._drawn(self.offset, indices)
+        if mode == INFERENCE:
+            means, variances = (
+                tf.gather(tf.convert_to_tensor(average), indices)
+                for average in (self.moving_mean, self.moving_variance)
+            )
+            scales *= tf.math.rsqrt(variances + EPSILON)
+            offsets -= means * scales
+        mix, shift = self._mixture(weights, scales, offsets, matrices, sizes)
+        if mode == INFERENCE:
+            return self._mix(self._convolve(x, sizes), mix, shift, sizes)
+        if self.aggregation == "interpolate" and self._is_linear(x):
+            y, mean, variance = self._fold(x, mix, shift, sizes)
+        else:
+            y, mean, variance = self._normalize_and_mix(self._convolve(x, sizes), mix, shift, sizes)
+        if mode == WEIGHTS:
+            self._move_averages(indices, weights, mean, variance)
+        return y
+
+    def _is_linear(self, x: tf.Tensor) -> bool:
+        """Whether the batch's statistics are cheaper to have from the input than the output."""
+        # Products of bfloat16 are too coarse for variances.
+        one_by_one = self.layer.kernel == (1, 1) and self.layer.kind == "projection"
+        one_by_one |= self.layer.kernel == (1, 1) and self.layer.stride == 1
+        return one_by_one and self.kernel.shape[2] <= self.channels and x.dtype != tf.bfloat16
+
+    def _sliced_kernel(self, x: tf.Tensor, sizes) -> tf.Tensor:
+        kernel = tf.cast(self.kernel, x.dtype)
+        if sizes is None:
+            return kernel
+        return tf.slice(kernel, [0] * 4, [*self.layer.kernel, tf.shape(x)[-1], sizes[0]])
+
+    def _convolve(self, x: tf.Tensor, sizes=None) -> tf.Tensor:
+        kernel = self._sliced_kernel(x, sizes)
+        if self.layer.stride == 1 or self.layer.kind == "projection":
+            return tf.nn.conv2d(x, kernel, 1, "SAME")
+        # Padded apart: explicit padding in the convolution keeps its gradient off oneDNN.
         pads = [[0, 0], *([size // 2, size // 2] for size in self.layer.kernel), [0, 0]]
-        return tf.nn.conv2d(x, kernel, self.layer.stride, pads)
+        return tf.nn.conv2d(tf.pad(x, pads), kernel, self.layer.stride, "VALID")
 
     def _drawn(self, vectors: keras.Variable, indices: tf.Tensor) -> tf.Tensor:
         """Returns the (k, C) vectors of drawn candidates, zero where a candidate has no channel."""
         values = tf.convert_to_tensor(vectors)
         return tf.gather(values * tf.constant(self.channel_mask, values.dtype), indices)
 
-    def _mixture(self, indices, weights, scales, offsets) -> tuple[tf.Tensor, tf.Tensor]:
-        """Returns matrix (C, C) and vector (C,) that aggregate; for `pad` the diagonal (C,)."""
-        weights = tf.cast(weights, scales.dtype)
-        if self.aggregation == "pad":
-            return (
-                tf.linalg.matvec(scales, weights, transpose_a=True),
-                tf.linalg.matvec(offsets, weights, transpose_a=True),
-            )
-        matrices = weights[:, None, None] * self._interpolations(indices, scales.dtype)
-        return (
-            tf.reduce_sum(scales[:, :, None] * matrices, axis=0),
-            tf.reduce_sum(tf.linalg.matvec(matrices, offsets, transpose_a=True), axis=0),
-        )
+    def _mixture(self, weights, scales, offsets, matrices, sizes) -> tuple[tf.Tensor, tf.Tensor]:
+        """Returns matrix (inner, outer) and vector (outer,) that aggregate.
 
-    def _interpolations(self, indices: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
-        """Returns the (k, C, C) matrices from each drawn width to the widest."""
-        widths = self.widths(indices)
-        return interpolation_matrix(widths, tf.reduce_max(widths), self.channels, dtype)
-
-    def _from_averages(self, z, indices, weights) -> tf.Tensor:
-        variances = tf.gather(tf.convert_to_tensor(self.moving_variance), indices)
-        means = tf.gather(tf.convert_to_tensor(self.moving_mean), indices)
-        scales = self._drawn(self.scale, indices) * tf.math.rsqrt(variances + EPSILON)
-        offsets = self._drawn(self.offset, indices) - means * scales
-        mix, shift = self._mixture(indices, weights, scales, offsets)
+        For `pad` the diagonal (inner,) and a vector (inner,).
+        """
+        weights = tf.cast(weights, scales.dtype)[:, None]
+        scales, offsets = weights * scales, weights * offsets
         if self.aggregation == "pad":
-            return z * tf.cast(mix, z.dtype) + tf.cast(shift, z.dtype)
+            mix, shift = tf.reduce_sum(scales, axis=0), tf.reduce_sum(offsets, axis=0)
+            return (mix, shift) if sizes is None else (mix[: sizes[0]], shift[: sizes[0]])
+        mix = tf.reduce_sum(scales[:, :, None] * matrices, axis=0)
+        shift = tf.reduce_sum(offsets[:, :, None] * matrices, axis=(0, 1))
+        if sizes is None:
+            return mix, shift
+        return tf.slice(mix, [0, 0], sizes), tf.slice(shift, [0], sizes[1:])
+
+    def _mix(self, z: tf.Tensor, mix: tf.Tensor, shift: tf.Tensor, sizes) -> tf.Tensor:
+        if self.aggregation == "pad":
+            return _resize(z * tf.cast(mix, z.dtype) + tf.cast(shift, z.dtype), sizes)
         return _mix_channels(z, mix, shift)
 
-    def _plain(self, z, indices, weights, mode) -> tf.Tensor:
+    def _normalize_and_mix(self, z, mix, shift, sizes) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        if self.aggregation == "pad":
+            y, mean, variance = batch_normalize(z, mix, shift)
+            return _resize(y, sizes), mean, variance
+        ones = tf.ones(tf.shape(mix)[:1], mix.dtype)
+        normalized, mean, variance = batch_normalize(z, ones, tf.zeros_like(ones))
+        return _mix_channels(normalized, mix, shift), mean, variance
+
+    def _fold(self, x, mix, shift, sizes) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """As `_normalize_and_mix` of a 1x1 convolution, without its output.
+
+        With mean m and covariance S of the input, `mean(x K) = m K`, `var(x K) = diag(K' S K)`:
+        normalization and mixture are one small matrix behind the kernel.
+        """
+        kernel = self._sliced_kernel(x, sizes)[0, 0]
+        mean, covariance, unbiased = input_moments(x)
+        z_mean = tf.linalg.matmul(mean[None], kernel)[0]
+        variance = tf.reduce_sum(kernel * tf.linalg.matmul(covariance, kernel), axis=0)
+        variance = tf.maximum(variance, 0)
+        rate = tf.math.rsqrt(variance + EPSILON)
+        folded = tf.linalg.matmul(kernel * rate, mix)
+        shift -= tf.linalg.matmul((z_mean * rate)[None], mix)[0]
+        y = _mix_channels(x, folded, shift)
+        return y, tf.stop_gradient(z_mean), tf.stop_gradient(variance * unbiased)
+
+    def _plain(self, x, indices, weights, matrices, mode) -> tf.Tensor:
+        z = self._convolve(x)
         scales, offsets = self._drawn(self.scale, indices), self._drawn(self.offset, indices)
-        matrices = self._interpolations(indices, scales.dtype)
         mask = tf.gather(tf.constant(self.channel_mask, z.dtype), indices)
         y = tf.zeros_like(z)
         for k in range(indices.shape[0]):
@@ -192,14 +239,17 @@ class SearchableUnit(keras.layers.Layer):
                 # A pair of a unit's only candidate names it twice: its averages move once.
                 moved = tf.reduce_any(indices[:k] == indices[k])
                 own = tf.where(moved, len(self.candidates), indices[k])
-                self._move_averages(own[None], mean, variance)
+                self._move_averages(own[None], weights[k : k + 1], mean, variance)
         return y
 
-    def _move_averages(self, indices: tf.Tensor, mean: tf.Tensor, variance: tf.Tensor) -> None:
-        drawn = tf.reduce_max(tf.one_hot(indices, len(self.candidates), dtype=mean.dtype), axis=0)
+    def _move_averages(self, indices, weights, mean: tf.Tensor, variance: tf.Tensor) -> None:
+        drawn = tf.one_hot(indices, len(self.candidates), dtype=mean.dtype)
+        drawn = tf.reduce_max(tf.where(weights[:, None] > 0, drawn, 0), axis=0)
         share = (1 - MOMENTUM) * drawn[:, None] * tf.constant(self.channel_mask, mean.dtype)
-        move(self.moving_mean, mean, share)
-        move(self.moving_variance, variance, share)
+        for average, value in ((self.moving_mean, mean), (self.moving_variance, variance)):
+            if value.shape[0] != self.channels:
+                value = tf.pad(value, [[0, self.channels - tf.shape(value)[0]]])
+            move(average, value, share)
 
 
 class SearchableBlock(keras.layers.Layer):
@@ -239,7 +289,7 @@ class SearchableBlock(keras.layers.Layer):
             )
         self.built = True
 
-    def call(self, x, channels, indices, weights, mode):
+    def call(self, x, channels, indices, weights, mode, sizes=None, matrices=None):
         """Returns the block's output and its width.
 
         Args:
@@ -248,17 +298,24 @@ class SearchableBlock(keras.layers.Layer):
             indices: For every unit its drawn candidates (k,).
             weights: For every unit their weights (k,).
             mode: See `SearchableUnit.call`.
+            sizes: For every unit the channels that it computes and gives, see there.
+            matrices: For every unit what interpolates, see there.
         """
         y = x
-        for unit, drawn, share in zip(self.units, indices, weights, strict=True):
-            y = unit(y, drawn, share, mode=mode)
+        sizes = sizes or [None] * len(self.units)
+        matrices = matrices or [None] * len(self.units)
+        for n, unit in enumerate(self.units):
+            y = unit(y, indices[n], weights[n], mode=mode, sizes=sizes[n], matrices=matrices[n])
             if unit.layer.relu:
                 y = tf.nn.relu(y)
         width = tf.reduce_max(self.units[-1].widths(indices[-1]))
         if self.projection is None:
             # Both have zeros beyond their widths: the sum is over the channels they share.
             return tf.nn.relu(x + y), tf.maximum(channels, width)
-        return tf.nn.relu(self.projection(x, indices[-1], weights[-1], mode=mode) + y), width
+        shortcut = self.projection(
+            x, indices[-1], weights[-1], mode=mode, sizes=sizes[-1], matrices=matrices[-1]
+        )
+        return tf.nn.relu(shortcut + y), width
 
 
 class SearchableStage(keras.layers.Layer):
@@ -287,7 +344,7 @@ class SearchableStage(keras.layers.Layer):
         self.aggregation = aggregation
         self.built = True
 
-    def call(self, x, channels, indices, weights, depth_weights, mode):
+    def call(self, x, channels, indices, weights, depth_weights, mode, sizes=None, matrices=None):
         """Returns the stage's output and its width.
 
         Args:
@@ -297,27 +354,35 @@ class SearchableStage(keras.layers.Layer):
             weights: For every block and unit their weights (k,).
             depth_weights: Weights of the candidate depths (at least as many entries).
             mode: See `SearchableUnit.call`.
+            sizes: For every block and unit the channels that it computes and gives; the last
+                units of all blocks give the same.
+            matrices: For every block and unit what interpolates.
         """
         outputs, widths = [], []
-        for number, (block, drawn, shares) in enumerate(
-            zip(self.blocks, indices, weights, strict=True), start=1
-        ):
-            x, channels = block(x, channels, drawn, shares, mode=mode)
+        sizes = sizes or [None] * len(self.blocks)
+        matrices = matrices or [None] * len(self.blocks)
+        members = zip(self.blocks, indices, weights, sizes, matrices, strict=True)
+        for number, (block, drawn, shares, size, known) in enumerate(members, start=1):
+            x, channels = block(x, channels, drawn, shares, mode=mode, sizes=size, matrices=known)
             if number in self.depths:
                 outputs.append(x)
                 widths.append(channels)
         if len(outputs) == 1:
             return x, channels
         widest = tf.reduce_max(tf.stack(widths))
+        shares = tf.unstack(depth_weights[: len(outputs)])
         if self.aggregation == "interpolate":
-            matrices = interpolation_matrix(tf.stack(widths), widest, x.shape[-1], x.dtype)
+            size = tf.shape(x)[-1]
+            matrices = interpolation_matrix(tf.stack(widths), widest, size, size, shares[0].dtype)
             outputs = [
-                tf.linalg.matmul(o, m) for o, m in zip(outputs, tf.unstack(matrices), strict=True)
+                _mix_channels(output, share * matrix)
+                for output, share, matrix in zip(outputs, shares, tf.unstack(matrices), strict=True)
             ]
-        total = tf.add_n(
-            [tf.cast(depth_weights[d], x.dtype) * output for d, output in enumerate(outputs)]
-        )
-        return total, widest
+        else:
+            outputs = [
+                tf.cast(share, x.dtype) * o for share, o in zip(shares, outputs, strict=True)
+            ]
+        return tf.add_n(outputs), widest
 
 
 def pool_shortcut(x: tf.Tensor, stride: int) -> tf.Tensor:
@@ -325,7 +390,43 @@ def pool_shortcut(x: tf.Tensor, stride: int) -> tf.Tensor:
     return x if stride == 1 else tf.nn.avg_pool2d(x, 2, stride, "SAME")
 
 
-def _mix_channels(x: tf.Tensor, matrix: tf.Tensor, vector: tf.Tensor) -> tf.Tensor:
+def _resize(x: tf.Tensor, sizes) -> tf.Tensor:
+    """Returns x (batch, height, width, inner) with `outer` channels: zeros added, or cut off."""
+    if sizes is None:
+        return x
+    inner, outer = tf.unstack(sizes)
+    return tf.pad(x, [[0, 0], [0, 0], [0, 0], [0, tf.maximum(outer - inner, 0)]])[..., :outer]
+
+
+def round_up(widths: tf.Tensor, channels: np.ndarray) -> tf.Tensor:
+    """Returns sizes to compute widths in: few distinct ones, that devices like.
+
+    Every distinct size costs a new primitive of the device's library, and sizes off its grid run
+    in its slow ones: batch normalization of 24 channels takes longer than of 32.
+
+    Args:
+        widths: (n,) int32.
+        channels: (n,), the unpruned widths, which are never exceeded.
+    """
+    return tf.minimum(-(-tf.maximum(widths, 1) // GRAIN) * GRAIN, tf.constant(channels, tf.int32))
+
+
+def _mix_channels(x: tf.Tensor, matrix: tf.Tensor, vector: tf.Tensor | None = None) -> tf.Tensor:
     """Returns `x @ matrix + vector` over channels, as a 1x1 convolution."""
-    kernel = tf.cast(matrix, x.dtype)[None, None]
-    return tf.nn.bias_add(tf.nn.conv2d(x, kernel, 1, "VALID"), tf.cast(vector, x.dtype))
+    y = tf.nn.conv2d(x, tf.cast(matrix, x.dtype)[None, None], 1, "VALID")
+    if vector is None:
+        return y
+    return (
+        tf.nn.bias_add(y, tf.cast(vector, x.dtype)) if x.dtype == tf.bfloat16 else _shift(y, vector)
+    )
+
+
+@tf.custom_gradient
+def _shift(x: tf.Tensor, vector: tf.Tensor):
+    """Adds a vector to channels; on CPUs its gradient is faster as a product with ones."""
+
+    def gradient(dy):
+        flat = tf.reshape(dy, [-1, tf.shape(dy)[-1]])
+        return dy, tf.linalg.matmul(tf.ones([1, tf.shape(flat)[0]], flat.dtype), flat)[0]
+
+    return tf.nn.bias_add(x, vector), gradient

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import keras
 import numpy as np
@@ -12,10 +13,35 @@ from tas_tf import blocks, sampling
 from tas_tf.architecture import Architecture
 from tas_tf.errors import ArchitectureError, SpecError
 from tas_tf.expected_cost import max_candidates, max_depths
+from tas_tf.interpolation import interpolation_matrix
 from tas_tf.normalization import EPSILON
 from tas_tf.sampling import Draw
 from tas_tf.search_space import SearchSpace
-from tas_tf.searchable import INFERENCE, SearchableBlock, SearchableStage, SearchableUnit
+from tas_tf.searchable import (
+    INFERENCE,
+    SearchableBlock,
+    SearchableStage,
+    SearchableUnit,
+    round_up,
+)
+
+SHAPES = ("auto", "static", "drawn")
+
+
+class _Plan(NamedTuple):
+    """A draw unit by unit, and what of the supernet is computed for it.
+
+    Args:
+        indices: For every unit its drawn candidates (k,).
+        weights: For every unit their weights (k,), zero where no depth has the unit.
+        sizes: For every unit the channels that it computes and gives; None for all.
+        matrices: For every unit the matrices (k, C, C) that interpolate; None where none do.
+    """
+
+    indices: list[tf.Tensor]
+    weights: list[tf.Tensor]
+    sizes: list[tf.Tensor | None]
+    matrices: list[tf.Tensor | None]
 
 
 class Supernet(keras.layers.Layer):
@@ -28,6 +54,9 @@ class Supernet(keras.layers.Layer):
         strategy: How candidates are drawn: `two` (TAS), `gumbel`, `softmax` or
             `straight_through`, see `sampling.draw`.
         formulation: `fused` or `plain`, see `searchable.SearchableUnit`.
+        shapes: `static` computes every channel, in shapes known when the step is traced, as XLA
+            needs; `drawn` computes the channels that a draw has, rounded up to few distinct
+            sizes; `auto` is `drawn` on CPUs and `static` elsewhere.
         dtype: Keras data type or policy, such as `float32` or `mixed_bfloat16`.
     """
 
@@ -37,6 +66,7 @@ class Supernet(keras.layers.Layer):
         aggregation: str = "interpolate",
         strategy: str = "two",
         formulation: str = "fused",
+        shapes: str = "auto",
         dtype: str = "float32",
     ):
         super().__init__(name="supernet", autocast=False, dtype=dtype)
@@ -44,7 +74,13 @@ class Supernet(keras.layers.Layer):
             raise SpecError(
                 f"strategy: expected one of {list(sampling.STRATEGIES)}. Received: {strategy!r}"
             )
+        if shapes not in SHAPES:
+            raise SpecError(f"shapes: expected one of {list(SHAPES)}. Received: {shapes!r}")
+        if shapes == "auto":
+            on_cpu = not tf.config.list_logical_devices("GPU")
+            shapes = "drawn" if on_cpu and formulation == "fused" else "static"
         self.space = space
+        self.shapes = shapes
         self.aggregation = aggregation
         self.strategy = strategy
         options = {"aggregation": aggregation, "formulation": formulation, "dtype": dtype}
@@ -52,6 +88,10 @@ class Supernet(keras.layers.Layer):
             space.outline.stem, space.input_shape[2], space.unit_candidates(0), **options
         )
         self._stages = self._build_stages(options)
+        self._streams = self._find_streams()
+        sizes = [len(units) for stage in space.block_units for units in stage]
+        # For every unit but the stem the number of its block.
+        self._unit_blocks = np.repeat(np.arange(len(sizes)), sizes)
         features = self._stages[-1].blocks[-1].units[-1].channels
         self.classifier_kernel = self.add_weight(
             name="classifier_kernel",
@@ -83,6 +123,17 @@ class Supernet(keras.layers.Layer):
                 )
             )
         return stages
+
+    def _find_streams(self) -> list[int]:
+        """Returns for every unit a number that it shares with those it is added to by identity."""
+        streams, stream = [0], 0
+        for stage in self._stages:
+            for block in stage.blocks:
+                inside = range(len(streams), len(streams) + len(block.units) - 1)
+                if block.projection is not None:
+                    stream = inside.stop
+                streams += [*inside, stream]
+        return streams
 
     def _add_logits(self) -> None:
         """One row per choice or stage, padded to the longest; padding is never looked at."""
@@ -195,13 +246,18 @@ class Supernet(keras.layers.Layer):
             draw: The drawn candidates.
             mode: See `searchable.SearchableUnit.call`.
         """
-        order = tf.constant(self.space.unit_choices)
-        indices = tf.unstack(tf.gather(draw.indices, order))
-        weights = tf.unstack(tf.gather(draw.weights, order))
-        x = tf.nn.relu(
-            self.stem(tf.cast(images, self.compute_dtype), indices[0], weights[0], mode=mode)
+        plan = self._plan(draw)
+        x = tf.cast(images, self.compute_dtype)
+        x = self.stem(
+            x,
+            plan.indices[0],
+            plan.weights[0],
+            mode=mode,
+            sizes=plan.sizes[0],
+            matrices=plan.matrices[0],
         )
-        channels = tf.reduce_max(self.stem.widths(indices[0]))
+        x = tf.nn.relu(x)
+        channels = tf.reduce_max(self.stem.widths(plan.indices[0]))
         if blocks.FAMILIES[self.space.family].stem_pool:
             # Behind a ReLU padding by zero is padding by the smallest value.
             x = tf.nn.max_pool2d(tf.pad(x, [[0, 0], [1, 1], [1, 1], [0, 0]]), 3, 2, "VALID")
@@ -210,13 +266,74 @@ class Supernet(keras.layers.Layer):
             x, channels = stage(
                 x,
                 channels,
-                [[indices[u] for u in block] for block in units],
-                [[weights[u] for u in block] for block in units],
+                *(
+                    [[of[u] for u in block] for block in units]
+                    for of in (plan.indices, plan.weights)
+                ),
                 draw.depth_weights[s],
                 mode=mode,
+                sizes=[[plan.sizes[u] for u in block] for block in units],
+                matrices=[[plan.matrices[u] for u in block] for block in units],
             )
         features = tf.cast(tf.reduce_mean(x, axis=(1, 2)), self.variable_dtype)
-        return tf.linalg.matmul(features, self.classifier_kernel) + self.classifier_bias
+        kernel = tf.convert_to_tensor(self.classifier_kernel)
+        if self.shapes == "drawn":
+            kernel = kernel[: tf.shape(features)[1]]
+        return tf.linalg.matmul(features, kernel) + self.classifier_bias
+
+    def _plan(self, draw: Draw) -> _Plan:
+        """Returns a draw unit by unit, and what of the supernet is computed for it."""
+        order = tf.constant(self.space.unit_choices)
+        indices, weights = tf.gather(draw.indices, order), tf.gather(draw.weights, order)
+        runs = [
+            self._runs(depths, draw.depth_weights[s]) for s, depths in enumerate(self.space.depths)
+        ]
+        # What no depth has weighs nothing: no average of it moves.
+        counts = tf.concat([[True], tf.gather(tf.concat(runs, 0), self._unit_blocks)], 0)
+        weights = tf.where(counts[:, None], weights, 0)
+        candidates = [self.space.unit_candidates(unit) for unit in range(len(self.units))]
+        table = np.zeros((len(candidates), max(map(len, candidates))), np.int32)
+        for row, widths in zip(table, candidates, strict=True):
+            row[: len(widths)] = widths
+        widths = tf.gather(tf.constant(table), indices, batch_dims=1)
+        channels = table.max(axis=1)
+        sizes = matrices = [None] * len(candidates)
+        if self.shapes == "drawn":
+            sizes = self._sizes(widths, weights, channels)
+        if self.aggregation == "interpolate":
+            matrices = self._matrices(widths, channels)
+        return _Plan(tf.unstack(indices), tf.unstack(weights), sizes, matrices)
+
+    def _runs(self, depths: Sequence[int], weights: tf.Tensor) -> tf.Tensor:
+        """Returns for every block of a stage whether a depth of weight above zero has it."""
+        deepest = tf.reduce_max(tf.where(weights[: len(depths)] > 0, tf.constant(depths), 0))
+        return tf.range(max(depths)) < deepest
+
+    def _sizes(self, widths, weights, channels) -> list[tf.Tensor]:
+        """Returns for every unit how many channels it computes, and how many it gives: (2,).
+
+        Units at the ends of blocks that identities join give the same number.
+        """
+        counted = tf.where(weights > 0, widths, 0)
+        given = tf.reduce_max(widths if self.aggregation == "interpolate" else counted, axis=1)
+        streams = tf.constant(self._streams)
+        count = max(self._streams) + 1
+        given = tf.gather(tf.math.unsorted_segment_max(given, streams, count), streams)
+        sizes = tf.stack([tf.reduce_max(counted, axis=1), given], axis=1)
+        return tf.unstack(round_up(sizes, channels[:, None]))
+
+    def _matrices(self, widths: tf.Tensor, channels: np.ndarray) -> list[tf.Tensor]:
+        """Returns for every unit its interpolations, computed at once for units of equal C."""
+        widest = tf.reduce_max(widths, axis=1, keepdims=True)
+        matrices: list[tf.Tensor] = [None] * len(channels)
+        for size in np.unique(channels):
+            units = np.flatnonzero(channels == size)
+            several = interpolation_matrix(
+                tf.gather(widths, units), tf.gather(widest, units), size, size, self.variable_dtype
+            )
+            for unit, matrix in zip(units, tf.unstack(several), strict=True):
+                matrices[unit] = matrix
+        return matrices
 
     def start_from(self, model: keras.Model, images: tf.Tensor) -> None:
         """Takes the weights of the trained unpruned network.

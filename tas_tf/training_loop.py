@@ -109,7 +109,8 @@ class Loop:
         self.step.assign((epoch + 1) * steps)
         return {**logs, **self.epoch_logs()}
 
-    @tf.function
+    # Nothing in a step branches on tensors: autograph would only make tracing slower.
+    @tf.function(autograph=False)
     def _distributed_step(self, batch, step, phase):
         del phase  # only so that another phase is traced anew
         values = self.strategy.run(self.train_step, args=(batch, step))
