@@ -10,7 +10,8 @@ import keras
 from tas_tf import blocks
 from tas_tf.architecture import Architecture
 from tas_tf.blocks import BlockLayers, Layer
-from tas_tf.normalization import EPSILON, MOMENTUM, FusedBatchNormalization
+from tas_tf.normalization import EPSILON, MOMENTUM
+from tas_tf.padding import FusedBatchNormalization, PaddedConv2D, PaddedDense
 
 _HE_NORMAL = {
     "class_name": "VarianceScaling",
@@ -18,15 +19,14 @@ _HE_NORMAL = {
 }
 _SMALL_NORMAL = {"class_name": "RandomNormal", "config": {"mean": 0.0, "stddev": 0.01}}
 
-# The namespace that training passes: same layers, same variables, fused batch normalization.
+# The namespace that training passes: same layers, same variables, fused batch normalization, maps
+# as wide as the device likes.
 TRAINING_LAYERS = types.SimpleNamespace(
     **{
         name: getattr(keras.layers, name)
         for name in (
             "Add",
             "AveragePooling2D",
-            "Conv2D",
-            "Dense",
             "GlobalAveragePooling2D",
             "Input",
             "MaxPooling2D",
@@ -35,6 +35,8 @@ TRAINING_LAYERS = types.SimpleNamespace(
         )
     },
     BatchNormalization=FusedBatchNormalization,
+    Conv2D=PaddedConv2D,
+    Dense=PaddedDense,
     Model=keras.Model,
 )
 
@@ -63,7 +65,7 @@ class _Compiler:
         architecture, layers, outline = self.architecture, self.layers, self.architecture.outline
         images = layers.Input(shape=architecture.input_shape, name="images")
         channels = architecture.stem_width
-        x = self._unit(images, outline.stem, channels)
+        x = self._unit(images, outline.stem, architecture.input_shape[2], channels)
         if self.family.stem_pool:
             # Behind a ReLU padding by zero is padding by the smallest value.
             x = layers.ZeroPadding2D(1, name="stem_pool_pad")(x)
@@ -73,38 +75,43 @@ class _Compiler:
                 x = self._block(x, block, channels, widths)
                 channels = widths[-1]
         x = layers.GlobalAveragePooling2D(name="pool")(x)
-        logits = layers.Dense(
+        classifier = layers.Dense(
             architecture.num_classes,
             kernel_initializer=_SMALL_NORMAL,
             name=outline.classifier.name,
             dtype="float32",
-        )(x)
+        )
+        logits = _built(classifier, (None, channels))(x)
         model_class = getattr(layers, "Model", keras.Model)
         return model_class(images, logits, name=architecture.family)
 
     def _block(self, x: Any, block: BlockLayers, channels: int, widths: tuple[int, ...]) -> Any:
         y = x
-        for layer, width in zip(block.units, widths, strict=True):
+        inputs = (channels, *widths[:-1])
+        for layer, before, width in zip(block.units, inputs, widths, strict=True):
             zero_scale = self.family.zero_last_scale and layer is block.units[-1]
-            y = self._unit(y, layer, width, zero_scale)
+            y = self._unit(y, layer, before, width, zero_scale)
         if block.needs_projection(channels, widths[-1]):
-            x = self._unit(x, block.projection, widths[-1])
+            x = self._unit(x, block.projection, channels, widths[-1])
         name = block.projection.name.removesuffix("_projection")
         x = self.layers.Add(name=f"{name}_add")([x, y])
         return self.layers.ReLU(name=f"{name}_relu")(x)
 
-    def _unit(self, x: Any, layer: Layer, channels: int, zero_scale: bool = False) -> Any:
-        x = self._convolve(x, layer, channels)
+    def _unit(
+        self, x: Any, layer: Layer, in_channels: int, channels: int, zero_scale: bool = False
+    ) -> Any:
+        x = self._convolve(x, layer, in_channels, channels)
         if layer.normalized:
-            x = self.layers.BatchNormalization(
+            normalization = self.layers.BatchNormalization(
                 momentum=MOMENTUM,
                 epsilon=EPSILON,
                 gamma_initializer="zeros" if zero_scale else "ones",
                 name=f"{layer.name}_bn",
-            )(x)
+            )
+            x = _built(normalization, (None, None, None, channels))(x)
         return self.layers.ReLU(name=f"{layer.name}_relu")(x) if layer.relu else x
 
-    def _convolve(self, x: Any, layer: Layer, channels: int) -> Any:
+    def _convolve(self, x: Any, layer: Layer, in_channels: int, channels: int) -> Any:
         stride, padding = layer.stride, "same"
         if layer.kind == "projection" and stride > 1:
             pooling = self.layers.AveragePooling2D(
@@ -115,7 +122,7 @@ class _Compiler:
             # "same" pads otherwise where the stride is 2: here half a kernel on every side.
             pads = tuple(size // 2 for size in layer.kernel)
             x, padding = self.layers.ZeroPadding2D(pads, name=f"{layer.name}_pad")(x), "valid"
-        return self.layers.Conv2D(
+        convolution = self.layers.Conv2D(
             channels,
             layer.kernel,
             strides=stride,
@@ -123,4 +130,11 @@ class _Compiler:
             use_bias=False,
             kernel_initializer=_HE_NORMAL,
             name=layer.name,
-        )(x)
+        )
+        return _built(convolution, (None, None, None, in_channels))(x)
+
+
+def _built(layer: Any, true_shape: tuple[int | None, ...]) -> Any:
+    """Builds a layer for its true input, which a training twin may pad; returns it."""
+    layer.build(true_shape)
+    return layer

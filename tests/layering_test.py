@@ -21,7 +21,7 @@ GROUPS = (
         "derivation",
     ),
     ("interpolation", "sampling", "normalization", "searchable"),
-    ("supernet", "spec_compiler", "inheritance"),
+    ("supernet", "padding", "spec_compiler", "inheritance"),
     ("runtime", "image_sources", "tfds_source", "splitting", "augmentation", "image_batches")
     + ("data", "losses", "optimizers", "drawing", "callbacks", "training_loop", "search_loop"),
     (
