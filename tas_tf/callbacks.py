@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import sys
 import time
 from collections.abc import Callable
@@ -26,6 +27,10 @@ _SHOWN = {
     "argmax_macs_ratio": "argmax MACs {:.1%}",
     "width_entropy": "entropy {:.2f}",
 }
+
+
+# After how many steps, the first left out, the time of a step is said.
+_TIMED_STEPS = 10
 
 
 class Progress(keras.callbacks.Callback):
@@ -60,12 +65,27 @@ class Progress(keras.callbacks.Callback):
 
     def on_train_begin(self, logs=None):
         """Starts the clock."""
+        self._seen = 0
         self._start = time.perf_counter()
         self._bar.start()
 
     def on_train_batch_end(self, batch, logs=None):
-        """Moves the bar."""
+        """Moves the bar; says once what the first steps took."""
         self._bar.advance(self._task)
+        self._seen += 1
+        if self._seen == 1:
+            self._first_step = time.perf_counter()
+        elif self._seen == _TIMED_STEPS + 1:
+            seconds = (time.perf_counter() - self._first_step) / _TIMED_STEPS
+            steps = (self._epochs - self._first) * self._steps
+            end = datetime.datetime.now() + datetime.timedelta(seconds=steps * seconds)
+            self._bar.console.print(
+                f"{self._title}: {seconds:.3g} s per step "
+                f"({self._first_step - self._start:.1f} s until the first was done, tracing "
+                f"included); {duration(steps * seconds)} in all, until {end:%Y-%m-%d %H:%M}",
+                highlight=False,
+                soft_wrap=True,
+            )
 
     def on_epoch_end(self, epoch, logs=None):
         """Prints the epoch's line, with the time that is left."""

@@ -116,6 +116,7 @@ def run_search(
     strategy = runtime.choose_strategy()
     with strategy.scope():
         net = supernet(searched)
+    messages.say_how(net.dtype_policy.name, net.shapes)
     if dry_run:
         return EXIT_DONE
 
@@ -182,6 +183,7 @@ def run_training(
     distillation_alpha: float = 0.9,
     distillation_temperature: float = 4.0,
     seed: int = 0,
+    precision: Literal["float32", "mixed_bfloat16"] = "float32",
 ) -> int:
     """Trains a network from scratch, with distillation where there is a teacher.
 
@@ -202,6 +204,8 @@ def run_training(
         distillation_alpha: Weight of the teacher.
         distillation_temperature: Temperature of the distillation.
         seed: Seed of everything.
+        precision: What maps and kernels are computed in, the teacher's too. Variables, statistics
+            and logits, what is saved and what is tested are float32.
 
     Returns:
         The exit code.
@@ -219,10 +223,11 @@ def run_training(
         distillation_temperature=distillation_temperature,
     )
     compiled = _architecture_to_train(architecture, space, info)
-    guide = run_parts.load_network(teacher, "teacher", info)
+    guide = run_parts.load_network(teacher, "teacher", info, precision)
     start = run_parts.load_network(start_from, "start_from", info)
     messages.say_what("Training", directory, info, epochs, batch_size)
     messages.say_network(compiled, teacher)
+    messages.say_how(precision)
     if dry_run:
         return EXIT_DONE
     if directory.exists(RESULT):
@@ -232,7 +237,8 @@ def run_training(
     feed = data.training(batch_size, seed)
     runtime.set_seed(seed)
     with runtime.choose_strategy().scope():
-        model = build_model(compiled, TRAINING_LAYERS)
+        with run_parts.computing_in(precision):
+            model = build_model(compiled, TRAINING_LAYERS)
         if start is not None:
             exporting.copy_weights(start, model, "start_from")
         warmup = min(warmup_epochs, epochs // 3) * feed.steps_per_epoch
@@ -244,9 +250,9 @@ def run_training(
     runtime.write_whole(directory.file(ARCHITECTURE), compiled.to_json())
     title = "distillation" if guide is not None else "training"
     seconds = run_parts.fit(title, training, feed, epochs, directory)
-    exporting.save_model(model, compiled, directory)
+    saved = exporting.save_model(model, compiled, directory)
     # The one time that the test split is read.
-    tested = evaluate(model, data.evaluation("test", batch_size))
+    tested = evaluate(saved, data.evaluation("test", batch_size))
     directory.write_json(RESULT, {"test": tested, "cost": dict(compiled.cost), "seconds": seconds})
     print(f"Test accuracy: {tested['accuracy']:.2%} of {tested['images']:,} images")
     print(f"Model: {directory.file(runtime.MODEL)}")

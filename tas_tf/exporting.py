@@ -20,8 +20,10 @@ from tas_tf.spec_compiler import build_model
 TOLERANCE = 1e-4
 
 
-def save_model(model: keras.Model, architecture: Architecture, directory: RunDirectory) -> None:
-    """Writes `model.keras`: the network rebuilt of stock layers, with the model's weights.
+def save_model(
+    model: keras.Model, architecture: Architecture, directory: RunDirectory
+) -> keras.Model:
+    """Writes `model.keras`, and returns it: rebuilt of stock layers, with the model's weights.
 
     Args:
         model: The trained network, whatever layers it was trained with.
@@ -36,6 +38,7 @@ def save_model(model: keras.Model, architecture: Architecture, directory: RunDir
         stock.save(local)
         tf.io.gfile.copy(local, f"{path}.tmp", overwrite=True)
     tf.io.gfile.rename(f"{path}.tmp", path, overwrite=True)
+    return stock
 
 
 def load_model(path: str, role: str = "model") -> keras.Model:

@@ -33,6 +33,16 @@ def say_what(
     )
 
 
+def say_how(precision: str, shapes: str | None = None) -> None:
+    """Says in which precision, shapes and on how many threads a run computes."""
+    computed = {
+        None: "",
+        "drawn": "; of the supernet what is drawn",
+        "static": "; all channels of the supernet, in static shapes",
+    }[shapes]
+    print(f"Computes in {precision}, {runtime.threads()} threads{computed}")
+
+
 def say_space(space: SearchSpace, budgets: Sequence[cost.Budget]) -> None:
     """Says how large a space is, what its networks cost, and the budgets."""
     unpruned = space.unpruned()

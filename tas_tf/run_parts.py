@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
@@ -75,18 +76,35 @@ def begin(
     return directory, config, info
 
 
-def load_network(path: str | None, role: str, info: DataInfo) -> keras.Model | None:
+@contextlib.contextmanager
+def computing_in(precision: str) -> Iterator[None]:
+    """Keras layers that are made inside compute in this precision."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(precision)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
+def load_network(
+    path: str | None, role: str, info: DataInfo, precision: str = "float32"
+) -> keras.Model | None:
     """Loads a trained network that must fit the images; None where no path is given.
 
     Args:
         path: Its run directory, or a Keras file.
         role: What errors call it.
         info: What is known of the images.
+        precision: What it computes in; its logits are float32.
     """
     if path is None:
         return None
     model = exporting.load_model(path, role)
     check_fits(model, info.input_shape, info.num_classes, role)
+    if precision != "float32":
+        for layer in model.layers[:-1]:
+            layer.dtype_policy = keras.DTypePolicy(precision)
     return model
 
 

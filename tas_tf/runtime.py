@@ -47,6 +47,11 @@ def device_types() -> list[str]:
     return [device.device_type for device in tf.config.list_logical_devices()]
 
 
+def threads() -> int:
+    """Returns how many threads one operation may use."""
+    return tf.config.threading.get_intra_op_parallelism_threads() or len(os.sched_getaffinity(0))
+
+
 def set_seed(seed: int) -> None:
     """Seeds the initial weights; all later randomness is a function of (seed, step)."""
     keras.utils.set_random_seed(seed)

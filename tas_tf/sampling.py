@@ -19,6 +19,9 @@ STRATEGIES = ("two", "gumbel", "softmax", "straight_through")
 # becomes NaN.
 _ABSENT = -1e9
 
+# Named, for by default XLA and other devices take other algorithms: other draws for one seed.
+_RANDOM = "philox"
+
 
 class Draw(NamedTuple):
     """What a forward pass of the supernet is told.
@@ -56,7 +59,7 @@ def draw(
         temperature: Temperature tau, a scalar.
         seed: (2,) int32.
     """
-    seeds = [tf.random.experimental.stateless_fold_in(seed, n) for n in range(3)]
+    seeds = [tf.random.experimental.stateless_fold_in(seed, n, alg=_RANDOM) for n in range(3)]
     depth = relaxed_logits(strategy, depth_logits, depth_sizes, temperature, seeds[0])
     width = relaxed_logits(strategy, width_logits, width_sizes, temperature, seeds[1])
     if strategy == "straight_through":
@@ -174,5 +177,5 @@ def _counted(weights: tf.Tensor) -> tf.Tensor:
 def _gumbel(shape: tf.Tensor, seed: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
     """Returns `-log(-log U)`."""
     smallest = dtype.as_numpy_dtype(1e-30)  # log(0) must not be met
-    uniform = tf.random.stateless_uniform(shape, seed, minval=smallest, dtype=dtype)
+    uniform = tf.random.stateless_uniform(shape, seed, minval=smallest, dtype=dtype, alg=_RANDOM)
     return -tf.math.log(-tf.math.log(uniform))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import keras
 import numpy as np
@@ -57,7 +57,8 @@ class Supernet(keras.layers.Layer):
         shapes: `static` computes every channel, in shapes known when the step is traced, as XLA
             needs; `drawn` computes the channels that a draw has, rounded up to few distinct
             sizes; `auto` is `drawn` on CPUs and `static` elsewhere.
-        dtype: Keras data type or policy, such as `float32` or `mixed_bfloat16`.
+        dtype: Precision. Under `mixed_bfloat16` maps and kernels are computed in bfloat16;
+            variables, statistics, logits and cost stay float32.
     """
 
     def __init__(
@@ -67,7 +68,7 @@ class Supernet(keras.layers.Layer):
         strategy: str = "two",
         formulation: str = "fused",
         shapes: str = "auto",
-        dtype: str = "float32",
+        dtype: Literal["float32", "float64", "mixed_bfloat16"] = "float32",
     ):
         super().__init__(name="supernet", autocast=False, dtype=dtype)
         if strategy not in sampling.STRATEGIES:
