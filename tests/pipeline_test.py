@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 
+import keras
 import pytest
 from command_line import (
     MUCH_PATIENCE,
@@ -228,3 +229,29 @@ def test_damaged_state_is_refused(pipeline, teacher, capsys, file, content, expe
 def test_damaged_network_is_not_exported(capsys, teacher, file, content, expected):
     (teacher / file).write_bytes(content)
     check_refused(capsys, "export", f"--run_dir={teacher}", expected=[expected])
+
+
+def test_mixed_bfloat16_from_the_teacher_to_the_search(pipeline, teacher, capsys):
+    precision = bindings("PRECISION = 'mixed_bfloat16'", "run_training.teacher = 'teacher'")
+    assert run("train", *training_arguments(pipeline, "student"), *precision) == 0
+    printed = capsys.readouterr().out
+    assert re.search(r"Computes in mixed_bfloat16, \d+ threads", printed)
+    assert re.search(r"distillation: [\d.e-]+ s per step \([\d.]+ s until the first", printed)
+    model = keras.models.load_model("student/model.keras")
+    dtypes = {layer.dtype_policy.name for layer in model.layers}
+    assert dtypes == {"float32"} == {variable.dtype for variable in model.variables}
+    assert json.loads(pathlib.Path("student/result.json").read_text())["test"]["accuracy"] > 0.2
+
+    few = ["--gin_bindings=SEARCH_EPOCHS = 1"]
+    assert run("search", *training_arguments(pipeline, "found"), *precision[:1], *few) in (0, 3)
+    printed = capsys.readouterr().out
+    assert re.search(r"Computes in mixed_bfloat16, \d+ threads; of the supernet what is", printed)
+
+
+def test_an_unknown_precision_is_refused(pipeline, capsys):
+    arguments = training_arguments(pipeline, "other")
+    for command in ("train", "search"):
+        check_refused(
+            capsys, command, *arguments, *bindings("PRECISION = 'half'"),
+            expected=["PRECISION", "mixed_bfloat16", "'half'"],
+        )  # fmt: skip
