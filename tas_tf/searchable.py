@@ -21,7 +21,7 @@ from tas_tf.normalization import EPSILON, MOMENTUM, batch_normalize, input_momen
 
 AGGREGATIONS = ("interpolate", "pad")
 FORMULATIONS = ("fused", "plain")
-GRAIN = 16
+GRAIN = 16  # what `round_up` rounds to
 
 # How a forward pass treats batch normalization: WEIGHTS uses the batch's statistics and moves the
 # averages, ARCHITECTURE uses the batch's and moves nothing, INFERENCE uses the averages.
@@ -145,7 +145,7 @@ class SearchableUnit(keras.layers.Layer):
         mix, shift = self._mixture(weights, scales, offsets, matrices, sizes)
         if mode == INFERENCE:
             return self._mix(self._convolve(x, sizes), mix, shift, sizes)
-        if self.aggregation == "interpolate" and self._is_linear(x):
+        if self.aggregation == "interpolate" and self._may_fold(x):
             y, mean, variance = self._fold(x, mix, shift, sizes)
         else:
             y, mean, variance = self._normalize_and_mix(self._convolve(x, sizes), mix, shift, sizes)
@@ -153,12 +153,12 @@ class SearchableUnit(keras.layers.Layer):
             self._move_averages(indices, weights, mean, variance)
         return y
 
-    def _is_linear(self, x: tf.Tensor) -> bool:
+    def _may_fold(self, x: tf.Tensor) -> bool:
         """Whether the batch's statistics are cheaper to have from the input than the output."""
+        strided = self.layer.stride > 1 and self.layer.kind != "projection"
+        widens = self.kernel.shape[2] <= self.channels
         # Products of bfloat16 are too coarse for variances.
-        one_by_one = self.layer.kernel == (1, 1) and self.layer.kind == "projection"
-        one_by_one |= self.layer.kernel == (1, 1) and self.layer.stride == 1
-        return one_by_one and self.kernel.shape[2] <= self.channels and x.dtype != tf.bfloat16
+        return self.layer.kernel == (1, 1) and not strided and widens and x.dtype != tf.bfloat16
 
     def _sliced_kernel(self, x: tf.Tensor, sizes) -> tf.Tensor:
         kernel = tf.cast(self.kernel, x.dtype)
