@@ -12,6 +12,7 @@ from tas_tf.architecture import Architecture
 from tas_tf.expected_cost import CostModel
 from tas_tf.interpolation import interpolate
 from tas_tf.losses import cross_entropy
+from tas_tf.run_parts import computing_in
 from tas_tf.sampling import Draw
 from tas_tf.search_space import SearchSpace
 from tas_tf.searchable import ARCHITECTURE
@@ -89,28 +90,39 @@ def loaded_supernet(arrays, **options):
     return supernet, gradients
 
 
-# dtype, formulation, tolerance of logits (relative to the largest), of gradients by norm.
+# dtype, formulation, shapes, tolerance of logits (relative to the largest), of gradients by norm.
 PATHS = [
-    ("float64", "plain", 1e-8, 1e-8),
-    ("float64", "fused", 1e-8, 1e-8),
-    ("float32", "plain", 1e-5, 0.03),
-    ("float32", "fused", 1e-5, 0.03),
+    ("float64", "plain", "static", 1e-8, 1e-8),
+    ("float64", "fused", "static", 1e-8, 1e-8),
+    ("float64", "fused", "drawn", 1e-8, 1e-8),
+    ("float32", "plain", "static", 1e-5, 0.03),
+    ("float32", "fused", "static", 1e-5, 0.03),
+    ("float32", "fused", "drawn", 1e-5, 0.03),
+    # Eight bits of precision, through 20 to 164 layers that each divide by a deviation.
+    ("mixed_bfloat16", "fused", "static", 0.03, 0.9),
+    ("mixed_bfloat16", "fused", "drawn", 0.03, 0.9),
 ]
 
 
-@pytest.mark.parametrize(("dtype", "formulation", "tolerance", "gradient_tolerance"), PATHS)
+@pytest.mark.parametrize(
+    ("dtype", "formulation", "shapes", "tolerance", "gradient_tolerance"), PATHS
+)
 @pytest.mark.parametrize("pattern", ["supernet_basic*.npz", "supernet_bottleneck*.npz"])
-def test_supernet(reference_dir, pattern, dtype, formulation, tolerance, gradient_tolerance):
+def test_supernet(
+    reference_dir, pattern, dtype, formulation, shapes, tolerance, gradient_tolerance
+):
+    options = {"dtype": dtype, "formulation": formulation, "shapes": shapes}
     for file, arrays in fixtures(reference_dir, pattern).items():
-        path = f"supernet, {formulation}, {dtype}"
-        for quantity, error in supernet_errors(arrays, dtype, formulation):
+        path = f"supernet, {formulation}, {shapes} shapes, {dtype}"
+        for quantity, error in supernet_errors(arrays, options):
             limit = gradient_tolerance if "gradient" in quantity else tolerance
             check(file, f"{path}: {quantity}", error, limit)
 
 
-def supernet_errors(arrays, dtype, formulation):
+def supernet_errors(arrays, options):
     """Yields each quantity of a forward and backward pass with its error."""
-    supernet, sources = loaded_supernet(arrays, formulation=formulation, dtype=dtype)
+    supernet, sources = loaded_supernet(arrays, **options)
+    dtype = supernet.variable_dtype
     assert {key for key in arrays if key.startswith("grad/")} == set(sources)
     weights = tf.constant(arrays["width_probs"], dtype)
     depth_weights = tf.constant(arrays["depth_probs"], dtype)
@@ -199,12 +211,15 @@ FLOAT64_LAYERS = types.SimpleNamespace(
         ("stock, float64", FLOAT64_LAYERS, 1e-8, 1e-8),
         ("stock, float32", keras.layers, 1e-5, 1e-3),
         ("training layers, float32", TRAINING_LAYERS, 1e-5, 1e-3),
+        ("training layers, mixed_bfloat16", TRAINING_LAYERS, 0.1, 0.5),
     ],
 )
 def test_derived_networks(reference_dir, path, layers, tolerance, deep_tolerance):
+    precision = "mixed_bfloat16" if "bfloat16" in path else "float32"
     for file, arrays in fixtures(reference_dir, "derived_*.npz").items():
         architecture = derived_architecture(arrays)
-        model = build_model(architecture, layers)
+        with computing_in(precision):
+            model = build_model(architecture, layers)
         load_derived(model, arrays, architecture)
         inference = model(arrays["x"], training=False)
         error = relative(inference, arrays["logits_inference"])
