@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import keras
 import tensorflow as tf
 
@@ -10,55 +12,149 @@ MOMENTUM = 0.9
 
 
 def batch_normalize(
-    x: tf.Tensor, scale: tf.Tensor, offset: tf.Tensor, epsilon: float = EPSILON
+    x: tf.Tensor,
+    scale: tf.Tensor,
+    offset: tf.Tensor,
+    epsilon: float = EPSILON,
+    synchronized: bool = True,
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Normalizes by the batch's statistics, over all replicas (docs/method.md 4).
+    """Normalizes by the batch's statistics (docs/method.md 4).
 
     Args:
         x: (batch, height, width, channels).
         scale: (channels,).
         offset: (channels,).
         epsilon: Added to the variance.
+        synchronized: Whether the batch is that of all replicas, or this replica's part of it.
 
     Returns:
         The normalized x; the batch's mean; its *unbiased* variance, for the moving average
         (normalizing itself uses the biased one). Neither has a gradient.
     """
-    if x.dtype != tf.float64 and _replicas() == 1:
-        if x.dtype == tf.bfloat16 and (x.shape[-1] or 0) % 16:
-            # oneDNN normalizes such widths ten times slower in bfloat16 than in float32.
-            wide = batch_normalize(tf.cast(x, tf.float32), scale, offset, epsilon)
+    if x.dtype != tf.float64 and not over_replicas(synchronized):
+        if _is_slow(x):
+            wide = batch_normalize(tf.cast(x, tf.float32), scale, offset, epsilon, synchronized)
             return tf.cast(wide[0], x.dtype), *wide[1:]
-        # Statistics are float32 also for bfloat16 input. The raw operation keeps the epsilon.
-        none = tf.zeros([0], scale.dtype)
-        return tf.raw_ops.FusedBatchNormV3(
-            x=x, scale=scale, offset=offset, mean=none, variance=none, epsilon=epsilon
-        )[:3]
-    statistics_dtype = scale.dtype
-    wide = tf.cast(x, statistics_dtype)
-    mean = _over_replicas(tf.reduce_mean(wide, axis=(0, 1, 2)))
-    variance = _over_replicas(tf.reduce_mean(tf.square(wide - mean), axis=(0, 1, 2)))
-    normalized = (wide - mean) * (tf.math.rsqrt(variance + epsilon) * scale) + offset
-    count = tf.cast(tf.reduce_prod(tf.shape(x)[:-1]) * _replicas(), statistics_dtype)
-    unbiased = variance * (count / tf.maximum(count - 1, 1))
-    return tf.cast(normalized, x.dtype), tf.stop_gradient(mean), tf.stop_gradient(unbiased)
+        return _fused(x, scale, offset, epsilon)
+    mean, variance, unbiased = batch_moments(x, synchronized)
+    scale *= tf.math.rsqrt(variance + epsilon)
+    normalized = _affine(x, scale, offset - mean * scale)
+    return normalized, tf.stop_gradient(mean), tf.stop_gradient(variance * unbiased)
 
 
-def input_moments(x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Returns mean and covariance of the channels, over all replicas.
+def over_replicas(synchronized: bool = True) -> bool:
+    """Whether statistics are gathered from several replicas."""
+    return synchronized and _replicas() > 1
+
+
+def batch_moments(
+    x: tf.Tensor, synchronized: bool = True
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Returns mean and variance of every channel, and what makes a variance unbiased.
+
+    Args:
+        x: (batch, height, width, channels); a replica's part may be empty.
+        synchronized: See `batch_normalize`.
+
+    Returns:
+        Mean (channels,), biased variance (channels,), scalar.
+    """
+    mean, squares, unbiased = _means(_channel_sums(x), _count(x), synchronized)
+    return mean, tf.maximum(squares - tf.square(mean), 0), unbiased
+
+
+def input_moments(
+    x: tf.Tensor, synchronized: bool = True
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Returns mean and covariance of the channels, and what makes a variance unbiased.
 
     Args:
         x: (batch, height, width, channels).
+        synchronized: See `batch_normalize`.
 
     Returns:
-        Mean (channels,), covariance (channels, channels), and what makes a variance unbiased.
+        Mean (channels,), covariance (channels, channels), scalar.
     """
     flat = tf.reshape(x, [-1, tf.shape(x)[-1]])
-    count = tf.cast(tf.shape(flat)[0], x.dtype)
-    total, products = _sums(flat)
-    mean, second = _over_replicas(total / count), _over_replicas(products / count)
-    count *= _replicas()
-    return mean, second - mean[:, None] * mean, count / tf.maximum(count - 1, 1)
+    mean, second, unbiased = _means(_sums(flat), _count(flat), synchronized)
+    return mean, second - mean[:, None] * mean, unbiased
+
+
+def _means(
+    sums: Sequence[tf.Tensor], count: tf.Tensor, synchronized: bool
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Returns two sums divided by their count, and what makes a variance unbiased.
+
+    Replicas may have parts of unequal size: sums and counts are added up, in one message.
+    """
+    first, second = sums
+    count = tf.cast(count, first.dtype)
+    if over_replicas(synchronized):
+        message = tf.concat([first, tf.reshape(second, [-1]), count[None]], 0)
+        message = _over_replicas(message)
+        size = tf.shape(first)[0]
+        first, count = message[:size], message[-1]
+        second = tf.reshape(message[size:-1], tf.shape(second))
+    return first / count, second / count, count / tf.maximum(count - 1, 1)
+
+
+def _count(x: tf.Tensor) -> tf.Tensor:
+    """Returns the number of values that a channel has."""
+    shape = tf.shape(x)
+    return shape[0] if len(x.shape) == 2 else tf.reduce_prod(shape[:-1])
+
+
+@tf.custom_gradient
+def _channel_sums(x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Returns the sums (n,) of channels and of their squares, in float32 at least."""
+
+    def gradient(total, squares):
+        return _affine(x, 2 * squares, total)
+
+    if x.dtype == tf.float64:
+        return (tf.reduce_sum(x, (0, 1, 2)), tf.reduce_sum(tf.square(x), (0, 1, 2))), gradient
+    # The fused operation reads a map faster than sums do, and centres it; its output is dropped.
+    wide = tf.cast(x, tf.float32) if _is_slow(x) else x
+    ones = tf.ones(tf.shape(x)[-1:], tf.float32)
+    _, mean, variance = _fused(wide, ones, tf.zeros_like(ones), EPSILON)
+    count = tf.cast(_count(x), tf.float32)
+    biased = variance * (tf.maximum(count - 1, 1) / tf.maximum(count, 1))
+    # Of no values the mean is not a number, and the sum zero.
+    sums = (
+        tf.math.multiply_no_nan(of_one, count) for of_one in (mean, biased + tf.square(mean))
+    )
+    return tuple(sums), gradient
+
+
+def _fused(x, scale, offset, epsilon) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    # Statistics are float32 also for bfloat16 input. The raw operation keeps the epsilon.
+    none = tf.zeros([0], scale.dtype)
+    return tf.raw_ops.FusedBatchNormV3(
+        x=x, scale=scale, offset=offset, mean=none, variance=none, epsilon=epsilon
+    )[:3]
+
+
+def _affine(x: tf.Tensor, scale: tf.Tensor, offset: tf.Tensor) -> tf.Tensor:
+    """Returns `x * scale + offset` over channels, in one pass where there is a fused operation."""
+    if x.dtype == tf.float64:
+        return x * scale + offset
+    if _is_slow(x):
+        return tf.cast(_affine(tf.cast(x, tf.float32), scale, offset), x.dtype)
+    zeros = tf.zeros_like(scale)
+    return tf.raw_ops.FusedBatchNormV3(
+        x=x,
+        scale=scale,
+        offset=offset,
+        mean=zeros,
+        variance=zeros + 1,
+        epsilon=0.0,
+        is_training=False,
+    )[0]
+
+
+def _is_slow(x: tf.Tensor) -> bool:
+    """Whether oneDNN normalizes maps of this width ten times slower in bfloat16 than in float32."""
+    return x.dtype == tf.bfloat16 and bool((x.shape[-1] or 0) % 16)
 
 
 @tf.custom_gradient
@@ -74,12 +170,27 @@ def _sums(flat: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     return sums, gradient
 
 
-def move(variable: keras.Variable, value: tf.Tensor, share: tf.Tensor | float) -> None:
-    """Moves an average toward a value: `v <- v + share * (value - v)`."""
+def move(
+    variable: keras.Variable,
+    value: tf.Tensor,
+    share: tf.Tensor | float,
+    synchronized: bool = True,
+) -> None:
+    """Moves an average toward a value: `v <- v + share * (value - v)`.
+
+    It stays the same on all replicas: they have the same value, or move by the mean of their moves.
+
+    Args:
+        variable: The average. Its `aggregation` is `none`: each replica moves its own copy.
+        value: What it moves toward.
+        share: How far.
+        synchronized: Whether the value is that of all replicas, see `batch_normalize`.
+    """
     current = tf.convert_to_tensor(variable)
-    variable.assign(
-        current + tf.cast(share, current.dtype) * (tf.cast(value, current.dtype) - current)
-    )
+    by = tf.cast(share, current.dtype) * (tf.cast(value, current.dtype) - current)
+    if not synchronized and _replicas() > 1:
+        by = _over_replicas(by) / _replicas()
+    variable.assign(current + by)
 
 
 def _replicas() -> int:
@@ -87,8 +198,5 @@ def _replicas() -> int:
     return context.num_replicas_in_sync if context else 1
 
 
-def _over_replicas(statistic: tf.Tensor) -> tf.Tensor:
-    if _replicas() == 1:
-        return statistic
-    context = tf.distribute.get_replica_context()
-    return context.all_reduce(tf.distribute.ReduceOp.MEAN, statistic)
+def _over_replicas(sums: tf.Tensor) -> tf.Tensor:
+    return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, sums)

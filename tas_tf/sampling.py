@@ -140,6 +140,13 @@ def step_seed(seed: int, step: tf.Tensor, half: int) -> tf.Tensor:
     return tf.stack([tf.constant(seed, tf.int32), 2 * tf.cast(step, tf.int32) + half])
 
 
+def replica_seed(seed: tf.Tensor) -> tf.Tensor:
+    """Returns a seed (2,) int32 of this replica's own; the first replica keeps the given one."""
+    number = tf.distribute.get_replica_context().replica_id_in_sync_group
+    folded = tf.random.experimental.stateless_fold_in(seed, number, alg=_RANDOM)
+    return tf.where(tf.equal(number, 0), seed, folded)
+
+
 def linear_temperature(start: float = 10.0, end: float = 0.1) -> Callable[[int, int], float]:
     """Returns the paper's schedule: a function of (epoch, epochs), linear from start to end."""
 

@@ -17,7 +17,15 @@ import tensorflow as tf
 from tas_tf.blocks import BlockLayers, Layer
 from tas_tf.errors import SpecError
 from tas_tf.interpolation import interpolation_matrix
-from tas_tf.normalization import EPSILON, MOMENTUM, batch_normalize, input_moments, move
+from tas_tf.normalization import (
+    EPSILON,
+    MOMENTUM,
+    batch_moments,
+    batch_normalize,
+    input_moments,
+    move,
+    over_replicas,
+)
 
 AGGREGATIONS = ("interpolate", "pad")
 FORMULATIONS = ("fused", "plain")
@@ -44,6 +52,7 @@ class SearchableUnit(keras.layers.Layer):
         aggregation: `interpolate` (the paper) or `pad` (each channel stays where it is).
         formulation: `fused` or `plain`.
         zero_scale: Whether scales start at zero.
+        synchronized: Whether statistics are those of all replicas, or each replica has its own.
     """
 
     def __init__(
@@ -54,6 +63,7 @@ class SearchableUnit(keras.layers.Layer):
         aggregation: str = "interpolate",
         formulation: str = "fused",
         zero_scale: bool = False,
+        synchronized: bool = True,
         **kwargs,
     ):
         super().__init__(name=layer.name, autocast=False, **kwargs)
@@ -70,6 +80,7 @@ class SearchableUnit(keras.layers.Layer):
         self.channels = self.candidates[-1]
         self.aggregation = aggregation
         self.formulation = formulation
+        self.synchronized = synchronized
         # (candidates, C): which channels a candidate has.
         self.channel_mask = np.arange(self.channels) < np.array(self.candidates)[:, None]
         self._add_variables(in_channels, zero_scale)
@@ -98,7 +109,6 @@ class SearchableUnit(keras.layers.Layer):
                 initializer=initializer,
                 trainable=False,
                 autocast=False,
-                aggregation="mean",
             )
             for name, initializer in (("moving_mean", "zeros"), ("moving_variance", "ones"))
         )
@@ -202,10 +212,16 @@ class SearchableUnit(keras.layers.Layer):
 
     def _normalize_and_mix(self, z, mix, shift, sizes) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         if self.aggregation == "pad":
-            y, mean, variance = batch_normalize(z, mix, shift)
+            y, mean, variance = batch_normalize(z, mix, shift, synchronized=self.synchronized)
             return _resize(y, sizes), mean, variance
+        if over_replicas(self.synchronized):
+            # Between the statistics and the map lies a message: the mixture normalizes, too.
+            mean, variance, unbiased = batch_moments(z)
+            return _normalizing_mixture(z, mean, variance, mix, shift), mean, variance * unbiased
         ones = tf.ones(tf.shape(mix)[:1], mix.dtype)
-        normalized, mean, variance = batch_normalize(z, ones, tf.zeros_like(ones))
+        normalized, mean, variance = batch_normalize(
+            z, ones, tf.zeros_like(ones), synchronized=self.synchronized
+        )
         return _mix_channels(normalized, mix, shift), mean, variance
 
     def _fold(self, x, mix, shift, sizes) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
@@ -215,7 +231,7 @@ class SearchableUnit(keras.layers.Layer):
         normalization and mixture are one small matrix behind the kernel.
         """
         kernel = self._sliced_kernel(x, sizes)[0, 0]
-        mean, covariance, unbiased = input_moments(x)
+        mean, covariance, unbiased = input_moments(x, self.synchronized)
         z_mean = tf.linalg.matmul(mean[None], kernel)[0]
         variance = tf.reduce_sum(kernel * tf.linalg.matmul(covariance, kernel), axis=0)
         variance = tf.maximum(variance, 0)
@@ -231,7 +247,9 @@ class SearchableUnit(keras.layers.Layer):
         mask = tf.gather(tf.constant(self.channel_mask, z.dtype), indices)
         y = tf.zeros_like(z)
         for k in range(indices.shape[0]):
-            candidate, mean, variance = batch_normalize(z * mask[k], scales[k], offsets[k])
+            candidate, mean, variance = batch_normalize(
+                z * mask[k], scales[k], offsets[k], synchronized=self.synchronized
+            )
             if self.aggregation == "interpolate":
                 candidate = tf.linalg.matmul(candidate, tf.cast(matrices[k], z.dtype))
             y += tf.cast(weights[k], z.dtype) * candidate
@@ -249,7 +267,7 @@ class SearchableUnit(keras.layers.Layer):
         for average, value in ((self.moving_mean, mean), (self.moving_variance, variance)):
             if value.shape[0] != self.channels:
                 value = tf.pad(value, [[0, self.channels - tf.shape(value)[0]]])
-            move(average, value, share)
+            move(average, value, share, self.synchronized)
 
 
 class SearchableBlock(keras.layers.Layer):
@@ -409,6 +427,14 @@ def round_up(widths: tf.Tensor, channels: np.ndarray) -> tf.Tensor:
         channels: (n,), the unpruned widths, which are never exceeded.
     """
     return tf.minimum(-(-tf.maximum(widths, 1) // GRAIN) * GRAIN, tf.constant(channels, tf.int32))
+
+
+def _normalizing_mixture(z, mean, variance, mix, shift) -> tf.Tensor:
+    """Returns `normalized(z) @ mix + shift`, as one mixture of z."""
+    mix *= tf.math.rsqrt(variance + EPSILON)[:, None]
+    # What coarser precision makes of the mixture is also what the mean goes through.
+    mix = tf.cast(mix, z.dtype)
+    return _mix_channels(z, mix, shift - tf.linalg.matmul(mean[None], tf.cast(mix, shift.dtype))[0])
 
 
 def _mix_channels(x: tf.Tensor, matrix: tf.Tensor, vector: tf.Tensor | None = None) -> tf.Tensor:

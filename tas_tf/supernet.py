@@ -26,6 +26,7 @@ from tas_tf.searchable import (
 )
 
 SHAPES = ("auto", "static", "drawn")
+DRAWS = ("shared", "own")
 
 
 class _Plan(NamedTuple):
@@ -57,6 +58,9 @@ class Supernet(keras.layers.Layer):
         shapes: `static` computes every channel, in shapes known when the step is traced, as XLA
             needs; `drawn` computes the channels that a draw has, rounded up to few distinct
             sizes; `auto` is `drawn` on CPUs and `static` elsewhere.
+        draws: `shared`: all replicas make the same draw, and normalize by the statistics of the
+            global batch. `own`: each draws for itself and normalizes by its own part of the batch,
+            as the published code does; moving averages move by the mean of the replicas' moves.
         dtype: Precision. Under `mixed_bfloat16` maps and kernels are computed in bfloat16;
             variables, statistics, logits and cost stay float32.
     """
@@ -68,6 +72,7 @@ class Supernet(keras.layers.Layer):
         strategy: str = "two",
         formulation: str = "fused",
         shapes: str = "auto",
+        draws: str = "shared",
         dtype: Literal["float32", "float64", "mixed_bfloat16"] = "float32",
     ):
         super().__init__(name="supernet", autocast=False, dtype=dtype)
@@ -77,6 +82,8 @@ class Supernet(keras.layers.Layer):
             )
         if shapes not in SHAPES:
             raise SpecError(f"shapes: expected one of {list(SHAPES)}. Received: {shapes!r}")
+        if draws not in DRAWS:
+            raise SpecError(f"draws: expected one of {list(DRAWS)}. Received: {draws!r}")
         if shapes == "auto":
             on_cpu = not tf.config.list_logical_devices("GPU")
             shapes = "drawn" if on_cpu and formulation == "fused" else "static"
@@ -84,7 +91,13 @@ class Supernet(keras.layers.Layer):
         self.shapes = shapes
         self.aggregation = aggregation
         self.strategy = strategy
-        options = {"aggregation": aggregation, "formulation": formulation, "dtype": dtype}
+        self.draws = draws
+        options = {
+            "aggregation": aggregation,
+            "formulation": formulation,
+            "synchronized": draws == "shared",
+            "dtype": dtype,
+        }
         self.stem = SearchableUnit(
             space.outline.stem, space.input_shape[2], space.unit_candidates(0), **options
         )
@@ -204,6 +217,8 @@ class Supernet(keras.layers.Layer):
             temperature: Temperature tau.
             seed: (2,) int32.
         """
+        if self.draws == "own":
+            seed = sampling.replica_seed(seed)
         return sampling.draw(
             self.strategy,
             tf.convert_to_tensor(self.width_logits),
