@@ -38,6 +38,33 @@ def interpolation_matrix(
     return tf.where(inside, share, tf.zeros([], dtype))
 
 
+def interpolation_taps(
+    source: tf.Tensor, target: tf.Tensor, columns: int | tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Returns the entries of `interpolation_matrix`, for widths that do not shrink.
+
+    With `source <= target` a window `[s_i, e_i)` has one channel or two: the mean of its first and
+    its last is the mean of all of it.
+
+    Args:
+        source: Widths of what is interpolated, int32, any shape (...).
+        target: Widths that it gets, no smaller, int32, broadcastable to that shape.
+        columns: Channels that the result gets.
+
+    Returns:
+        First and last channel of every column's window, int32 (..., 2, columns); whether there is a
+        column, broadcastable to (..., 2, columns): beyond the target there is none.
+    """
+    source = tf.convert_to_tensor(source, tf.int32)[..., None]
+    target = tf.convert_to_tensor(target, tf.int32)[..., None]
+    column = tf.range(columns)
+    inside = column < target
+    column = tf.where(inside, column, 0)
+    first = column * source // target
+    last = -(-(column + 1) * source // target) - 1
+    return tf.stack([first, last], axis=-2), inside[..., None, :]
+
+
 def interpolate(x: tf.Tensor, channels: int) -> tf.Tensor:
     """Returns `CWI(x, channels)`.
 

@@ -120,9 +120,7 @@ def _channel_sums(x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     count = tf.cast(_count(x), tf.float32)
     biased = variance * (tf.maximum(count - 1, 1) / tf.maximum(count, 1))
     # Of no values the mean is not a number, and the sum zero.
-    sums = (
-        tf.math.multiply_no_nan(of_one, count) for of_one in (mean, biased + tf.square(mean))
-    )
+    sums = (tf.math.multiply_no_nan(of_one, count) for of_one in (mean, biased + tf.square(mean)))
     return tuple(sums), gradient
 
 

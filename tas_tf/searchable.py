@@ -8,7 +8,9 @@ beside it as a scalar.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import keras
 import numpy as np
@@ -16,7 +18,7 @@ import tensorflow as tf
 
 from tas_tf.blocks import BlockLayers, Layer
 from tas_tf.errors import SpecError
-from tas_tf.interpolation import interpolation_matrix
+from tas_tf.interpolation import interpolation_matrix, interpolation_taps
 from tas_tf.normalization import (
     EPSILON,
     MOMENTUM,
@@ -34,6 +36,43 @@ GRAIN = 16  # what `round_up` rounds to
 # How a forward pass treats batch normalization: WEIGHTS uses the batch's statistics and moves the
 # averages, ARCHITECTURE uses the batch's and moves nothing, INFERENCE uses the averages.
 WEIGHTS, ARCHITECTURE, INFERENCE = "weights", "architecture", "inference"
+
+
+class Taps(NamedTuple):
+    """The mixture of drawn candidates, entry by entry: at most two for each candidate and channel.
+
+    Args:
+        places: (n,) int32, where an entry's scale and offset stand in the flat tables of a unit.
+        entries: (n, 2) int32, the channel that is read and the channel that is written.
+        shares: (n,), what they are multiplied by; zero where there is no entry.
+    """
+
+    places: tf.Tensor
+    entries: tf.Tensor
+    shares: tf.Tensor
+
+
+def mixture_taps(
+    indices: tf.Tensor, widths: tf.Tensor, weights: tf.Tensor, channels: int
+) -> list[Taps]:
+    """Returns the mixtures of several units of equally many channels.
+
+    Args:
+        indices: (units, k) int32, drawn candidates.
+        widths: (units, k) int32, their widths.
+        weights: (units, k), their weights.
+        channels: Channels C of every unit.
+    """
+    widest = tf.reduce_max(widths, axis=1, keepdims=True)
+    sources, inside = interpolation_taps(widths, widest, channels)
+    shares = tf.where(inside, weights[:, :, None, None] / 2, 0)
+    shares = tf.broadcast_to(shares, tf.shape(sources))
+    places = indices[:, :, None, None] * channels + sources
+    columns = tf.broadcast_to(tf.range(channels), tf.shape(sources))
+    flat = [indices.shape[0], -1]
+    entries = tf.reshape(tf.stack([sources, columns], axis=-1), [*flat, 2])
+    several = tf.reshape(places, flat), entries, tf.reshape(shares, flat)
+    return [Taps(*of_unit) for of_unit in zip(*map(tf.unstack, several), strict=True)]
 
 
 class SearchableUnit(keras.layers.Layer):
@@ -118,7 +157,7 @@ class SearchableUnit(keras.layers.Layer):
         """Returns the widths (k,) of drawn candidates, and so their largest by `reduce_max`."""
         return tf.gather(tf.constant(self.candidates, tf.int32), indices)
 
-    def call(self, x, indices, weights, mode, sizes=None, matrices=None):
+    def call(self, x, indices, weights, mode, sizes=None, taps=None):
         """Returns the unit's output before any ReLU.
 
         Args:
@@ -129,30 +168,16 @@ class SearchableUnit(keras.layers.Layer):
             mode: `WEIGHTS`, `ARCHITECTURE` or `INFERENCE`.
             sizes: How many channels are computed, at least the widest candidate of weight above
                 zero, and how many the output gets, at least the widest drawn one; None for C.
-            matrices: (k, C, C), what interpolates from each drawn width to the widest, where that
-                is known; see `interpolation.interpolation_matrix`.
+            taps: What mixes the candidates, where that is known; see `mixture_taps`.
 
         Returns:
             (batch, height, width, C or as `sizes` says), zeros beyond the widest drawn candidate.
         """
-        if matrices is None and self.aggregation == "interpolate":
-            widths = self.widths(indices)
-            matrices = interpolation_matrix(
-                widths, tf.reduce_max(widths), self.channels, self.channels, self.variable_dtype
-            )
         if self.layer.kind == "projection":
             x = pool_shortcut(x, self.layer.stride)
         if mode != INFERENCE and self.formulation == "plain":
-            return self._plain(x, indices, weights, matrices, mode)
-        scales, offsets = self._drawn(self.scale, indices), self._drawn(self.offset, indices)
-        if mode == INFERENCE:
-            means, variances = (
-                tf.gather(tf.convert_to_tensor(average), indices)
-                for average in (self.moving_mean, self.moving_variance)
-            )
-            scales *= tf.math.rsqrt(variances + EPSILON)
-            offsets -= means * scales
-        mix, shift = self._mixture(weights, scales, offsets, matrices, sizes)
+            return self._plain(x, indices, weights, mode)
+        mix, shift = self._mixture(indices, weights, taps, mode, sizes)
         if mode == INFERENCE:
             return self._mix(self._convolve(x, sizes), mix, shift, sizes)
         if self.aggregation == "interpolate" and self._may_fold(x):
@@ -166,9 +191,15 @@ class SearchableUnit(keras.layers.Layer):
     def _may_fold(self, x: tf.Tensor) -> bool:
         """Whether the batch's statistics are cheaper to have from the input than the output."""
         strided = self.layer.stride > 1 and self.layer.kind != "projection"
-        widens = self.kernel.shape[2] <= self.channels
         # Products of bfloat16 are too coarse for variances.
-        return self.layer.kernel == (1, 1) and not strided and widens and x.dtype != tf.bfloat16
+        if self.layer.kernel != (1, 1) or strided or x.dtype == tf.bfloat16:
+            return False
+        # Products of matrices: covariance, its product with the kernel, the kernel's mixture; or
+        # the map's mixture. Where the batch is not known it is taken to be large.
+        inside, outside = self.kernel.shape[2:]
+        pixels = x.shape[0] * self.layer.size[0] * self.layer.size[1] if x.shape[0] else math.inf
+        folded = inside * (pixels * inside + inside * outside + outside**2)
+        return folded <= pixels * outside**2
 
     def _sliced_kernel(self, x: tf.Tensor, sizes) -> tf.Tensor:
         kernel = tf.cast(self.kernel, x.dtype)
@@ -184,26 +215,41 @@ class SearchableUnit(keras.layers.Layer):
         pads = [[0, 0], *([size // 2, size // 2] for size in self.layer.kernel), [0, 0]]
         return tf.nn.conv2d(tf.pad(x, pads), kernel, self.layer.stride, "VALID")
 
-    def _drawn(self, vectors: keras.Variable, indices: tf.Tensor) -> tf.Tensor:
-        """Returns the (k, C) vectors of drawn candidates, zero where a candidate has no channel."""
-        values = tf.convert_to_tensor(vectors)
-        return tf.gather(values * tf.constant(self.channel_mask, values.dtype), indices)
+    def _tables(self, mode) -> tuple[tf.Tensor, tf.Tensor]:
+        """Returns scale and offset (candidates, C) behind the normalization, or all of it."""
+        scale, offset = tf.convert_to_tensor(self.scale), tf.convert_to_tensor(self.offset)
+        if mode != INFERENCE:
+            return scale, offset
+        scale *= tf.math.rsqrt(tf.convert_to_tensor(self.moving_variance) + EPSILON)
+        return scale, offset - tf.convert_to_tensor(self.moving_mean) * scale
 
-    def _mixture(self, weights, scales, offsets, matrices, sizes) -> tuple[tf.Tensor, tf.Tensor]:
+    def _mixture(self, indices, weights, taps, mode, sizes) -> tuple[tf.Tensor, tf.Tensor]:
         """Returns matrix (inner, outer) and vector (outer,) that aggregate.
 
         For `pad` the diagonal (inner,) and a vector (inner,).
         """
-        weights = tf.cast(weights, scales.dtype)[:, None]
-        scales, offsets = weights * scales, weights * offsets
+        tables = self._tables(mode)
+        weights = tf.cast(weights, tables[0].dtype)
         if self.aggregation == "pad":
-            mix, shift = tf.reduce_sum(scales, axis=0), tf.reduce_sum(offsets, axis=0)
+            mix, shift = (
+                tf.reduce_sum(weights[:, None] * self._drawn(table, indices), axis=0)
+                for table in tables
+            )
             return (mix, shift) if sizes is None else (mix[: sizes[0]], shift[: sizes[0]])
-        mix = tf.reduce_sum(scales[:, :, None] * matrices, axis=0)
-        shift = tf.reduce_sum(offsets[:, :, None] * matrices, axis=(0, 1))
-        if sizes is None:
-            return mix, shift
-        return tf.slice(mix, [0, 0], sizes), tf.slice(shift, [0], sizes[1:])
+        if taps is None:
+            widths = self.widths(indices)
+            (taps,) = mixture_taps(indices[None], widths[None], weights[None], self.channels)
+        scales, offsets = (tf.gather(tf.reshape(t, [-1]), taps.places) for t in tables)
+        shift = tf.reduce_sum(tf.reshape(offsets * taps.shares, [-1, self.channels]), axis=0)
+        shape, entries = (self.channels, self.channels), taps.entries
+        if sizes is not None:
+            # What lies outside has no share.
+            shape, entries, shift = sizes, tf.minimum(entries, sizes - 1), shift[: sizes[1]]
+        return tf.scatter_nd(entries, scales * taps.shares, shape), shift
+
+    def _drawn(self, table: tf.Tensor, indices: tf.Tensor) -> tf.Tensor:
+        """Returns the (k, C) rows of drawn candidates, zero where a candidate has no channel."""
+        return tf.gather(table * tf.constant(self.channel_mask, table.dtype), indices)
 
     def _mix(self, z: tf.Tensor, mix: tf.Tensor, shift: tf.Tensor, sizes) -> tf.Tensor:
         if self.aggregation == "pad":
@@ -241,9 +287,13 @@ class SearchableUnit(keras.layers.Layer):
         y = _mix_channels(x, folded, shift)
         return y, tf.stop_gradient(z_mean), tf.stop_gradient(variance * unbiased)
 
-    def _plain(self, x, indices, weights, matrices, mode) -> tf.Tensor:
+    def _plain(self, x, indices, weights, mode) -> tf.Tensor:
         z = self._convolve(x)
-        scales, offsets = self._drawn(self.scale, indices), self._drawn(self.offset, indices)
+        widths = self.widths(indices)
+        matrices = interpolation_matrix(
+            widths, tf.reduce_max(widths), self.channels, self.channels, self.variable_dtype
+        )
+        scales, offsets = (self._drawn(table, indices) for table in self._tables(mode))
         mask = tf.gather(tf.constant(self.channel_mask, z.dtype), indices)
         y = tf.zeros_like(z)
         for k in range(indices.shape[0]):
@@ -307,7 +357,7 @@ class SearchableBlock(keras.layers.Layer):
             )
         self.built = True
 
-    def call(self, x, channels, indices, weights, mode, sizes=None, matrices=None):
+    def call(self, x, channels, indices, weights, mode, sizes=None, taps=None):
         """Returns the block's output and its width.
 
         Args:
@@ -317,13 +367,13 @@ class SearchableBlock(keras.layers.Layer):
             weights: For every unit their weights (k,).
             mode: See `SearchableUnit.call`.
             sizes: For every unit the channels that it computes and gives, see there.
-            matrices: For every unit what interpolates, see there.
+            taps: For every unit what mixes its candidates, see there.
         """
         y = x
         sizes = sizes or [None] * len(self.units)
-        matrices = matrices or [None] * len(self.units)
+        taps = taps or [None] * len(self.units)
         for n, unit in enumerate(self.units):
-            y = unit(y, indices[n], weights[n], mode=mode, sizes=sizes[n], matrices=matrices[n])
+            y = unit(y, indices[n], weights[n], mode=mode, sizes=sizes[n], taps=taps[n])
             if unit.layer.relu:
                 y = tf.nn.relu(y)
         width = tf.reduce_max(self.units[-1].widths(indices[-1]))
@@ -331,7 +381,7 @@ class SearchableBlock(keras.layers.Layer):
             # Both have zeros beyond their widths: the sum is over the channels they share.
             return tf.nn.relu(x + y), tf.maximum(channels, width)
         shortcut = self.projection(
-            x, indices[-1], weights[-1], mode=mode, sizes=sizes[-1], matrices=matrices[-1]
+            x, indices[-1], weights[-1], mode=mode, sizes=sizes[-1], taps=taps[-1]
         )
         return tf.nn.relu(shortcut + y), width
 
@@ -362,7 +412,7 @@ class SearchableStage(keras.layers.Layer):
         self.aggregation = aggregation
         self.built = True
 
-    def call(self, x, channels, indices, weights, depth_weights, mode, sizes=None, matrices=None):
+    def call(self, x, channels, indices, weights, depth_weights, mode, sizes=None, taps=None):
         """Returns the stage's output and its width.
 
         Args:
@@ -374,14 +424,14 @@ class SearchableStage(keras.layers.Layer):
             mode: See `SearchableUnit.call`.
             sizes: For every block and unit the channels that it computes and gives; the last
                 units of all blocks give the same.
-            matrices: For every block and unit what interpolates.
+            taps: For every block and unit what mixes its candidates.
         """
         outputs, widths = [], []
         sizes = sizes or [None] * len(self.blocks)
-        matrices = matrices or [None] * len(self.blocks)
-        members = zip(self.blocks, indices, weights, sizes, matrices, strict=True)
+        taps = taps or [None] * len(self.blocks)
+        members = zip(self.blocks, indices, weights, sizes, taps, strict=True)
         for number, (block, drawn, shares, size, known) in enumerate(members, start=1):
-            x, channels = block(x, channels, drawn, shares, mode=mode, sizes=size, matrices=known)
+            x, channels = block(x, channels, drawn, shares, mode=mode, sizes=size, taps=known)
             if number in self.depths:
                 outputs.append(x)
                 widths.append(channels)
@@ -390,11 +440,10 @@ class SearchableStage(keras.layers.Layer):
         widest = tf.reduce_max(tf.stack(widths))
         shares = tf.unstack(depth_weights[: len(outputs)])
         if self.aggregation == "interpolate":
-            size = tf.shape(x)[-1]
-            matrices = interpolation_matrix(tf.stack(widths), widest, size, size, shares[0].dtype)
+            matrices = _interpolations(tf.stack(widths), widest, tf.shape(x)[-1], shares)
             outputs = [
-                _mix_channels(output, share * matrix)
-                for output, share, matrix in zip(outputs, shares, tf.unstack(matrices), strict=True)
+                _mix_channels(output, matrix)
+                for output, matrix in zip(outputs, matrices, strict=True)
             ]
         else:
             outputs = [
@@ -427,6 +476,20 @@ def round_up(widths: tf.Tensor, channels: np.ndarray) -> tf.Tensor:
         channels: (n,), the unpruned widths, which are never exceeded.
     """
     return tf.minimum(-(-tf.maximum(widths, 1) // GRAIN) * GRAIN, tf.constant(channels, tf.int32))
+
+
+def _interpolations(
+    widths: tf.Tensor, widest: tf.Tensor, size: tf.Tensor, shares: Sequence[tf.Tensor]
+) -> list[tf.Tensor]:
+    """Returns `q_l A_l` (size, size) for every width, with its share q_l."""
+    sources, inside = interpolation_taps(widths, widest, size)
+    columns = tf.broadcast_to(tf.range(size), tf.shape(sources))
+    entries = tf.unstack(tf.stack([sources, columns], axis=-1), num=len(shares))
+    halves = tf.cast(tf.broadcast_to(inside, [2, size]), shares[0].dtype) / 2
+    return [
+        tf.scatter_nd(of_width, share * halves, [size, size])
+        for of_width, share in zip(entries, shares, strict=True)
+    ]
 
 
 def _normalizing_mixture(z, mean, variance, mix, shift) -> tf.Tensor:

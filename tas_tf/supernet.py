@@ -13,7 +13,6 @@ from tas_tf import blocks, sampling
 from tas_tf.architecture import Architecture
 from tas_tf.errors import ArchitectureError, SpecError
 from tas_tf.expected_cost import max_candidates, max_depths
-from tas_tf.interpolation import interpolation_matrix
 from tas_tf.normalization import EPSILON
 from tas_tf.sampling import Draw
 from tas_tf.search_space import SearchSpace
@@ -22,6 +21,8 @@ from tas_tf.searchable import (
     SearchableBlock,
     SearchableStage,
     SearchableUnit,
+    Taps,
+    mixture_taps,
     round_up,
 )
 
@@ -36,13 +37,13 @@ class _Plan(NamedTuple):
         indices: For every unit its drawn candidates (k,).
         weights: For every unit their weights (k,), zero where no depth has the unit.
         sizes: For every unit the channels that it computes and gives; None for all.
-        matrices: For every unit the matrices (k, C, C) that interpolate; None where none do.
+        taps: For every unit what mixes its candidates; None where nothing is interpolated.
     """
 
     indices: list[tf.Tensor]
     weights: list[tf.Tensor]
     sizes: list[tf.Tensor | None]
-    matrices: list[tf.Tensor | None]
+    taps: list[Taps | None]
 
 
 class Supernet(keras.layers.Layer):
@@ -270,7 +271,7 @@ class Supernet(keras.layers.Layer):
             plan.weights[0],
             mode=mode,
             sizes=plan.sizes[0],
-            matrices=plan.matrices[0],
+            taps=plan.taps[0],
         )
         x = tf.nn.relu(x)
         channels = tf.reduce_max(self.stem.widths(plan.indices[0]))
@@ -289,7 +290,7 @@ class Supernet(keras.layers.Layer):
                 draw.depth_weights[s],
                 mode=mode,
                 sizes=[[plan.sizes[u] for u in block] for block in units],
-                matrices=[[plan.matrices[u] for u in block] for block in units],
+                taps=[[plan.taps[u] for u in block] for block in units],
             )
         features = tf.cast(tf.reduce_mean(x, axis=(1, 2)), self.variable_dtype)
         kernel = tf.convert_to_tensor(self.classifier_kernel)
@@ -313,12 +314,12 @@ class Supernet(keras.layers.Layer):
             row[: len(widths)] = widths
         widths = tf.gather(tf.constant(table), indices, batch_dims=1)
         channels = table.max(axis=1)
-        sizes = matrices = [None] * len(candidates)
+        sizes = taps = [None] * len(candidates)
         if self.shapes == "drawn":
             sizes = self._sizes(widths, weights, channels)
         if self.aggregation == "interpolate":
-            matrices = self._matrices(widths, channels)
-        return _Plan(tf.unstack(indices), tf.unstack(weights), sizes, matrices)
+            taps = self._taps(indices, widths, weights, channels)
+        return _Plan(tf.unstack(indices), tf.unstack(weights), sizes, taps)
 
     def _runs(self, depths: Sequence[int], weights: tf.Tensor) -> tf.Tensor:
         """Returns for every block of a stage whether a depth of weight above zero has it."""
@@ -338,18 +339,17 @@ class Supernet(keras.layers.Layer):
         sizes = tf.stack([tf.reduce_max(counted, axis=1), given], axis=1)
         return tf.unstack(round_up(sizes, channels[:, None]))
 
-    def _matrices(self, widths: tf.Tensor, channels: np.ndarray) -> list[tf.Tensor]:
-        """Returns for every unit its interpolations, computed at once for units of equal C."""
-        widest = tf.reduce_max(widths, axis=1, keepdims=True)
-        matrices: list[tf.Tensor] = [None] * len(channels)
+    def _taps(self, indices, widths, weights, channels: np.ndarray) -> list[Taps]:
+        """Returns for every unit what mixes its candidates, at once for units of equal C."""
+        taps: list[Taps] = [None] * len(channels)
         for size in np.unique(channels):
             units = np.flatnonzero(channels == size)
-            several = interpolation_matrix(
-                tf.gather(widths, units), tf.gather(widest, units), size, size, self.variable_dtype
+            several = mixture_taps(
+                *(tf.gather(values, units) for values in (indices, widths, weights)), int(size)
             )
-            for unit, matrix in zip(units, tf.unstack(several), strict=True):
-                matrices[unit] = matrix
-        return matrices
+            for unit, of_unit in zip(units, several, strict=True):
+                taps[unit] = of_unit
+        return taps
 
     def start_from(self, model: keras.Model, images: tf.Tensor) -> None:
         """Takes the weights of the trained unpruned network.
