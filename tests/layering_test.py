@@ -23,7 +23,17 @@ GROUPS = (
     ("interpolation", "sampling", "normalization", "searchable"),
     ("supernet", "padding", "spec_compiler", "inheritance"),
     ("runtime", "image_sources", "tfds_source", "splitting", "augmentation", "image_batches")
-    + ("data", "losses", "optimizers", "drawing", "callbacks", "training_loop", "search_loop"),
+    + (
+        "data",
+        "losses",
+        "optimizers",
+        "canvas",
+        "drawing",
+        "plotting",
+        "callbacks",
+        "training_loop",
+        "search_loop",
+    ),
     (
         "baselines",
         "exporting",
