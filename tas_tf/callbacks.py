@@ -13,7 +13,7 @@ import numpy as np
 import rich.console
 import rich.progress
 
-from tas_tf.runtime import Metrics, Stopwatch
+from tas_tf.runtime import Metrics, Stopwatch, device_clock
 
 # Shown on the line of an epoch, in this order, where present.
 _SHOWN = {
@@ -109,6 +109,7 @@ class MetricsLog(keras.callbacks.Callback):
         metrics: Where records go.
         steps_per_epoch: Steps of an epoch.
         histograms: Returns name to values of what is logged as a histogram.
+        shape: Returns what a record holds beside the logs.
     """
 
     def __init__(
@@ -116,19 +117,23 @@ class MetricsLog(keras.callbacks.Callback):
         metrics: Metrics,
         steps_per_epoch: int,
         histograms: Callable[[], dict[str, Any]] = dict,
+        shape: Callable[[], dict[str, Any]] = dict,
     ):
         super().__init__()
         self._metrics = metrics
         self._stopwatch = Stopwatch(metrics.elapsed_seconds())
+        self._device = Stopwatch(metrics.device_seconds(), device_clock())
+        self._shape = shape
         self._steps = steps_per_epoch
         self._histograms = histograms
 
     def on_epoch_end(self, epoch, logs=None):
         """Writes the epoch's record."""
         step = (epoch + 1) * self._steps
-        elapsed = round(self._stopwatch.seconds(), 3)
-        record = {"step": step, "epoch": epoch + 1, **_numbers(logs), "elapsed_seconds": elapsed}
-        self._metrics.write(record)
+        record = {"step": step, "epoch": epoch + 1, **_numbers(logs)}
+        record["elapsed_seconds"] = round(self._stopwatch.seconds(), 3)
+        record["device_seconds"] = round(self._device.seconds(), 3)
+        self._metrics.write({**record, **self._shape()})
         for name, values in self._histograms().items():
             self._metrics.histogram(name, values, step)
 

@@ -142,6 +142,7 @@ def run_search(
             cost_formula,
         )
     run_parts.open_directory(directory, config, data)
+    run_parts.write_space(directory, searched, budgets)
     seconds = run_parts.fit(
         "search", search, feed, epochs, directory, histograms=search.distributions
     )

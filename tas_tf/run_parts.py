@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import json
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import keras
@@ -21,6 +23,7 @@ from tas_tf.search_space import SearchSpace
 from tas_tf.training_loop import Loop, check_fits
 
 DATA_RECORD = "data.json"
+SPACE = "space.json"
 LOGITS = "logits.json"
 
 # Least and largest value of what the root functions take.
@@ -125,6 +128,14 @@ def open_directory(directory: RunDirectory, config: str, data: ImageData) -> Non
     directory.write_json("machine.json", runtime.describe_machine())
 
 
+def write_space(
+    directory: RunDirectory, space: SearchSpace, budgets: Sequence[cost.Budget]
+) -> None:
+    """Records what is searched, and within which budgets."""
+    record = {"space": dataclasses.asdict(space), "budgets": [*map(dataclasses.asdict, budgets)]}
+    runtime.write_whole(directory.file(SPACE), json.dumps(record) + "\n")
+
+
 def peak(optimizer: keras.optimizers.Optimizer) -> float:
     """Returns the learning rate that the spec gives: the peak of its schedule."""
     rate = float(optimizer.learning_rate.numpy())
@@ -151,7 +162,7 @@ def fit(
     first_epoch = step // feed.steps_per_epoch
     shown_and_logged = [
         Progress(title, epochs, feed.steps_per_epoch, first_epoch),
-        MetricsLog(metrics, feed.steps_per_epoch, histograms),
+        MetricsLog(metrics, feed.steps_per_epoch, histograms, loop.shape),
     ]
     loop.fit(feed, epochs, shown_and_logged, checkpoints)
     return metrics.elapsed_seconds()

@@ -7,9 +7,12 @@ import functools
 import importlib.metadata
 import json
 import os
+import pathlib
 import platform
+import shlex
+import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import keras
@@ -58,7 +61,7 @@ def set_seed(seed: int) -> None:
 
 
 def describe_machine() -> dict[str, Any]:
-    """Returns devices and versions, for the record."""
+    """Returns the command as it was typed, devices and versions, for the record."""
     packages = ("tas_tf", "tensorflow", "keras", "tensorflow-datasets", "gin-config", "numpy")
     versions = {"python": platform.python_version()}
     for package in packages:
@@ -67,10 +70,39 @@ def describe_machine() -> dict[str, Any]:
         except importlib.metadata.PackageNotFoundError:
             versions[package] = "not installed"
     return {
+        "command": shlex.join(["python", *sys.orig_argv[1:]]),
         "devices": [device.name for device in tf.config.list_logical_devices()],
+        "device_names": _device_names(),
         "cores": os.cpu_count(),
+        "threads": threads(),
         "versions": versions,
     }
+
+
+def _device_names() -> list[str]:
+    """Returns what the accelerators are called, or without any the processor."""
+    accelerators = [
+        tf.config.experimental.get_device_details(device).get("device_name", device.name)
+        for device in tf.config.list_physical_devices("GPU")
+    ]
+    processors = pathlib.Path("/proc/cpuinfo")
+    models = []
+    if processors.is_file():
+        lines = processors.read_text().splitlines()
+        models = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return accelerators or models[:1] or [platform.processor() or platform.machine()]
+
+
+def device_clock() -> Callable[[], float]:
+    """Returns a clock of device time in seconds, summed over the devices of this process.
+
+    An accelerator counts as long as it is held; without any, the processor time of all threads is
+    counted.
+    """
+    accelerators = len(tf.config.list_logical_devices("GPU"))
+    if accelerators:
+        return lambda: accelerators * time.perf_counter()
+    return time.process_time
 
 
 def write_whole(path: str, content: str | bytes) -> None:
@@ -286,6 +318,10 @@ class Metrics:
         """Returns the seconds that the records so far took."""
         return self._records[-1]["elapsed_seconds"] if self._records else 0.0
 
+    def device_seconds(self) -> float:
+        """Returns the seconds of device time that they took, see `device_clock`."""
+        return self._records[-1].get("device_seconds", 0.0) if self._records else 0.0
+
     def histogram(self, name: str, values: Any, step: int) -> None:
         """Adds a histogram to the event files."""
         with self._writer.as_default(step=step):
@@ -352,14 +388,20 @@ class Checkpoints:
 
 
 class Stopwatch:
-    """Wall time since it was made, in seconds, continued from earlier sessions of the run."""
+    """Time since it was made, in seconds, continued from earlier sessions of the run.
 
-    def __init__(self, earlier: float = 0.0):
-        self._start = time.perf_counter() - earlier
+    Args:
+        earlier: Seconds of earlier sessions.
+        clock: What is read, by default wall time.
+    """
+
+    def __init__(self, earlier: float = 0.0, clock: Callable[[], float] = time.perf_counter):
+        self._clock = clock
+        self._start = clock() - earlier
 
     def seconds(self) -> float:
         """Returns the seconds so far."""
-        return time.perf_counter() - self._start
+        return self._clock() - self._start
 
 
 def finite(values: Iterable[float]) -> bool:

@@ -197,6 +197,21 @@ class ArchitectureSearch(Loop):
                 logs[name] = float(rows[searched].mean())
         return logs
 
+    def shape(self):
+        """Returns the most probable width of every choice and depth of every stage."""
+        space = self.supernet.space
+        widths, depths = self.logits()
+        return {
+            "argmax_widths": [
+                choice.candidates[row[: len(choice.candidates)].argmax()]
+                for choice, row in zip(space.choices, widths, strict=True)
+            ],
+            "argmax_depths": [
+                depth[row[: len(depth)].argmax()]
+                for depth, row in zip(space.depths, depths, strict=True)
+            ],
+        }
+
     def distributions(self) -> dict[str, np.ndarray]:
         """Returns the probabilities of widths and depths, for histograms."""
         names = ("width_probabilities", "depth_probabilities")

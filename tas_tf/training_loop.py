@@ -41,6 +41,10 @@ class Loop:
         """Returns what else is logged at the end of an epoch."""
         return {}
 
+    def shape(self) -> dict[str, Any]:
+        """Returns what is recorded of a network's shape at the end of an epoch, as JSON data."""
+        return {}
+
     def state(self) -> dict[str, Any]:
         """Returns what a checkpoint holds: name to trackable object."""
         return {"step": self.step}

@@ -69,7 +69,11 @@ def test_pipeline_makes_every_part(pipeline):
     assert set(os.listdir(folder)) == {
         "config.gin", "teacher", "search", "student", "student_kd", "export"
     }  # fmt: skip
-    assert set(os.listdir(folder / "search")) == every | {"model.keras", "logits.json"}
+    assert set(os.listdir(folder / "search")) == every | {
+        "model.keras",
+        "logits.json",
+        "space.json",
+    }
     for part in ("teacher", "student", "student_kd"):
         assert set(os.listdir(folder / part)) == every | {"model.keras"}
     assert set(os.listdir(folder / "export")) == {
