@@ -86,7 +86,8 @@ def svg(figure: Figure, name: str, themed: bool = False) -> str:
     Args:
         figure: The figure.
         name: Prefix of its ids: several figures may stand on one page.
-        themed: Whether it is drawn without a background and in the CSS variables of `VARIABLES`.
+        themed: Whether it is to stand on a page: without a background or a size of its own, and in
+            the CSS variables of `VARIABLES`.
     """
     file = io.StringIO()
     nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
@@ -95,10 +96,11 @@ def svg(figure: Figure, name: str, themed: bool = False) -> str:
     text = file.getvalue()
     text = text[text.index("<svg") :]
     text = re.sub(r"\s*<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
-    text = re.sub(r"<svg ", '<svg role="img" ', text, count=1)
     text = re.sub(r'\b(id="|href="#|url\(#)', rf"\1{name}-", text)
     text = text.replace("'DejaVu Sans', sans-serif", "system-ui, sans-serif")
     if themed:
+        text = re.sub(r'width="[^"]*" height="[^"]*" viewBox', "viewBox", text, count=1)
+        text = re.sub(r"\s*<style.*?</style>", "", text, flags=re.DOTALL)
         for colour, variable in VARIABLES.items():
             text = text.replace(colour, f"var(--{variable})")
     return text

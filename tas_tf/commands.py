@@ -86,7 +86,7 @@ def call_root(
     for file in files:
         configuration.find_spec(file)
     # TensorFlow is imported only now: a mistake in the flags is answered at once.
-    with _without_startup_noise():
+    with without_startup_noise():
         from tas_tf import experiments, runtime
 
         runtime.device_types()
@@ -132,7 +132,7 @@ def _flag_bindings() -> list[str]:
 
 
 @contextlib.contextmanager
-def _without_startup_noise() -> Iterator[None]:
+def without_startup_noise() -> Iterator[None]:
     """Holds back what TensorFlow's libraries write to stderr while they start, unless they fail."""
     sys.stderr.flush()
     stderr = os.dup(2)

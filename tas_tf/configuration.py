@@ -5,6 +5,7 @@ Only this file and `experiments.py` know gin; all other classes are ordinary Pyt
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import dataclasses
 import difflib
@@ -317,6 +318,27 @@ def whole() -> str:
     for name in _idle_macros(text):
         text = re.sub(rf"^{name} = .*\n(?: .*\n)*", "", text, flags=re.MULTILINE)
     return text
+
+
+def settings(config: str) -> dict[str, bool | int | float | str]:
+    """Returns what a resolved configuration sets, macros resolved; less where things lie.
+
+    Args:
+        config: Text as `resolved` returns it.
+    """
+    lines = re.findall(r"^([\w./]+) = (.*)$", config.replace("\\\n", ""), re.MULTILINE)
+    macros = {f"%{name}": value for name, value in lines if "." not in name}
+    values = {}
+    for name, text in lines:
+        text = macros.get(text.strip(), text).strip()
+        if "." in name and not name.endswith(("data_dir", "download")) and text != "None":
+            try:
+                value = ast.literal_eval(text)
+            # A reference such as @SGD(), or whatever a damaged file holds.
+            except (SyntaxError, ValueError, TypeError, MemoryError, RecursionError):
+                value = text
+            values[name] = value if isinstance(value, (bool, int, float, str)) else str(value)
+    return values
 
 
 @contextlib.contextmanager

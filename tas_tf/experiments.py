@@ -17,6 +17,7 @@ from tas_tf import (
     derivation,
     exporting,
     messages,
+    reporting,
     run_parts,
     runtime,
     sampling,
@@ -413,6 +414,8 @@ def run_pipeline(run_dir: str, dry_run: bool, start_from_teacher: bool = False) 
     print("\n5/5 Export")
     _part(run_export, export, bindings=[f"run_export.model = {student_kd!r}"])
     messages.say_table(directory)
+    reporting.write_report(directory.path)
+    print(f"{'Report:':14}{directory.file('report.html')}")
     return code
 
 

@@ -1,0 +1,480 @@
+"""The sections of a run's report: what was asked, found, how it went, what it gives and took."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from tas_tf import drawing, plotting
+from tas_tf.architecture import Architecture
+from tas_tf.callbacks import duration
+from tas_tf.cost import Budget, cost, shown
+from tas_tf.messages import UNDECIDED
+from tas_tf.pages import Code, Element, Facts, Items, Picture, Pictures, Section, Table, Text
+from tas_tf.report_tables import (
+    accuracy_table,
+    amount,
+    cost_kind,
+    cost_table,
+    found_by,
+    layer_table,
+    network_name,
+    percent,
+    phase,
+    planned_epochs,
+    role,
+    space_size,
+    split_table,
+    time_table,
+    unpruned_of,
+)
+from tas_tf.run_records import Part, Run
+
+
+def sections(run: Run) -> list[Section]:
+    """Returns the sections of a run's report; those that have nothing to say are empty."""
+    return [
+        Section("What is missing", [Items(run.missing)] if run.missing else []),
+        Section("What was asked", list(_asked(run))),
+        Section("What was found", list(_found(run))),
+        Section("How the search went", list(_search(run))),
+        Section("What it gives", list(_gives(run))),
+        Section("What it took", list(_took(run))),
+        Section("Which images were used for what", list(_data(run))),
+        Section("How to repeat it", list(_repeat(run))),
+    ]
+
+
+def _asked(run: Run) -> Iterator[Element]:
+    facts: dict[str, str] = {}
+    part = run.search or next(iter(run.of_kind("training")), None)
+    if part is None:
+        return
+    unpruned = unpruned_of(run)
+    if unpruned is not None:
+        facts["Unpruned network"] = (
+            f"{network_name(unpruned)} of {unpruned.block} blocks, {shown(cost(unpruned))} MACs"
+        )
+    if part.data is not None:
+        size = "×".join(map(str, part.data["input_shape"]))
+        facts["Images"] = f"{part.data['dataset']}, {size}, {part.data['num_classes']} classes"
+    if run.search is not None:
+        facts |= _search_facts(run.search)
+    for each in run.of_kind("training"):
+        values = _values(each, "training", epochs="epochs", batch_size="batch", seed="seed")
+        facts[phase(each).capitalize()] = ", ".join(filter(None, [values, _teaching(each)]))
+    yield Facts({name: value for name, value in facts.items() if value})
+
+
+def _search_facts(search: Part) -> dict[str, str]:
+    space = search.space
+    facts = {}
+    for budget in search.budgets:
+        band = f"{amount(budget.floor, budget.kind)} to {amount(budget.amount, budget.kind)}"
+        share = percent(budget.amount / budget.unpruned, 1)
+        facts[f"Budget of {cost_kind(budget.kind)}"] = f"{band}; at most {share} of the unpruned"
+    if space is not None:
+        widths = sum(len(choice.candidates) > 1 for choice in space.choices)
+        depths = sum(len(stage) > 1 for stage in space.depths)
+        facts["Searched"] = f"{widths} widths and {depths} depths: {space_size(space)} networks"
+    supernet = {
+        "aggregation": search.setting("Supernet.aggregation"),
+        "drawing": search.setting("Supernet.strategy"),
+        "precision": search.setting("Supernet.dtype"),
+    }
+    facts["Supernet"] = ", ".join(f"{name} {value}" for name, value in supernet.items() if value)
+    facts["Search"] = _values(
+        search,
+        "search",
+        epochs="epochs",
+        batch_size="batch",
+        weight_warmup_epochs="epochs of weights alone",
+        cost_weight="weight of the cost",
+        seed="seed",
+    )
+    return facts
+
+
+def _values(part: Part, kind: str, **names: str) -> str:
+    found = {label: part.setting(f"run_{kind}.{name}") for name, label in names.items()}
+    return ", ".join(f"{label} {value}" for label, value in found.items() if value is not None)
+
+
+def _teaching(part: Part) -> str:
+    if not part.setting("run_training.teacher"):
+        return ""
+    weight = part.setting("run_training.distillation_alpha")
+    temperature = part.setting("run_training.distillation_temperature")
+    return f"learns from the unpruned network (weight {weight}, temperature {temperature})"
+
+
+def _found(run: Run) -> Iterator[Element]:
+    found, unpruned = found_by(run), unpruned_of(run)
+    network = found or unpruned
+    if network is None:
+        return
+    against = unpruned if found is not None and _comparable(found, unpruned) else None
+    yield _architecture_picture(network, against)
+    if run.search is not None and run.search.result is not None:
+        yield Text(_derivation(run.search))
+    names = {} if unpruned is None else {f"{network_name(unpruned)}, unpruned": unpruned}
+    if found is not None:
+        names["derived" if run.search else network_name(found)] = found
+    yield cost_table(names)
+    yield Text(
+        "MACs count a multiplication and an addition together once (papers often say FLOPs). "
+        "Latency was not measured in this run: fewer MACs are not always fewer milliseconds."
+    )
+    yield layer_table(network, against)
+
+
+def _comparable(network: Architecture, unpruned: Architecture | None) -> bool:
+    return unpruned is not None and (network.family, network.block) == (
+        unpruned.family,
+        unpruned.block,
+    )
+
+
+def _architecture_picture(network: Architecture, unpruned: Architecture | None) -> Picture:
+    depths = [len(stage) for stage in network.stages]
+    description = f"Widths of the layers of a network with {depths} blocks in its stages"
+    caption = "Each bar is a layer, the first one the stem; its height is its number of channels."
+    if unpruned is not None:
+        share = percent(cost(network) / cost(unpruned), 1)
+        description += f", which has {share} of the unpruned network's MACs"
+        caption += (
+            " The outline is the unpruned network. Look for where the blue falls short of it "
+            "(narrower layers) and for hatched blocks (cut); stages have scales of their own."
+        )
+    figure = drawing.draw_architecture(network, unpruned)
+    return Picture("architecture", figure, caption, description + ".")
+
+
+def _derivation(search: Part) -> str:
+    summary = search.result["derivation"]
+    texts = []
+    for kind, budget in summary["budgets"].items():
+        where = "inside" if budget["floor"] <= budget["cost"] <= budget["amount"] else "OUTSIDE"
+        texts.append(
+            f"It has {amount(budget['cost'], kind)} {cost_kind(kind)}, "
+            f"{percent(budget['cost'] / max(budget['unpruned'], 1), 1)} of the unpruned network's, "
+            f"{where} the budget's band of {amount(budget['floor'], kind)} to "
+            f"{amount(budget['amount'], kind)}."
+        )
+    if summary["is_argmax"]:
+        texts.append("It is the most probable network of all.")
+    else:
+        costs = " and ".join(
+            f"{amount(budget['argmax_cost'], kind)} {cost_kind(kind)}"
+            for kind, budget in summary["budgets"].items()
+        )
+        regret = summary["argmax_log_probability"] - summary["log_probability"]
+        texts.append(
+            f"The most probable network of all has {costs}; the one found is the most probable "
+            f"within the budget (its log-probability is {regret:.2f} lower)."
+        )
+    if not summary["in_band"]:
+        texts.append("No network was found in the band: this is the nearest below.")
+    return " ".join(texts)
+
+
+def _search(run: Run) -> Iterator[Element]:
+    search = run.search
+    if search is None:
+        return
+    if search.records:
+        yield Text(_verdict(search))
+        pictures = [_losses(search), *(_costs(search, budget) for budget in search.budgets)]
+        pictures.append(_decision(search))
+        moved = [record for record in search.records if "argmax_widths" in record]
+        if moved and search.space is not None:
+            pictures.append(_movement(search, moved))
+        if search.logits is not None:
+            pictures.append(_distributions(search))
+        yield Pictures(pictures)
+
+
+def _verdict(search: Part) -> str:
+    last = search.records[-1]
+    texts = []
+    planned = planned_epochs(search)
+    if planned and last["epoch"] < planned:
+        texts.append(f"So far {last['epoch']} of {planned} epochs are done.")
+    for name, field in (("widths", "width_entropy"), ("depths", "depth_entropy")):
+        if field in last:
+            told = "hardly told apart" if last[field] > UNDECIDED else "told apart"
+            texts.append(
+                f"The relative entropy of the {name} is {last[field]:.2f} at the end (1: nothing "
+                f"is known of the candidates, 0: all is decided): they are {told}."
+            )
+    return " ".join(texts)
+
+
+def _span(records: list[dict[str, Any]], field: str, form: str = "{:.2f}") -> str:
+    values = [record[field] for record in records if field in record]
+    if not values:
+        return "unknown"
+    return f"{form.format(values[0])} after the first epoch, {form.format(values[-1])} at the end"
+
+
+def _losses(search: Part) -> Picture:
+    records = search.records
+    weights, shape = _span(records, "loss"), _span(records, "architecture_loss")
+    return Picture(
+        "losses",
+        plotting.draw_losses(records),
+        "Both losses should fall and stay near each other: the weights learn on one half of the "
+        "training set, widths and depths on the other.",
+        f"Cross-entropy by epoch. Weight half: {weights}. Architecture half: {shape}.",
+    )
+
+
+def _costs(search: Part, budget: Budget) -> Picture:
+    kind = budget.kind
+    expected = _span(search.records, f"expected_{kind}_ratio", "{:.1%}")
+    argmax = _span(search.records, f"argmax_{kind}_ratio", "{:.1%}")
+    return Picture(
+        f"cost-{kind}",
+        plotting.draw_cost(search.records, budget),
+        "Expected cost (over all candidates) and that of the most probable network should enter "
+        "the grey band around the budget and stay there.",
+        f"{cost_kind(kind)} as shares of the unpruned network's, by epoch. Budget: "
+        f"{budget.amount / budget.unpruned:.1%}. Expected: {expected}. Most probable: {argmax}.",
+    )
+
+
+def _decision(search: Part) -> Picture:
+    return Picture(
+        "decision",
+        plotting.draw_decision(search.records),
+        "An entropy near 1 knows nothing of its candidates; a search that works brings it down as "
+        "the temperature falls.",
+        f"Relative entropy by epoch. Widths: {_span(search.records, 'width_entropy')}. Depths: "
+        f"{_span(search.records, 'depth_entropy')}. Temperature: "
+        f"{_span(search.records, 'temperature')}.",
+    )
+
+
+def _movement(search: Part, records: list[dict[str, Any]]) -> Picture:
+    shapes = [(record["argmax_widths"], record["argmax_depths"]) for record in records]
+    changes = [
+        sum(x != y for a, b in zip(before, after, strict=True) for x, y in zip(a, b, strict=True))
+        for before, after in zip(shapes, shapes[1:], strict=False)
+    ]
+    last = next((i + 2 for i in reversed(range(len(changes))) if changes[i]), 1)
+    return Picture(
+        "movement",
+        drawing.draw_movement(search.space, records),
+        "A row is a layer (below: a stage), a column an epoch, bright what is kept whole. Rows "
+        "that keep one colour to the right have settled; rows that flicker have not.",
+        f"The most probable width of every layer and depth of every stage by epoch. "
+        f"{sum(changes)} changes in all, the last in epoch {records[last - 1]['epoch']}.",
+    )
+
+
+def _distributions(search: Part) -> Picture:
+    probabilities = [_softmax(search.logits[0], [c.candidates for c in search.space.choices])]
+    probabilities.append(_softmax(search.logits[1], search.space.depths))
+    tops = np.concatenate([p.max(axis=1) for p in probabilities])
+    found = search.architecture
+    if found is not None and not _comparable(found, search.space.unpruned()):
+        found = None
+    return Picture(
+        "distributions",
+        drawing.draw_distributions(search.space, *probabilities, found),
+        "A row holds the candidates of a layer, bright what is probable; dots mark what was taken. "
+        "A dot beside the brightest cell was moved there by the budget; rows without a dot belong "
+        "to blocks that were cut.",
+        f"Probabilities of all candidates at the end of the search. The most probable candidate of "
+        f"a row has {tops.mean():.0%} on average.",
+    )
+
+
+def _softmax(logits: np.ndarray, candidates) -> np.ndarray:
+    p = np.zeros_like(logits)
+    for row, values in enumerate(candidates):
+        shifted = np.exp(logits[row, : len(values)] - logits[row, : len(values)].max())
+        p[row, : len(values)] = shifted / shifted.sum()
+    return p
+
+
+def _gives(run: Run) -> Iterator[Element]:
+    trainings = run.of_kind("training")
+    if not trainings:
+        return
+    yield accuracy_table(run)
+    yield Text(
+        "± is the standard error of a share of so many test images, not the spread between seeds: "
+        "each network was trained once. “Against unpruned” is in percentage points. The network "
+        "tested is that of the last epoch: no epoch was chosen."
+    )
+    curves = {role(part): part.records for part in trainings if part.records}
+    if curves:
+        ends = ", ".join(
+            f"{name} {percent(records[-1]['accuracy'], 1)}"
+            for name, records in curves.items()
+            if "accuracy" in records[-1]
+        )
+        yield Picture(
+            "trainings",
+            plotting.draw_trainings(curves),
+            "How fast each network learns its augmented training images. With distillation this "
+            "accuracy often stays lower while that on the test split is higher.",
+            f"Accuracy on training images by epoch, at the end: {ends}.",
+        )
+    for part in run.of_kind("export"):
+        if part.result is not None:
+            check = part.result["check"]
+            yield Text(
+                f"The SavedModel was checked against the Keras model on {check['images']} real "
+                f"images: {percent(check['class_agreement'], 0)} of the classes agree, logits "
+                f"differ by {check['largest_relative_difference']:.1e} of the largest at most."
+            )
+
+
+def _took(run: Run) -> Iterator[Element]:
+    parts = [part for part in run.parts.values() if part.records]
+    if not parts:
+        return
+    yield time_table(parts)
+    machine = next((part.machine for part in parts if part.machine), None)
+    accelerated = machine is not None and any("GPU" in name for name in machine["devices"])
+    device = (
+        "the time that all accelerators were held"
+        if accelerated
+        else "processor time of all threads"
+    )
+    yield Text(
+        f"Times are those of the epochs, interruptions left out, and without start-up, test and "
+        f"export. Device time is {device}."
+    )
+    if machine is not None:
+        names = machine.get("device_names") or machine["devices"]
+        yield Facts(
+            {
+                "Devices": f"{len(machine['devices'])}: {', '.join(map(str, names))}",
+                "Processor cores": str(machine["cores"]),
+            }
+        )
+
+
+def _data(run: Run) -> Iterator[Element]:
+    parts = [part for part in run.parts.values() if part.data is not None]
+    if not parts:
+        return
+    kinds = [part.kind for part in parts]
+    yield split_table(parts[0].data, kinds)
+    yield Items(list(_of_splits(run, parts)))
+
+
+def _of_splits(run: Run, parts: list[Part]) -> Iterator[str]:
+    splits = [part.data["splits"] for part in parts]
+    if any(each != splits[0] for each in splits):
+        yield "The parts of this run recorded DIFFERENT splits: their accuracies do not compare."
+    elif len(parts) > 1:
+        yield "All parts of this run recorded the same splits: their fingerprints agree."
+    if "test" in splits[0]:
+        yield (
+            f"The {splits[0]['test']['images']:,} test images played no part in the search, nor in "
+            "the choice of an architecture or of an epoch. Each trained network saw them once, at "
+            "its end."
+        )
+    if run.search in parts:
+        yield (
+            "The halves are disjoint and stratified by class, drawn with seed "
+            f"{run.search.data['seed']}."
+        )
+        if run.search.setting("run_search.start_from"):
+            yield (
+                "The supernet started from the trained unpruned network, which had seen all "
+                "training images, those of the architecture half too."
+            )
+    for part in run.of_kind("training"):
+        start = "given weights" if part.setting("run_training.start_from") else "scratch"
+        yield f"{phase(part).capitalize()} started from {start}, on the whole training set."
+
+
+def _repeat(run: Run) -> Iterator[Element]:
+    part = next((part for part in run.parts.values() if part.machine), None)
+    command = part.machine.get("command") if part else None
+    if isinstance(command, str):
+        yield Code("The command, as it was typed:", command)
+    if run.config:
+        name = (
+            "pipeline"
+            if len(run.parts) > 1
+            else {"training": "train"}.get(
+                next(iter(run.parts.values())).kind, next(iter(run.parts.values())).kind
+            )
+        )
+        if name:
+            yield Code(
+                "The run directory holds all settings, defaults included; they repeat the run:",
+                f"python -m tas_tf.{name} --gin_file={run.path}/config.gin --run_dir=runs/again",
+            )
+    if part is not None:
+        versions = part.machine["versions"]
+        rows = [[name, str(version)] for name, version in versions.items()]
+        yield Table("Versions", ["package", "version"], rows)
+    seeds = {
+        phase(p): p.setting(f"run_{p.kind}.seed") for p in run.parts.values() if p.kind != "export"
+    }
+    known = {name: seed for name, seed in seeds.items() if seed is not None}
+    if known:
+        same = len(set(known.values())) == 1
+        text = (
+            str(next(iter(known.values())))
+            if same
+            else ", ".join(f"{n}: {s}" for n, s in known.items())
+        )
+        yield Text(f"Seed: {text}. Draws and the order of images follow from seed and step.")
+    if run.config:
+        yield Code("All settings (config.gin)", run.config, folded=True)
+
+
+def title(run: Run) -> str:
+    """Returns the heading of a run's report."""
+    unpruned = unpruned_of(run) or found_by(run)
+    data = next((part.data for part in run.parts.values() if part.data), None)
+    name = network_name(unpruned) if unpruned is not None else run.path.rsplit("/", 1)[-1]
+    return f"{name} on {data['dataset']}" if data else f"Report of {name}"
+
+
+def lead(run: Run) -> str:
+    """Returns what a run came to, in a sentence or two."""
+    found, unpruned = found_by(run), unpruned_of(run)
+    results = {role(part): part.result for part in run.of_kind("training") if part.result}
+    texts = []
+    if run.missing:
+        texts.append("This run is not complete: the first section says what is missing.")
+    if found is not None and unpruned is not None and run.search is not None:
+        texts.append(
+            f"The network found has {shown(cost(found))} MACs, "
+            f"{percent(cost(found) / cost(unpruned), 1)} of {network_name(unpruned)}'s."
+        )
+    said = [f"{percent(result['test']['accuracy'])} ({name})" for name, result in results.items()]
+    if said:
+        texts.append(f"Accuracy on the test split: {', '.join(said)}.")
+    return " ".join(texts) or "Nothing has been found yet."
+
+
+def tiles(run: Run) -> dict[str, str]:
+    """Returns the numbers that stand out."""
+    found, unpruned = found_by(run), unpruned_of(run)
+    chosen = {}
+    if found is not None and unpruned is not None:
+        chosen["MACs kept"] = percent(cost(found) / cost(unpruned), 1)
+        chosen["parameters kept"] = percent(
+            cost(found, "parameters") / cost(unpruned, "parameters"), 1
+        )
+    for part in run.of_kind("training"):
+        if part.result is not None:
+            chosen[f"accuracy, {role(part)}"] = percent(part.result["test"]["accuracy"])
+    seconds = [
+        part.records[-1].get("elapsed_seconds", 0) for part in run.parts.values() if part.records
+    ]
+    if seconds:
+        chosen["wall time of all epochs"] = duration(sum(seconds))
+    return chosen

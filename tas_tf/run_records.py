@@ -1,0 +1,367 @@
+"""What a run directory holds, read without trust: what is missing or damaged is said."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from tas_tf import configuration, exporting, run_parts, runtime
+from tas_tf.architecture import Architecture
+from tas_tf.cost import KINDS, Budget
+from tas_tf.errors import RunDirectoryError, UserError
+from tas_tf.run_parts import DATA_RECORD, LOGITS, SPACE
+from tas_tf.runtime import ARCHITECTURE, CONFIG, METRICS, RESULT, RunDirectory
+from tas_tf.search_space import SearchSpace, WidthChoice
+
+MACHINE = "machine.json"
+# The parts of a pipeline, in order, and what each is.
+PIPELINE = {
+    "teacher": "training",
+    "search": "search",
+    "student": "training",
+    "student_kd": "training",
+    "export": "export",
+}
+_NUMBER = (int, float)
+_ANY = "*"  # in a pattern: whatever the name
+_BUDGET = dict.fromkeys(("floor", "amount", "cost", "argmax_cost", "unpruned"), _NUMBER)
+_RESULTS = {
+    "training": {
+        "test": {"loss": _NUMBER, "accuracy": _NUMBER, "images": int},
+        "cost": dict.fromkeys(KINDS, _NUMBER),
+        "seconds": _NUMBER,
+    },
+    "search": {
+        "derivation": {
+            "in_band": bool,
+            "is_argmax": bool,
+            "log_probability": _NUMBER,
+            "argmax_log_probability": _NUMBER,
+            "budgets": {_ANY: _BUDGET},
+        },
+        "tolerance": _NUMBER,
+        "seconds": _NUMBER,
+    },
+    "export": {
+        "check": {
+            "largest_relative_difference": _NUMBER,
+            "class_agreement": _NUMBER,
+            "images": int,
+        }
+    },
+}
+_DATA = {
+    "dataset": str,
+    "seed": int,
+    "evaluation_split": str,
+    "splits": {_ANY: {"of": str, "images": int, "fingerprint": str}},
+    "input_shape": [int],
+    "num_classes": int,
+}
+_MACHINE = {"devices": [str], "cores": int, "versions": {_ANY: str}}
+_SPACE = {
+    "space": {
+        "family": str,
+        "block": str,
+        "input_shape": [int],
+        "num_classes": int,
+        "choices": [{"name": str, "candidates": [int]}],
+        "unit_choices": [int],
+        "depths": [[int]],
+    },
+    "budgets": [{"kind": str, "amount": _NUMBER, "unpruned": int, "tolerance": _NUMBER}],
+}
+
+
+@dataclasses.dataclass
+class Part:
+    """One run: a training, a search or an export, alone or in a pipeline's folder.
+
+    Args:
+        name: Folder in a pipeline's run directory; "" for a run of its own.
+        kind: `training`, `search`, `export`, or "" where nothing tells.
+        settings: What its configuration sets.
+        config: Text of its configuration.
+        data: Its record of the images.
+        machine: Its record of command, devices and versions.
+        records: One record for each epoch.
+        result: What it came to.
+        architecture: The network that was trained or found.
+        space: What was searched.
+        budgets: Within which budgets.
+        logits: Logits of widths and depths at the end of a search.
+        missing: What is missing or damaged, for people.
+    """
+
+    name: str
+    kind: str = ""
+    settings: dict[str, Any] = dataclasses.field(default_factory=dict)
+    config: str | None = None
+    data: dict[str, Any] | None = None
+    machine: dict[str, Any] | None = None
+    records: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    result: dict[str, Any] | None = None
+    architecture: Architecture | None = None
+    space: SearchSpace | None = None
+    budgets: list[Budget] = dataclasses.field(default_factory=list)
+    logits: list[np.ndarray] | None = None
+    missing: list[str] = dataclasses.field(default_factory=list)
+
+    def setting(self, name: str) -> Any:
+        """Returns what its configuration binds a parameter to, None where nothing does."""
+        return self.settings.get(name)
+
+
+@dataclasses.dataclass
+class Run:
+    """A run directory: one part, or those of a pipeline.
+
+    Args:
+        path: The run directory.
+        parts: Its parts by name, in the order of a pipeline.
+        config: Text of the pipeline's own configuration, or of the only part's.
+        missing: What is missing or damaged, for people.
+    """
+
+    path: str
+    parts: dict[str, Part]
+    config: str | None
+    missing: list[str]
+
+    @property
+    def search(self) -> Part | None:
+        """The search, if there is one."""
+        return next(iter(self.of_kind("search")), None)
+
+    def of_kind(self, kind: str) -> list[Part]:
+        """Returns the parts of a kind."""
+        return [part for part in self.parts.values() if part.kind == kind]
+
+
+def read_run(path: str) -> Run:
+    """Reads a run directory.
+
+    Args:
+        path: The run directory of a pipeline, a search, a training or an export.
+
+    Raises:
+        RunDirectoryError: If there is no such directory.
+    """
+    directory = RunDirectory(path)
+    if not tf.io.gfile.isdir(directory.path):
+        raise RunDirectoryError(f"--run_dir: {directory.path} is no directory")
+    names = sorted(name.rstrip("/") for name in tf.io.gfile.listdir(directory.path))
+    if not names:
+        return Run(directory.path, {}, None, ["The directory is empty: no run has begun in it."])
+    folders = [
+        name for name in names if name in PIPELINE or directory.exists(name, CONFIG)
+    ]  # others belong to a part, such as checkpoints/
+    reader = _Reader(directory, "")
+    config = reader.text(CONFIG)
+    is_pipeline = folders or "run_pipeline" in (config or "")
+    if not is_pipeline:
+        part = read_part(directory, "")
+        return Run(directory.path, {"": part}, part.config, part.missing)
+    order = [*PIPELINE, *(name for name in folders if name not in PIPELINE)]
+    parts, missing = {}, reader.missing
+    for name in order:
+        if name in folders:
+            parts[name] = read_part(RunDirectory(directory.file(name)), name)
+            missing += parts[name].missing
+        else:
+            missing.append(f"{name}/ is not there: this part has not begun.")
+    return Run(directory.path, parts, config, missing)
+
+
+def read_part(directory: RunDirectory, name: str) -> Part:
+    """Reads the run directory of a training, a search or an export.
+
+    Args:
+        directory: The run directory.
+        name: Its folder in a pipeline's run directory; "" for a run of its own.
+    """
+    reader = _Reader(directory, name)
+    config = reader.text(CONFIG)
+    settings = configuration.settings(config or "")
+    kind = PIPELINE.get(name) or next(
+        (kind for kind in _RESULTS if any(s.startswith(f"run_{kind}.") for s in settings)), ""
+    )
+    part = Part(name, kind, settings, config, missing=reader.missing)
+    if not kind:
+        reader.say("nothing here tells what kind of run this is")
+        return part
+    part.result = reader.json(RESULT, _RESULTS[kind], "this part has not finished")
+    part.architecture = reader.architecture()
+    if kind == "export":
+        return part
+    part.data = reader.json(DATA_RECORD, _DATA)
+    part.machine = reader.json(MACHINE, _MACHINE)
+    if kind == "search":
+        part.space, part.budgets = reader.space()
+        if part.space is not None and part.result is not None:
+            part.logits = reader.logits(part.space)
+    part.records = reader.records(part.space)
+    return part
+
+
+class _Reader:
+    """Reads the files of one part, and collects what is wrong with them."""
+
+    def __init__(self, directory: RunDirectory, name: str):
+        self._directory = directory
+        self._prefix = f"{name}/" if name else ""
+        self.missing: list[str] = []
+
+    def say(self, what: str) -> None:
+        self.missing.append(f"{self._prefix or 'The directory: '}{what}.")
+
+    def text(self, name: str, why: str = "") -> str | None:
+        if not self._directory.exists(name):
+            self.say(f"{name} is missing" + (f": {why}" if why else ""))
+            return None
+        try:
+            return runtime.read_text(self._directory.file(name))
+        except (UnicodeDecodeError, tf.errors.OpError) as error:
+            self.say(f"{name} cannot be read: {runtime.first_line(error)}")
+            return None
+
+    def json(self, name: str, pattern: dict[str, Any], why: str = "") -> dict[str, Any] | None:
+        text = self.text(name, why)
+        try:
+            value = None if text is None else _parse(text)
+            mismatch = None if value is None else next(_mismatches(value, pattern), None)
+            if mismatch:
+                raise ValueError(mismatch)
+        except (ValueError, RecursionError) as error:
+            self.say(f"{name} is damaged: {runtime.first_line(error)}")
+            return None
+        return value
+
+    def architecture(self) -> Architecture | None:
+        if self._directory.exists(ARCHITECTURE):
+            try:
+                return exporting.load_architecture(self._directory.path)
+            except UserError as error:
+                self.say(f"{ARCHITECTURE} is damaged: {runtime.first_line(error)}")
+        else:
+            self.say(f"{ARCHITECTURE} is missing")
+        return None
+
+    def space(self) -> tuple[SearchSpace | None, list[Budget]]:
+        record = self.json(SPACE, _SPACE)
+        if record is None:
+            return None, []
+        try:
+            fields = record["space"]
+            fields["choices"] = tuple(
+                WidthChoice(choice["name"], tuple(choice["candidates"]))
+                for choice in fields["choices"]
+            )
+            for name in ("input_shape", "unit_choices"):
+                fields[name] = tuple(fields[name])
+            fields["depths"] = tuple(map(tuple, fields["depths"]))
+            space = SearchSpace(**fields)
+            _check_space(space)
+            return space, [Budget(**budget) for budget in record["budgets"]]
+        # Whatever is raised by what does not fit together.
+        except (UserError, ValueError, TypeError, LookupError) as error:
+            self.say(f"{SPACE} is damaged: {runtime.first_line(error)}")
+            return None, []
+
+    def logits(self, space: SearchSpace) -> list[np.ndarray] | None:
+        try:
+            return run_parts.read_logits(self._directory, space)
+        except RunDirectoryError as error:
+            self.say(f"{LOGITS}: {runtime.first_line(error)}")
+            return None
+
+    def records(self, space: SearchSpace | None) -> list[dict[str, Any]]:
+        text = self.text(METRICS, "no epoch has ended")
+        records = []
+        for number, line in enumerate((text or "").splitlines(), start=1):
+            try:
+                record = _parse(line)
+                mismatch = next(_mismatches(record, {"step": int, "epoch": int}), None)
+                if mismatch:
+                    raise ValueError(mismatch)
+            except (ValueError, RecursionError) as error:
+                self.say(f"{METRICS}, line {number} is damaged: {runtime.first_line(error)}")
+                continue
+            records.append(_usable(record, space))
+        return records
+
+
+def _parse(text: str) -> Any:
+    return json.loads(text, parse_constant=_refuse_constant)
+
+
+def _refuse_constant(text: str) -> None:
+    raise ValueError(f"{text} is no JSON number")
+
+
+def _mismatches(value: Any, pattern: Any, place: str = "") -> Iterator[str]:
+    """Yields where a value differs from a pattern of types, dictionaries and lists."""
+    if isinstance(pattern, dict):
+        if not isinstance(value, dict):
+            yield f"{place or 'the file'}: expected an object"
+        elif _ANY in pattern:
+            for name, inner in value.items():
+                yield from _mismatches(inner, pattern[_ANY], f"{place}.{name}".lstrip("."))
+        else:
+            for name, inner in pattern.items():
+                field = f"{place}.{name}".lstrip(".")
+                if name not in value:
+                    yield f"{field} is missing"
+                else:
+                    yield from _mismatches(value[name], inner, field)
+    elif isinstance(pattern, list):
+        if not isinstance(value, list):
+            yield f"{place}: expected a list"
+        else:
+            for index, inner in enumerate(value):
+                yield from _mismatches(inner, pattern[0], f"{place}[{index}]")
+    elif not isinstance(value, pattern) or (isinstance(value, bool) and pattern is not bool):
+        yield f"{place}: unexpected {str(value)[:40]!r}"
+    elif isinstance(value, float) and not math.isfinite(value):
+        yield f"{place}: too large a number"
+
+
+def _check_space(space: SearchSpace) -> None:
+    """Refuses a space whose parts do not fit together."""
+    units = 1 + sum(len(units) for stage in space.block_units for units in stage)
+    used = set(space.unit_choices)
+    if len(space.unit_choices) != units or used != set(range(len(space.choices))):
+        raise ValueError("unit_choices do not fit the blocks")
+    for candidates in (*(choice.candidates for choice in space.choices), *space.depths):
+        if not candidates or list(candidates) != sorted({*candidates}) or candidates[0] < 1:
+            raise ValueError(f"candidates {candidates} are not ascending")
+    space.unpruned()
+
+
+def _usable(record: dict[str, Any], space: SearchSpace | None) -> dict[str, Any]:
+    """Returns what of an epoch's record is a number, and its shape where it fits the space."""
+    kept = {
+        name: value
+        for name, value in record.items()
+        if isinstance(value, _NUMBER) and math.isfinite(value)
+    }
+    if space is not None:
+        widths, depths = record.get("argmax_widths"), record.get("argmax_depths")
+        candidates = [choice.candidates for choice in space.choices]
+        if _among(widths, candidates) and _among(depths, space.depths):
+            kept |= {"argmax_widths": widths, "argmax_depths": depths}
+    return kept
+
+
+def _among(values: Any, candidates: Any) -> bool:
+    return (
+        isinstance(values, list)
+        and len(values) == len(candidates)
+        and all(value in allowed for value, allowed in zip(values, candidates, strict=True))
+    )
