@@ -19,6 +19,7 @@ from matplotlib.ticker import MaxNLocator
 PAPER, INK, MUTED, GRID = "#ffffff", "#1c1c21", "#6a6a75", "#dededf"
 BLUE, VERMILION, GREEN, PURPLE, AMBER = "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00"
 CUT = "#cfcfd4"
+DOT = "#fdfdfd"  # on a map of colours, whatever the page
 # CSS variable that stands for a colour where a page draws it, so that a dark page can change it.
 VARIABLES = {
     PAPER: "paper",

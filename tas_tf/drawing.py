@@ -20,7 +20,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import PercentFormatter
 
 from tas_tf.architecture import Architecture
-from tas_tf.canvas import BLUE, CUT, INK, MUTED, PAPER, label_epochs, new_figure, styled
+from tas_tf.canvas import BLUE, CUT, DOT, INK, MUTED, PAPER, label_epochs, new_figure, styled
 from tas_tf.search_space import SearchSpace
 
 # Bars of more units than this carry no number.
@@ -176,7 +176,7 @@ def _grid(ax: Axes, probabilities: np.ndarray, candidates, taken):
         if value in values
     ]
     if dots:
-        ax.plot(*zip(*dots, strict=True), "o", ms=4, mfc=PAPER, mec="black", mew=0.8)
+        ax.plot(*zip(*dots, strict=True), "o", ms=4, mfc=DOT, mec="black", mew=0.8)
     ax.set_xticks([])
     return picture
 

@@ -66,11 +66,20 @@ class Table:
 
 @dataclasses.dataclass(frozen=True)
 class Picture:
-    """A figure with what to see in it, and in words what it shows."""
+    """A figure.
+
+    Args:
+        name: Name of its file, and of its parts.
+        figure: The figure.
+        title: What it is of.
+        caption: What to see in it.
+        description: What it shows, for those who do not see it.
+    """
 
     kind: ClassVar[str] = "picture"
     name: str
     figure: Figure
+    title: str
     caption: str
     description: str
 

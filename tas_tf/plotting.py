@@ -115,7 +115,7 @@ def _panels(panels: Mapping[str, Mapping[str, Series]]) -> Figure:
         ax.set_ylabel(title)
         if title.startswith("accuracy"):
             ax.yaxis.set_major_formatter(PercentFormatter(1, None))
-        if title.endswith("entropy"):
+        if title == "relative entropy":
             ax.set_ylim(0, 1.05)
         ax.grid(axis="y", color=GRID, linewidth=0.7)
     label_epochs(axes[-1])

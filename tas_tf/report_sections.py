@@ -10,7 +10,7 @@ import numpy as np
 from tas_tf import drawing, plotting
 from tas_tf.architecture import Architecture
 from tas_tf.callbacks import duration
-from tas_tf.cost import Budget, cost, shown
+from tas_tf.cost import Budget, cost
 from tas_tf.messages import UNDECIDED
 from tas_tf.pages import Code, Element, Facts, Items, Picture, Pictures, Section, Table, Text
 from tas_tf.report_tables import (
@@ -55,7 +55,8 @@ def _asked(run: Run) -> Iterator[Element]:
     unpruned = unpruned_of(run)
     if unpruned is not None:
         facts["Unpruned network"] = (
-            f"{network_name(unpruned)} of {unpruned.block} blocks, {shown(cost(unpruned))} MACs"
+            f"{network_name(unpruned)} of {unpruned.block} blocks, "
+            f"{amount(cost(unpruned), 'macs')} MACs"
         )
     if part.data is not None:
         size = "×".join(map(str, part.data["input_shape"]))
@@ -99,7 +100,9 @@ def _search_facts(search: Part) -> dict[str, str]:
 
 def _values(part: Part, kind: str, **names: str) -> str:
     found = {label: part.setting(f"run_{kind}.{name}") for name, label in names.items()}
-    return ", ".join(f"{label} {value}" for label, value in found.items() if value is not None)
+    return ", ".join(
+        f"{label} {value}" for label, value in found.items() if value or label == "seed"
+    )
 
 
 def _teaching(part: Part) -> str:
@@ -149,7 +152,7 @@ def _architecture_picture(network: Architecture, unpruned: Architecture | None) 
             "(narrower layers) and for hatched blocks (cut); stages have scales of their own."
         )
     figure = drawing.draw_architecture(network, unpruned)
-    return Picture("architecture", figure, caption, description + ".")
+    return Picture("architecture", figure, "The network", caption, description + ".")
 
 
 def _derivation(search: Part) -> str:
@@ -197,18 +200,26 @@ def _search(run: Run) -> Iterator[Element]:
 
 
 def _verdict(search: Part) -> str:
-    last = search.records[-1]
-    texts = []
+    last, texts = search.records[-1], []
     planned = planned_epochs(search)
     if planned and last["epoch"] < planned:
         texts.append(f"So far {last['epoch']} of {planned} epochs are done.")
-    for name, field in (("widths", "width_entropy"), ("depths", "depth_entropy")):
-        if field in last:
-            told = "hardly told apart" if last[field] > UNDECIDED else "told apart"
-            texts.append(
-                f"The relative entropy of the {name} is {last[field]:.2f} at the end (1: nothing "
-                f"is known of the candidates, 0: all is decided): they are {told}."
-            )
+    found = {
+        name: last[field]
+        for name, field in (("widths", "width_entropy"), ("depths", "depth_entropy"))
+        if field in last
+    }
+    if found:
+        values = ", ".join(f"{name} {value:.2f}" for name, value in found.items())
+        texts.append(
+            f"Relative entropy of the distributions in the last epoch: {values} (1: nothing is "
+            "known of the candidates, 0: all is decided)."
+        )
+    texts += [
+        f"The search has hardly told its {name} apart."
+        for name, value in found.items()
+        if value > UNDECIDED
+    ]
     return " ".join(texts)
 
 
@@ -225,6 +236,7 @@ def _losses(search: Part) -> Picture:
     return Picture(
         "losses",
         plotting.draw_losses(records),
+        "Losses and accuracy",
         "Both losses should fall and stay near each other: the weights learn on one half of the "
         "training set, widths and depths on the other.",
         f"Cross-entropy by epoch. Weight half: {weights}. Architecture half: {shape}.",
@@ -238,6 +250,7 @@ def _costs(search: Part, budget: Budget) -> Picture:
     return Picture(
         f"cost-{kind}",
         plotting.draw_cost(search.records, budget),
+        f"Cost in {cost_kind(kind)}",
         "Expected cost (over all candidates) and that of the most probable network should enter "
         "the grey band around the budget and stay there.",
         f"{cost_kind(kind)} as shares of the unpruned network's, by epoch. Budget: "
@@ -249,6 +262,7 @@ def _decision(search: Part) -> Picture:
     return Picture(
         "decision",
         plotting.draw_decision(search.records),
+        "Entropy and temperature",
         "An entropy near 1 knows nothing of its candidates; a search that works brings it down as "
         "the temperature falls.",
         f"Relative entropy by epoch. Widths: {_span(search.records, 'width_entropy')}. Depths: "
@@ -267,6 +281,7 @@ def _movement(search: Part, records: list[dict[str, Any]]) -> Picture:
     return Picture(
         "movement",
         drawing.draw_movement(search.space, records),
+        "How the most probable network moved",
         "A row is a layer (below: a stage), a column an epoch, bright what is kept whole. Rows "
         "that keep one colour to the right have settled; rows that flicker have not.",
         f"The most probable width of every layer and depth of every stage by epoch. "
@@ -284,6 +299,7 @@ def _distributions(search: Part) -> Picture:
     return Picture(
         "distributions",
         drawing.draw_distributions(search.space, *probabilities, found),
+        "Distributions at the end",
         "A row holds the candidates of a layer, bright what is probable; dots mark what was taken. "
         "A dot beside the brightest cell was moved there by the budget; rows without a dot belong "
         "to blocks that were cut.",
@@ -320,6 +336,7 @@ def _gives(run: Run) -> Iterator[Element]:
         yield Picture(
             "trainings",
             plotting.draw_trainings(curves),
+            "Training",
             "How fast each network learns its augmented training images. With distillation this "
             "accuracy often stays lower while that on the test split is higher.",
             f"Accuracy on training images by epoch, at the end: {ends}.",
@@ -451,7 +468,7 @@ def lead(run: Run) -> str:
         texts.append("This run is not complete: the first section says what is missing.")
     if found is not None and unpruned is not None and run.search is not None:
         texts.append(
-            f"The network found has {shown(cost(found))} MACs, "
+            f"The network found has {amount(cost(found), 'macs')} MACs, "
             f"{percent(cost(found) / cost(unpruned), 1)} of {network_name(unpruned)}'s."
         )
     said = [f"{percent(result['test']['accuracy'])} ({name})" for name, result in results.items()]

@@ -15,6 +15,7 @@ from tas_tf.run_records import Part, Run
 from tas_tf.search_space import SearchSpace
 
 NONE = "–"
+_SUPERSCRIPTS = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 _ROLES = {"teacher": "unpruned", "student": "derived", "student_kd": "derived, distilled"}
 
 
@@ -25,7 +26,8 @@ def percent(share: float, digits: int = 2) -> str:
 
 def amount(value: float, kind: str) -> str:
     """Returns a cost with its unit where it has one."""
-    return shown(value) + ("B" if kind == "memory" else "")
+    text = shown(value) + ("B" if kind == "memory" else "")
+    return text.replace(" ", "\N{NO-BREAK SPACE}")
 
 
 def network_name(architecture: Architecture) -> str:
@@ -64,7 +66,8 @@ def space_size(space: SearchSpace) -> str:
     """Returns how many architectures a space has, as a power of ten."""
     sizes = [len(choice.candidates) for choice in space.choices] + [len(d) for d in space.depths]
     # Different widths of blocks that a depth cuts make no different network: an upper bound.
-    return f"at most 10^{sum(map(math.log10, sizes)):.0f}"
+    power = str(round(sum(map(math.log10, sizes))))
+    return f"at most 10{power.translate(_SUPERSCRIPTS)}"
 
 
 def cost_table(networks: Mapping[str, Architecture]) -> Table:
@@ -208,10 +211,10 @@ def split_table(data: Mapping, kinds: Sequence[str]) -> Table:
     for name, split in data["splits"].items():
         if split["images"]:
             use = uses.get(name) or "nothing in this run"
-            row = [names.get(name, name), f"{split['images']:,}", split["of"], use]
+            row = [names.get(name, name), use, f"{split['images']:,}", split["of"]]
             rows.append([*row, split["fingerprint"][:12]])
-    header = ["images", "number", "taken from", "used for", "fingerprint"]
-    return Table("Which images were used for what", header, rows, left=(2, 3, 4))
+    header = ["part", "used for", "images", "taken from", "fingerprint"]
+    return Table("Parts of the data set", header, rows, left=(1, 3, 4))
 
 
 def cost_kind(kind: str) -> str:

@@ -136,6 +136,7 @@ def _accuracy_against_cost(runs, names, datasets) -> list[Element]:
         Picture(
             "comparison",
             plotting.draw_comparison(points, published),
+            "Accuracy against cost",
             caption,
             f"Accuracy on the test split against MACs. {said}.",
         )
@@ -197,8 +198,9 @@ def _shapes(runs: Sequence[Run], names: Sequence[str]) -> list[Element]:
             Picture(
                 f"shape-{number}",
                 drawing.draw_architecture(found, whole),
-                f"{number}  {name}: {amount(cost(found), 'macs')} MACs"
-                + (f", cut from {network_name(unpruned)}" if unpruned else ""),
+                f"{number}  {name}",
+                f"{amount(cost(found), 'macs')} MACs"
+                + (f", cut from {network_name(unpruned)}." if unpruned else "."),
                 f"Widths of the layers of {name}; its stages have {depths} blocks.",
             )
         )
