@@ -150,16 +150,21 @@ def draw_comparison(
     figure = new_figure(3.6)
     ax = figure.subplots()
     runs = list(dict.fromkeys(run for run, *_ in points))
-    for name, macs, accuracy in published:
+    for index, (name, macs, accuracy) in enumerate(published):
         ax.plot(macs, accuracy, "D", mfc="none", mec=MUTED, ms=5)
-        ax.annotate(name, (macs, accuracy), (4, -9), textcoords="offset points", color=MUTED,
-                    fontsize=8)  # fmt: skip
-    for run, role, macs, accuracy in points:
-        index = runs.index(run)
-        colour = COLOURS[index % len(COLOURS)]
-        ax.plot(macs, accuracy, ROLES.get(role, "P"), color=colour, ms=7)
-        ax.annotate(str(index + 1), (macs, accuracy), (5, 4), textcoords="offset points",
-                    fontsize=9)  # fmt: skip
+        above = index % 2
+        ax.annotate(
+            name,
+            (macs, accuracy),
+            (0, 6 if above else -6),
+            textcoords="offset points",
+            ha="center",
+            va="bottom" if above else "top",
+            color=MUTED,
+            fontsize=8,
+        )
+    for index, run in enumerate(runs):
+        _draw_run(ax, index, [point[1:] for point in points if point[0] == run])
     macs = [macs for *_, macs, _ in [*points, *published]]
     if max(macs) > 8 * min(macs):
         ax.set_xscale("log")
@@ -174,16 +179,32 @@ def draw_comparison(
     return figure
 
 
-def _comparison_legend(runs, points, published) -> list[Line2D]:
-    def mark(marker, colour, label, **look):
-        return Line2D([], [], linestyle="", marker=marker, color=colour, label=label, **look)
+def _draw_run(ax: Axes, index: int, points: Sequence[tuple[str, float, float]]) -> None:
+    """Draws the networks of a run, joined by a line, with its number at the last."""
+    colour = COLOURS[index % len(COLOURS)]
+    _, *places = zip(*points, strict=True)
+    ax.plot(*places, color=colour, linestyle=DASHES[index % len(DASHES)], linewidth=1)
+    for role, macs, accuracy in points:
+        ax.plot(macs, accuracy, ROLES.get(role, "P"), color=colour, ms=7)
+    ax.annotate(str(index + 1), points[-1][1:], (6, 4), textcoords="offset points", fontsize=9)
 
+
+def _comparison_legend(runs, points, published) -> list[Line2D]:
     handles = [
-        mark("P", COLOURS[i % len(COLOURS)], f"{i + 1}  {run}", markersize=0)
-        for i, run in enumerate(runs)
+        Line2D(
+            [],
+            [],
+            color=COLOURS[index % len(COLOURS)],
+            linestyle=DASHES[index % len(DASHES)],
+            label=f"{index + 1}  {run}",
+        )
+        for index, run in enumerate(runs)
     ]
-    roles = dict.fromkeys(role for _, role, *_ in points)
-    handles += [mark(ROLES.get(role, "P"), MUTED, role) for role in roles]
+
+    def mark(marker, label, **look):
+        return Line2D([], [], linestyle="", marker=marker, color=MUTED, label=label, **look)
+
+    handles += [mark(ROLES.get(role, "P"), role) for role in dict.fromkeys(p[1] for p in points)]
     if published:
-        handles.append(mark("D", MUTED, "published", markerfacecolor="none"))
+        handles.append(mark("D", "published", markerfacecolor="none"))
     return handles
