@@ -3,80 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
-import json
-import math
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from tas_tf import configuration, exporting, run_parts, runtime
+from tas_tf import configuration, exporting, run_parts, run_schema, runtime
 from tas_tf.architecture import Architecture
-from tas_tf.cost import KINDS, Budget
+from tas_tf.cost import Budget
 from tas_tf.errors import RunDirectoryError, UserError
 from tas_tf.run_parts import DATA_RECORD, LOGITS, SPACE
+from tas_tf.run_schema import PIPELINE
 from tas_tf.runtime import ARCHITECTURE, CONFIG, METRICS, RESULT, RunDirectory
 from tas_tf.search_space import SearchSpace, WidthChoice
 
 MACHINE = "machine.json"
-# The parts of a pipeline, in order, and what each is.
-PIPELINE = {
-    "teacher": "training",
-    "search": "search",
-    "student": "training",
-    "student_kd": "training",
-    "export": "export",
-}
-_NUMBER = (int, float)
-_ANY = "*"  # in a pattern: whatever the name
-_BUDGET = dict.fromkeys(("floor", "amount", "cost", "argmax_cost", "unpruned"), _NUMBER)
-_RESULTS = {
-    "training": {
-        "test": {"loss": _NUMBER, "accuracy": _NUMBER, "images": int},
-        "cost": dict.fromkeys(KINDS, _NUMBER),
-        "seconds": _NUMBER,
-    },
-    "search": {
-        "derivation": {
-            "in_band": bool,
-            "is_argmax": bool,
-            "log_probability": _NUMBER,
-            "argmax_log_probability": _NUMBER,
-            "budgets": {_ANY: _BUDGET},
-        },
-        "tolerance": _NUMBER,
-        "seconds": _NUMBER,
-    },
-    "export": {
-        "check": {
-            "largest_relative_difference": _NUMBER,
-            "class_agreement": _NUMBER,
-            "images": int,
-        }
-    },
-}
-_DATA = {
-    "dataset": str,
-    "seed": int,
-    "evaluation_split": str,
-    "splits": {_ANY: {"of": str, "images": int, "fingerprint": str}},
-    "input_shape": [int],
-    "num_classes": int,
-}
-_MACHINE = {"devices": [str], "cores": int, "versions": {_ANY: str}}
-_SPACE = {
-    "space": {
-        "family": str,
-        "block": str,
-        "input_shape": [int],
-        "num_classes": int,
-        "choices": [{"name": str, "candidates": [int]}],
-        "unit_choices": [int],
-        "depths": [[int]],
-    },
-    "budgets": [{"kind": str, "amount": _NUMBER, "unpruned": int, "tolerance": _NUMBER}],
-}
 
 
 @dataclasses.dataclass
@@ -190,18 +131,23 @@ def read_part(directory: RunDirectory, name: str) -> Part:
     config = reader.text(CONFIG)
     settings = configuration.settings(config or "")
     kind = PIPELINE.get(name) or next(
-        (kind for kind in _RESULTS if any(s.startswith(f"run_{kind}.") for s in settings)), ""
+        (
+            kind
+            for kind in run_schema.RESULTS
+            if any(s.startswith(f"run_{kind}.") for s in settings)
+        ),
+        "",
     )
     part = Part(name, kind, settings, config, missing=reader.missing)
     if not kind:
         reader.say("nothing here tells what kind of run this is")
         return part
-    part.result = reader.json(RESULT, _RESULTS[kind], "this part has not finished")
+    part.result = reader.json(RESULT, run_schema.RESULTS[kind], "this part has not finished")
     part.architecture = reader.architecture()
     if kind == "export":
         return part
-    part.data = reader.json(DATA_RECORD, _DATA)
-    part.machine = reader.json(MACHINE, _MACHINE)
+    part.data = reader.json(DATA_RECORD, run_schema.DATA)
+    part.machine = reader.json(MACHINE, run_schema.MACHINE)
     if kind == "search":
         part.space, part.budgets = reader.space()
         if part.space is not None and part.result is not None:
@@ -234,14 +180,10 @@ class _Reader:
     def json(self, name: str, pattern: dict[str, Any], why: str = "") -> dict[str, Any] | None:
         text = self.text(name, why)
         try:
-            value = None if text is None else _parse(text)
-            mismatch = None if value is None else next(_mismatches(value, pattern), None)
-            if mismatch:
-                raise ValueError(mismatch)
-        except (ValueError, RecursionError) as error:
+            return None if text is None else run_schema.parse(text, pattern)
+        except ValueError as error:
             self.say(f"{name} is damaged: {runtime.first_line(error)}")
             return None
-        return value
 
     def architecture(self) -> Architecture | None:
         if self._directory.exists(ARCHITECTURE):
@@ -254,7 +196,7 @@ class _Reader:
         return None
 
     def space(self) -> tuple[SearchSpace | None, list[Budget]]:
-        record = self.json(SPACE, _SPACE)
+        record = self.json(SPACE, run_schema.SPACE)
         if record is None:
             return None, []
         try:
@@ -286,50 +228,12 @@ class _Reader:
         records = []
         for number, line in enumerate((text or "").splitlines(), start=1):
             try:
-                record = _parse(line)
-                mismatch = next(_mismatches(record, {"step": int, "epoch": int}), None)
-                if mismatch:
-                    raise ValueError(mismatch)
-            except (ValueError, RecursionError) as error:
+                record = run_schema.parse(line, run_schema.EPOCH)
+            except ValueError as error:
                 self.say(f"{METRICS}, line {number} is damaged: {runtime.first_line(error)}")
                 continue
             records.append(_usable(record, space))
         return records
-
-
-def _parse(text: str) -> Any:
-    return json.loads(text, parse_constant=_refuse_constant)
-
-
-def _refuse_constant(text: str) -> None:
-    raise ValueError(f"{text} is no JSON number")
-
-
-def _mismatches(value: Any, pattern: Any, place: str = "") -> Iterator[str]:
-    """Yields where a value differs from a pattern of types, dictionaries and lists."""
-    if isinstance(pattern, dict):
-        if not isinstance(value, dict):
-            yield f"{place or 'the file'}: expected an object"
-        elif _ANY in pattern:
-            for name, inner in value.items():
-                yield from _mismatches(inner, pattern[_ANY], f"{place}.{name}".lstrip("."))
-        else:
-            for name, inner in pattern.items():
-                field = f"{place}.{name}".lstrip(".")
-                if name not in value:
-                    yield f"{field} is missing"
-                else:
-                    yield from _mismatches(value[name], inner, field)
-    elif isinstance(pattern, list):
-        if not isinstance(value, list):
-            yield f"{place}: expected a list"
-        else:
-            for index, inner in enumerate(value):
-                yield from _mismatches(inner, pattern[0], f"{place}[{index}]")
-    elif not isinstance(value, pattern) or (isinstance(value, bool) and pattern is not bool):
-        yield f"{place}: unexpected {str(value)[:40]!r}"
-    elif isinstance(value, float) and not math.isfinite(value):
-        yield f"{place}: too large a number"
 
 
 def _check_space(space: SearchSpace) -> None:
@@ -346,11 +250,7 @@ def _check_space(space: SearchSpace) -> None:
 
 def _usable(record: dict[str, Any], space: SearchSpace | None) -> dict[str, Any]:
     """Returns what of an epoch's record is a number, and its shape where it fits the space."""
-    kept = {
-        name: value
-        for name, value in record.items()
-        if isinstance(value, _NUMBER) and math.isfinite(value)
-    }
+    kept = {name: value for name, value in record.items() if run_schema.number(value)}
     if space is not None:
         widths, depths = record.get("argmax_widths"), record.get("argmax_depths")
         candidates = [choice.candidates for choice in space.choices]

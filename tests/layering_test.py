@@ -19,6 +19,7 @@ GROUPS = (
         "chain",
         "budgeted",
         "derivation",
+        "run_schema",
     ),
     ("interpolation", "sampling", "normalization", "searchable"),
     ("supernet", "padding", "spec_compiler", "inheritance"),
