@@ -410,14 +410,14 @@ def _of_splits(run: Run, parts: list[Part]) -> Iterator[str]:
             )
     for part in run.of_kind("training"):
         start = "given weights" if part.setting("run_training.start_from") else "scratch"
-        yield f"{phase(part).capitalize()} started from {start}, on the whole training set."
+        yield f"{phase(part).capitalize()} started from {start}, on the training set."
 
 
 def _repeat(run: Run) -> Iterator[Element]:
     part = next((part for part in run.parts.values() if part.machine), None)
     command = part.machine.get("command") if part else None
     if isinstance(command, str):
-        yield Code("The command, as it was typed:", command)
+        yield Code("The command, as it was typed", command)
     if run.config:
         name = (
             "pipeline"
@@ -428,7 +428,7 @@ def _repeat(run: Run) -> Iterator[Element]:
         )
         if name:
             yield Code(
-                "The run directory holds all settings, defaults included; they repeat the run:",
+                "The run directory holds all settings, defaults included; they repeat the run",
                 f"python -m tas_tf.{name} --gin_file={run.path}/config.gin --run_dir=runs/again",
             )
     if part is not None:

@@ -9,7 +9,7 @@ import os
 import pathlib
 import sys
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
@@ -80,23 +80,25 @@ def table(architecture: Architecture) -> Iterator[str]:
     yield ""
     digits = max(len(str(layer["in_channels"])) for layer in described["layers"])
     rows = [HEADER, *(_row(layer, digits) for layer in described["layers"])]
-    sizes = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        cells = zip(row, ALIGNMENT, sizes, strict=True)
-        yield "  ".join(f"{cell:{side}{size}}" for cell, side, size in cells)
+    yield from aligned(rows, ALIGNMENT)
     yield ""
+    sizes = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for total in ("macs", "trainable_parameters"):
         yield f"{total:<20}  {described[total]:>{sum(sizes[5:])},}"
 
 
 def _title(architecture: Architecture) -> str:
     height, width, channels = architecture.input_shape
-    # A name comes from the file: it may hold anything, a terminal's escape codes included.
-    name = "".join(c if c.isprintable() else "?" for c in architecture.name or "")[:80]
+    name = printable(architecture.name or "")
     return (
         f"{name + ': ' if name else ''}{architecture.family} of {architecture.block} blocks, "
         f"images {height} x {width} x {channels}, {architecture.num_classes} classes"
     )
+
+
+def printable(text: str) -> str:
+    """Returns text from a file, which may hold anything, without a terminal's escape codes."""
+    return "".join(c if c.isprintable() else "?" for c in text)[:80]
 
 
 def _row(layer: dict[str, Any], digits: int) -> tuple[str, ...]:
@@ -111,6 +113,26 @@ def _row(layer: dict[str, Any], digits: int) -> tuple[str, ...]:
     )
 
 
+def show(lines: Iterable[str]) -> None:
+    """Prints lines, whatever characters they hold and however many of them are read."""
+    sys.stdout.reconfigure(errors="backslashreplace")
+    try:
+        for line in lines:
+            print(line)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # The reader has seen enough; the interpreter's own flush at exit must not complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def aligned(rows: Sequence[Sequence[str]], alignment: str) -> Iterator[str]:
+    """Yields rows as lines of columns, each to the left (`<`) or to the right (`>`)."""
+    sizes = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = zip(row, alignment, sizes, strict=True)
+        yield "  ".join(f"{cell:{side}{size}}" for cell, side, size in cells).rstrip()
+
+
 def main() -> int:
     """Prints what the command line asks for and returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -122,17 +144,7 @@ def main() -> int:
     except UserError as error:
         print(error, file=sys.stderr)
         return EXIT_USER_ERROR
-    sys.stdout.reconfigure(errors="backslashreplace")
-    lines = (
-        [json.dumps(describe(architecture), indent=1)] if arguments.json else table(architecture)
-    )
-    try:
-        for line in lines:
-            print(line)
-        sys.stdout.flush()
-    except BrokenPipeError:
-        # The reader has seen enough; the interpreter's own flush at exit must not complain.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    show([json.dumps(describe(architecture), indent=1)] if arguments.json else table(architecture))
     return EXIT_DONE
 
 
