@@ -26,15 +26,12 @@ def _report() -> int:
 
 def run() -> None:
     """Runs the command."""
-    flags.DEFINE_multi_string(
-        "run_dir", [], "Directory of a run. Repeatable: several are compared.", module_name=__name__
-    )
+    flags.DEFINE_multi_string("run_dir", [], "Directory of a run; several are compared.")
     flags.DEFINE_string(
         "output",
         None,
         "Folder for the pages; by default the run directory, for several runs the folder that "
         "holds the first.",
-        module_name=__name__,
     )
     commands.run(_report)
 

@@ -43,7 +43,11 @@ def run_installed(installed, directory, *arguments) -> subprocess.CompletedProce
 
 
 def test_wheel_holds_every_source_and_spec_and_nothing_else(wheel):
-    expected = {path.relative_to(ROOT).as_posix() for path in (ROOT / "tas_tf").rglob("*.py")} | {
+    expected = {
+        path.relative_to(ROOT).as_posix()
+        for pattern in ("*.py", "templates/*")
+        for path in (ROOT / "tas_tf").rglob(pattern)
+    } | {
         "tas_tf/" + path.relative_to(ROOT).as_posix()
         for pattern in ("*.gin", "*.json")
         for path in (ROOT / "specs").rglob(pattern)

@@ -67,7 +67,8 @@ def test_pipeline_makes_every_part(pipeline):
     every = {"config.gin", "data.json", "machine.json", "metrics.jsonl", "result.json"}
     every |= {"checkpoints", "events", "architecture.json"}
     assert set(os.listdir(folder)) == {
-        "config.gin", "teacher", "search", "student", "student_kd", "export"
+        "config.gin", "teacher", "search", "student", "student_kd", "export",
+        "report.html", "report.md", "report_pictures"
     }  # fmt: skip
     assert set(os.listdir(folder / "search")) == every | {
         "model.keras",
@@ -96,7 +97,41 @@ def test_pipeline_ends_with_a_table(pipeline):
     for row in rows:
         assert re.search(r" k \(\d+%\) .* k \(\d+%\) +\d+\.\d\d% +\d+ s$", row)
     paths = [line.split()[-1] for line in table if "run/" in line]
-    assert len(paths) == 3 and all((pipeline[0].parent / path).exists() for path in paths)
+    assert len(paths) == 4 and all((pipeline[0].parent / path).exists() for path in paths)
+
+
+def test_pipeline_ends_with_a_report(pipeline):
+    folder = pipeline[0]
+    page = (folder / "report.html").read_text()
+    assert "What is missing" not in page
+    for part in ("teacher", "student", "student_kd"):
+        accuracy = json.loads((folder / part / "result.json").read_text())["test"]["accuracy"]
+        assert f"{100 * accuracy:.2f}\N{NO-BREAK SPACE}%" in page
+        records = (folder / part / "metrics.jsonl").read_text().splitlines()
+        assert json.loads(records[-1])["device_seconds"] > 0
+        command = json.loads((folder / part / "machine.json").read_text())["command"]
+        assert command == "python -m tas_tf.pipeline --gin_file=small.gin --run_dir=run"
+    assert page.count("<svg") >= 7 and "--gin_file=small.gin" in page
+
+
+def test_search_records_how_its_most_probable_network_moved(pipeline):
+    folder = pipeline[0] / "search"
+    records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    space = json.loads((folder / "space.json").read_text())
+    assert len(records) == 5
+    for record in records:
+        for width, choice in zip(record["argmax_widths"], space["space"]["choices"], strict=True):
+            assert width in choice["candidates"]
+    (budget,) = space["budgets"]
+    shape = records[-1]
+    found = tas_tf.SearchSpace.resnet(8, 10, (8, 8, 1))
+    indices = [
+        choice.candidates.index(width)
+        for choice, width in zip(found.choices, shape["argmax_widths"], strict=True)
+    ]
+    depths = [d.index(depth) for d, depth in zip(found.depths, shape["argmax_depths"], strict=True)]
+    macs = tas_tf.cost.cost(found.architecture(indices, depths))
+    assert macs / budget["unpruned"] == pytest.approx(shape["argmax_macs_ratio"], abs=1e-6)
 
 
 def test_pipeline_skips_what_is_done(pipeline):
