@@ -39,7 +39,9 @@ def test_compare(unpruned):
         assert lines[kind][1:3] == [f"{costs(whole)[kind]:,}", f"{value:,}"]
     assert lines["macs"][3] == "-45.0%"
     assert lines["stem"][1:4] == ["3", "->", "16"]
-    assert "gone" in done.stdout and "new" in done.stdout
+    assert " new" in done.stdout and " gone" not in done.stdout
+    turned = tool("compare_architectures", PUBLISHED, unpruned)
+    assert " gone" in turned.stdout and " new" not in turned.stdout
 
 
 def test_compare_as_json(unpruned):
