@@ -3,27 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
-
-import numpy as np
 
 from tas_tf import drawing, plotting
 from tas_tf.architecture import Architecture
 from tas_tf.callbacks import duration
-from tas_tf.cost import Budget, cost
-from tas_tf.messages import UNDECIDED
-from tas_tf.pages import Code, Element, Facts, Items, Picture, Pictures, Section, Table, Text
+from tas_tf.cost import cost
+from tas_tf.pages import Code, Element, Facts, Items, Picture, Section, Table, Text
+from tas_tf.report_search import search_section
 from tas_tf.report_tables import (
     accuracy_table,
     amount,
-    cost_kind,
+    comparable,
     cost_table,
     found_by,
     layer_table,
     network_name,
     percent,
     phase,
-    planned_epochs,
     role,
     space_size,
     split_table,
@@ -39,7 +35,7 @@ def sections(run: Run) -> list[Section]:
         Section("What is missing", [Items(run.missing)] if run.missing else []),
         Section("What was asked", list(_asked(run))),
         Section("What was found", list(_found(run))),
-        Section("How the search went", list(_search(run))),
+        Section("How the search went", list(search_section(run))),
         Section("What it gives", list(_gives(run))),
         Section("What it took", list(_took(run))),
         Section("Which images were used for what", list(_data(run))),
@@ -75,7 +71,9 @@ def _search_facts(search: Part) -> dict[str, str]:
     for budget in search.budgets:
         band = f"{amount(budget.floor, budget.kind)} to {amount(budget.amount, budget.kind)}"
         share = percent(budget.amount / budget.unpruned, 1)
-        facts[f"Budget of {cost_kind(budget.kind)}"] = f"{band}; at most {share} of the unpruned"
+        facts[f"Budget of {plotting.name_of(budget.kind)}"] = (
+            f"{band}; at most {share} of the unpruned"
+        )
     if space is not None:
         widths = sum(len(choice.candidates) > 1 for choice in space.choices)
         depths = sum(len(stage) > 1 for stage in space.depths)
@@ -118,7 +116,7 @@ def _found(run: Run) -> Iterator[Element]:
     network = found or unpruned
     if network is None:
         return
-    against = unpruned if found is not None and _comparable(found, unpruned) else None
+    against = unpruned if found is not None and comparable(found, unpruned) else None
     yield _architecture_picture(network, against)
     if run.search is not None and run.search.result is not None:
         yield Text(_derivation(run.search))
@@ -131,13 +129,6 @@ def _found(run: Run) -> Iterator[Element]:
         "Latency was not measured in this run: fewer MACs are not always fewer milliseconds."
     )
     yield layer_table(network, against)
-
-
-def _comparable(network: Architecture, unpruned: Architecture | None) -> bool:
-    return unpruned is not None and (network.family, network.block) == (
-        unpruned.family,
-        unpruned.block,
-    )
 
 
 def _architecture_picture(network: Architecture, unpruned: Architecture | None) -> Picture:
@@ -161,7 +152,7 @@ def _derivation(search: Part) -> str:
     for kind, budget in summary["budgets"].items():
         where = "inside" if budget["floor"] <= budget["cost"] <= budget["amount"] else "OUTSIDE"
         texts.append(
-            f"It has {amount(budget['cost'], kind)} {cost_kind(kind)}, "
+            f"It has {amount(budget['cost'], kind)} {plotting.name_of(kind)}, "
             f"{percent(budget['cost'] / max(budget['unpruned'], 1), 1)} of the unpruned network's, "
             f"{where} the budget's band of {amount(budget['floor'], kind)} to "
             f"{amount(budget['amount'], kind)}."
@@ -170,7 +161,7 @@ def _derivation(search: Part) -> str:
         texts.append("It is the most probable network of all.")
     else:
         costs = " and ".join(
-            f"{amount(budget['argmax_cost'], kind)} {cost_kind(kind)}"
+            f"{amount(budget['argmax_cost'], kind)} {plotting.name_of(kind)}"
             for kind, budget in summary["budgets"].items()
         )
         regret = summary["argmax_log_probability"] - summary["log_probability"]
@@ -181,139 +172,6 @@ def _derivation(search: Part) -> str:
     if not summary["in_band"]:
         texts.append("No network was found in the band: this is the nearest below.")
     return " ".join(texts)
-
-
-def _search(run: Run) -> Iterator[Element]:
-    search = run.search
-    if search is None:
-        return
-    if search.records:
-        yield Text(_verdict(search))
-        pictures = [_losses(search), *(_costs(search, budget) for budget in search.budgets)]
-        pictures.append(_decision(search))
-        moved = [record for record in search.records if "argmax_widths" in record]
-        if moved and search.space is not None:
-            pictures.append(_movement(search, moved))
-        if search.logits is not None:
-            pictures.append(_distributions(search))
-        yield Pictures(pictures)
-
-
-def _verdict(search: Part) -> str:
-    last, texts = search.records[-1], []
-    planned = planned_epochs(search)
-    if planned and last["epoch"] < planned:
-        texts.append(f"So far {last['epoch']} of {planned} epochs are done.")
-    found = {
-        name: last[field]
-        for name, field in (("widths", "width_entropy"), ("depths", "depth_entropy"))
-        if field in last
-    }
-    if found:
-        values = ", ".join(f"{name} {value:.2f}" for name, value in found.items())
-        texts.append(
-            f"Relative entropy of the distributions in the last epoch: {values} (1: nothing is "
-            "known of the candidates, 0: all is decided)."
-        )
-    texts += [
-        f"The search has hardly told its {name} apart."
-        for name, value in found.items()
-        if value > UNDECIDED
-    ]
-    return " ".join(texts)
-
-
-def _span(records: list[dict[str, Any]], field: str, form: str = "{:.2f}") -> str:
-    values = [record[field] for record in records if field in record]
-    if not values:
-        return "unknown"
-    return f"{form.format(values[0])} after the first epoch, {form.format(values[-1])} at the end"
-
-
-def _losses(search: Part) -> Picture:
-    records = search.records
-    weights, shape = _span(records, "loss"), _span(records, "architecture_loss")
-    return Picture(
-        "losses",
-        plotting.draw_losses(records),
-        "Losses and accuracy",
-        "Both losses should fall and stay near each other: the weights learn on one half of the "
-        "training set, widths and depths on the other.",
-        f"Cross-entropy by epoch. Weight half: {weights}. Architecture half: {shape}.",
-    )
-
-
-def _costs(search: Part, budget: Budget) -> Picture:
-    kind = budget.kind
-    expected = _span(search.records, f"expected_{kind}_ratio", "{:.1%}")
-    argmax = _span(search.records, f"argmax_{kind}_ratio", "{:.1%}")
-    return Picture(
-        f"cost-{kind}",
-        plotting.draw_cost(search.records, budget),
-        f"Cost in {cost_kind(kind)}",
-        "Expected cost (over all candidates) and that of the most probable network should enter "
-        "the grey band around the budget and stay there.",
-        f"{cost_kind(kind)} as shares of the unpruned network's, by epoch. Budget: "
-        f"{budget.amount / budget.unpruned:.1%}. Expected: {expected}. Most probable: {argmax}.",
-    )
-
-
-def _decision(search: Part) -> Picture:
-    return Picture(
-        "decision",
-        plotting.draw_decision(search.records),
-        "Entropy and temperature",
-        "An entropy near 1 knows nothing of its candidates; a search that works brings it down as "
-        "the temperature falls.",
-        f"Relative entropy by epoch. Widths: {_span(search.records, 'width_entropy')}. Depths: "
-        f"{_span(search.records, 'depth_entropy')}. Temperature: "
-        f"{_span(search.records, 'temperature')}.",
-    )
-
-
-def _movement(search: Part, records: list[dict[str, Any]]) -> Picture:
-    shapes = [(record["argmax_widths"], record["argmax_depths"]) for record in records]
-    changes = [
-        sum(x != y for a, b in zip(before, after, strict=True) for x, y in zip(a, b, strict=True))
-        for before, after in zip(shapes, shapes[1:], strict=False)
-    ]
-    last = next((i + 2 for i in reversed(range(len(changes))) if changes[i]), 1)
-    return Picture(
-        "movement",
-        drawing.draw_movement(search.space, records),
-        "How the most probable network moved",
-        "A row is a layer (below: a stage), a column an epoch, bright what is kept whole. Rows "
-        "that keep one colour to the right have settled; rows that flicker have not.",
-        f"The most probable width of every layer and depth of every stage by epoch. "
-        f"{sum(changes)} changes in all, the last in epoch {records[last - 1]['epoch']}.",
-    )
-
-
-def _distributions(search: Part) -> Picture:
-    probabilities = [_softmax(search.logits[0], [c.candidates for c in search.space.choices])]
-    probabilities.append(_softmax(search.logits[1], search.space.depths))
-    tops = np.concatenate([p.max(axis=1) for p in probabilities])
-    found = search.architecture
-    if found is not None and not _comparable(found, search.space.unpruned()):
-        found = None
-    return Picture(
-        "distributions",
-        drawing.draw_distributions(search.space, *probabilities, found),
-        "Distributions at the end",
-        "A row holds the candidates of a layer, bright what is probable; dots mark what was taken. "
-        "A dot beside the brightest cell was moved there by the budget; rows without a dot belong "
-        "to blocks that were cut.",
-        f"Probabilities of all candidates at the end of the search. The most probable candidate of "
-        f"a row has {tops.mean():.0%} on average.",
-    )
-
-
-def _softmax(logits: np.ndarray, candidates) -> np.ndarray:
-    p = np.zeros_like(logits)
-    for row, values in enumerate(candidates):
-        shifted = np.exp(logits[row, : len(values)] - logits[row, : len(values)].max())
-        p[row, : len(values)] = shifted / shifted.sum()
-    return p
 
 
 def _gives(run: Run) -> Iterator[Element]:
@@ -414,39 +272,26 @@ def _of_splits(run: Run, parts: list[Part]) -> Iterator[str]:
 
 
 def _repeat(run: Run) -> Iterator[Element]:
-    part = next((part for part in run.parts.values() if part.machine), None)
-    command = part.machine.get("command") if part else None
+    machine = next((part.machine for part in run.parts.values() if part.machine), None)
+    command = (machine or {}).get("command")
     if isinstance(command, str):
         yield Code("The command, as it was typed", command)
-    if run.config:
-        name = (
-            "pipeline"
-            if len(run.parts) > 1
-            else {"training": "train"}.get(
-                next(iter(run.parts.values())).kind, next(iter(run.parts.values())).kind
-            )
+    if run.config and run.kind:
+        name = {"training": "train"}.get(run.kind, run.kind)
+        yield Code(
+            "The run directory holds all settings, defaults included; they repeat the run",
+            f"python -m tas_tf.{name} --gin_file={run.path}/config.gin --run_dir=runs/again",
         )
-        if name:
-            yield Code(
-                "The run directory holds all settings, defaults included; they repeat the run",
-                f"python -m tas_tf.{name} --gin_file={run.path}/config.gin --run_dir=runs/again",
-            )
-    if part is not None:
-        versions = part.machine["versions"]
-        rows = [[name, str(version)] for name, version in versions.items()]
-        yield Table("Versions", ["package", "version"], rows)
-    seeds = {
-        phase(p): p.setting(f"run_{p.kind}.seed") for p in run.parts.values() if p.kind != "export"
-    }
-    known = {name: seed for name, seed in seeds.items() if seed is not None}
-    if known:
-        same = len(set(known.values())) == 1
-        text = (
-            str(next(iter(known.values())))
-            if same
-            else ", ".join(f"{n}: {s}" for n, s in known.items())
-        )
+    seeds = {phase(p): p.setting(f"run_{p.kind}.seed") for p in run.parts.values() if p.kind}
+    seeds = {name: seed for name, seed in seeds.items() if seed is not None}
+    if seeds:
+        several = ", ".join(f"{seed} ({name})" for name, seed in seeds.items())
+        same = len(set(map(str, seeds.values()))) == 1
+        text = next(iter(seeds.values())) if same else several
         yield Text(f"Seed: {text}. Draws and the order of images follow from seed and step.")
+    if machine is not None:
+        rows = [list(version) for version in machine["versions"].items()]
+        yield Table("Versions", ["package", "version"], rows)
     if run.config:
         yield Code("All settings (config.gin)", run.config, folded=True)
 

@@ -10,7 +10,6 @@ from tas_tf.blocks import BLOCKS
 from tas_tf.callbacks import duration
 from tas_tf.cost import KINDS, cost, layer_macs, shown
 from tas_tf.pages import Table
-from tas_tf.plotting import name_of
 from tas_tf.run_records import Part, Run
 from tas_tf.search_space import SearchSpace
 
@@ -60,6 +59,14 @@ def found_by(run: Run) -> Architecture | None:
     parts = [part for part in (run.search, *run.of_kind("training")) if part is not None]
     found = [p.architecture for p in parts if p.architecture and role(p) != "unpruned"]
     return found[0] if found else None
+
+
+def comparable(network: Architecture, unpruned: Architecture | None) -> bool:
+    """Whether a network can be drawn against the unpruned one: both have the same stages."""
+    return unpruned is not None and (network.family, network.block) == (
+        unpruned.family,
+        unpruned.block,
+    )
 
 
 def space_size(space: SearchSpace) -> str:
@@ -215,8 +222,3 @@ def split_table(data: Mapping, kinds: Sequence[str]) -> Table:
             rows.append([*row, split["fingerprint"][:12]])
     header = ["part", "used for", "images", "taken from", "fingerprint"]
     return Table("Parts of the data set", header, rows, left=(1, 3, 4))
-
-
-def cost_kind(kind: str) -> str:
-    """Returns what people call a kind of cost."""
-    return name_of(kind)

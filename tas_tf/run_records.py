@@ -65,12 +65,14 @@ class Run:
 
     Args:
         path: The run directory.
+        kind: `pipeline`, or that of its only part.
         parts: Its parts by name, in the order of a pipeline.
         config: Text of the pipeline's own configuration, or of the only part's.
         missing: What is missing or damaged, for people.
     """
 
     path: str
+    kind: str
     parts: dict[str, Part]
     config: str | None
     missing: list[str]
@@ -99,16 +101,18 @@ def read_run(path: str) -> Run:
         raise RunDirectoryError(f"--run_dir: {directory.path} is no directory")
     names = sorted(name.rstrip("/") for name in tf.io.gfile.listdir(directory.path))
     if not names:
-        return Run(directory.path, {}, None, ["The directory is empty: no run has begun in it."])
+        missing = ["The directory is empty: no run has begun in it."]
+        return Run(directory.path, "", {}, None, missing)
     folders = [
         name for name in names if name in PIPELINE or directory.exists(name, CONFIG)
     ]  # others belong to a part, such as checkpoints/
     reader = _Reader(directory, "")
     config = reader.text(CONFIG)
-    is_pipeline = folders or "run_pipeline" in (config or "")
+    is_pipeline = run_schema.kind_of(configuration.settings(config or "")) == "pipeline"
+    is_pipeline |= bool(folders)
     if not is_pipeline:
         part = read_part(directory, "")
-        return Run(directory.path, {"": part}, part.config, part.missing)
+        return Run(directory.path, part.kind, {"": part}, part.config, part.missing)
     order = [*PIPELINE, *(name for name in folders if name not in PIPELINE)]
     parts, missing = {}, reader.missing
     for name in order:
@@ -117,7 +121,7 @@ def read_run(path: str) -> Run:
             missing += parts[name].missing
         else:
             missing.append(f"{name}/ is not there: this part has not begun.")
-    return Run(directory.path, parts, config, missing)
+    return Run(directory.path, "pipeline", parts, config, missing)
 
 
 def read_part(directory: RunDirectory, name: str) -> Part:
@@ -130,14 +134,8 @@ def read_part(directory: RunDirectory, name: str) -> Part:
     reader = _Reader(directory, name)
     config = reader.text(CONFIG)
     settings = configuration.settings(config or "")
-    kind = PIPELINE.get(name) or next(
-        (
-            kind
-            for kind in run_schema.RESULTS
-            if any(s.startswith(f"run_{kind}.") for s in settings)
-        ),
-        "",
-    )
+    kind = PIPELINE.get(name) or run_schema.kind_of(settings)
+    kind = kind if kind in run_schema.RESULTS else ""
     part = Part(name, kind, settings, config, missing=reader.missing)
     if not kind:
         reader.say("nothing here tells what kind of run this is")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from tas_tf.cost import KINDS
@@ -106,6 +106,12 @@ SPACE = {
     },
     "budgets": [{"kind": kind, "amount": positive, "unpruned": positive, "tolerance": share}],
 }
+
+
+def kind_of(settings: Mapping[str, Any]) -> str:
+    """Returns what kind of run a configuration is of: `pipeline`, one of `RESULTS`, or ""."""
+    kinds = [k for k in RESULTS if any(name.startswith(f"run_{k}.") for name in settings)]
+    return "pipeline" if len(kinds) > 1 else "".join(kinds)
 
 
 def parse(content: str, pattern: dict[str, Any]) -> dict[str, Any]:

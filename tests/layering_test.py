@@ -44,6 +44,7 @@ GROUPS = (
         "run_records",
         "pages",
         "report_tables",
+        "report_search",
         "report_sections",
         "reporting",
         "experiments",

@@ -168,13 +168,17 @@ def test_committed_example_is_what_the_code_writes(report):
         assert texts[0] == texts[1]
 
 
-@pytest.mark.parametrize("config", [None, "", "run_search.epochs = 3\n"])
+@pytest.mark.parametrize(
+    "config",
+    [None, "", "run_search.epochs = 3\n", "run_search.epochs = 3\nrun_training.seed = 1\n"],
+)
 def test_run_that_has_hardly_begun(tmp_path, config):
     if config is not None:
         (tmp_path / "config.gin").write_text(config)
     page = written(tmp_path)
     assert "What is missing" in page
     assert ("The directory is empty" in page) == (config is None)
+    assert ("teacher/ is not there" in page) == ("run_training" in (config or ""))
 
 
 @pytest.mark.parametrize(

@@ -37,14 +37,13 @@ def runs(folder: pathlib.Path) -> Iterator[pathlib.Path]:
 def describe(run: pathlib.Path) -> dict[str, Any]:
     """Returns what a run directory's records tell, as JSON data; what is damaged is `damaged`."""
     config = settings(_text(run / "config.gin") or "")
-    kinds = [
-        kind for kind in run_schema.RESULTS if any(s.startswith(f"run_{kind}.") for s in config)
-    ]
-    kind = "pipeline" if len(kinds) > 1 else kinds[0] if kinds else "unknown"
+    kind = run_schema.kind_of(config) or "unknown"
     found = {"run": str(run), "kind": kind, "state": None}
-    if kind not in run_schema.RESULTS:
+    if kind == "pipeline":
         done = [part for part in run_schema.PIPELINE if (run / part / "result.json").is_file()]
         return {**found, "state": f"{len(done)} of {len(run_schema.PIPELINE)} parts done"}
+    if kind == "unknown":
+        return {**found, "state": "unknown"}
     result = _parsed(_text(run / "result.json"), run_schema.RESULTS[kind])
     if result is None:
         return {**found, "state": _progress(run, config.get(f"run_{kind}.epochs"))}
