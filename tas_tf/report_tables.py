@@ -106,9 +106,9 @@ def layer_table(network: Architecture, unpruned: Architecture | None) -> Table:
             names.insert(last + 1 if last >= 0 else len(names), name)
     beside = unpruned is not None
     rows = [_layer_row(name, kept.get(name), whole.get(name), beside) for name in names]
-    header = ["layer", "kernel", "stride", "output", "channels", "MACs"]
+    header = ["layer", "channels", "MACs", "kernel", "stride", "output"]
     if beside:
-        header[4:] = ["unpruned channels", "channels", "unpruned MACs", "MACs", "MACs kept"]
+        header[1:3] = ["unpruned", "channels", "unpruned MACs", "MACs", "kept"]
     faded = [i for i, name in enumerate(names) if name not in kept]
     return Table("Layer by layer", header, rows, faded=faded, folded=True)
 
@@ -119,17 +119,16 @@ def _layer_row(name: str, kept, whole, beside: bool) -> list[str]:
     columns = (whole, kept) if beside else (kept,)
     channels = [f"{each[1]} → {each[2]}" if each else NONE for each in columns]
     macs = [layer_macs(*each) if each else 0 for each in columns]
-    row = [
+    share = "cut" if not kept else percent(macs[-1] / macs[0], 0) if whole else "new"
+    return [
         name.replace("_", " "),
+        *channels,
+        *(f"{value:,}" if value else NONE for value in macs),
+        *([share] if beside else []),
         "×".join(map(str, layer.kernel)),
         str(layer.stride),
         "×".join(map(str, layer.size)),
-        *channels,
-        *(f"{value:,}" if value else NONE for value in macs),
     ]
-    if not beside:
-        return row
-    return [*row, "cut" if not kept else percent(macs[1] / macs[0], 0) if whole else "new"]
 
 
 def accuracy_table(run: Run) -> Table:

@@ -13,6 +13,7 @@ from tas_tf.report_sections import lead, sections, tiles, title
 from tas_tf.report_tables import (
     NONE,
     amount,
+    comparable,
     found_by,
     network_name,
     percent,
@@ -192,7 +193,7 @@ def _shapes(runs: Sequence[Run], names: Sequence[str]) -> list[Element]:
         found, unpruned = found_by(run), unpruned_of(run)
         if found is None:
             continue
-        whole = unpruned if unpruned and unpruned.block == found.block else None
+        whole = unpruned if comparable(found, unpruned) else None
         depths = [len(stage) for stage in found.stages]
         pictures.append(
             Picture(
