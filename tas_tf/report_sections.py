@@ -21,6 +21,7 @@ from tas_tf.report_tables import (
     percent,
     phase,
     role,
+    so_far,
     space_size,
     split_table,
     time_table,
@@ -112,18 +113,26 @@ def _teaching(part: Part) -> str:
 
 
 def _found(run: Run) -> Iterator[Element]:
-    found, unpruned = found_by(run), unpruned_of(run)
-    network = found or unpruned
-    if network is None:
+    found, unpruned, latest = found_by(run), unpruned_of(run), so_far(run)
+    networks = {} if unpruned is None else {f"{network_name(unpruned)}, unpruned": unpruned}
+    if found is not None:
+        networks["derived" if run.search else network_name(found)] = found
+    elif latest is not None:
+        found = networks["most probable so far"] = latest[1]
+        yield Text(
+            "The search has not finished: this is the network that was most probable after epoch "
+            f"{latest[0]}, whatever it costs."
+        )
+    if not networks:
         return
+    network = found or unpruned
     against = unpruned if found is not None and comparable(found, unpruned) else None
     yield _architecture_picture(network, against)
-    if run.search is not None and run.search.result is not None:
-        yield Text(_derivation(run.search))
-    names = {} if unpruned is None else {f"{network_name(unpruned)}, unpruned": unpruned}
-    if found is not None:
-        names["derived" if run.search else network_name(found)] = found
-    yield cost_table(names)
+    if run.search is not None:
+        if run.search.result is not None:
+            yield Text(_derivation(run.search))
+        networks |= {f"derived for {name}": each for name, each in run.search.derived.items()}
+    yield cost_table(networks)
     yield Text(
         "MACs count a multiplication and an addition together once (papers often say FLOPs). "
         "Latency was not measured in this run: fewer MACs are not always fewer milliseconds."
@@ -253,9 +262,10 @@ def _of_splits(run: Run, parts: list[Part]) -> Iterator[str]:
     if "test" in splits[0]:
         yield (
             f"The {splits[0]['test']['images']:,} test images played no part in the search, nor in "
-            "the choice of an architecture or of an epoch. Each trained network saw them once, at "
-            "its end."
+            "the choice of an architecture or of an epoch."
         )
+        if run.of_kind("training"):
+            yield "Each trained network was tested on them once, when its training had ended."
     if run.search in parts:
         yield (
             "The halves are disjoint and stratified by class, drawn with seed "
@@ -316,6 +326,8 @@ def lead(run: Run) -> str:
             f"The network found has {amount(cost(found), 'macs')} MACs, "
             f"{percent(cost(found) / cost(unpruned), 1)} of {network_name(unpruned)}'s."
         )
+        if run.search.result is not None and not run.search.result["derivation"]["in_band"]:
+            texts.append("It lies OUTSIDE the budget's band.")
     said = [f"{percent(result['test']['accuracy'])} ({name})" for name, result in results.items()]
     if said:
         texts.append(f"Accuracy on the test split: {', '.join(said)}.")

@@ -61,6 +61,22 @@ def found_by(run: Run) -> Architecture | None:
     return found[0] if found else None
 
 
+def so_far(run: Run) -> tuple[int, Architecture] | None:
+    """Returns the last epoch of a search that has not finished, and what was most probable then."""
+    if run.search is None or run.search.space is None or run.search.architecture is not None:
+        return None
+    space = run.search.space
+    for record in reversed(run.search.records):
+        if "argmax_widths" in record:
+            candidates = [choice.candidates for choice in space.choices]
+            widths, depths = (
+                [values.index(value) for values, value in zip(each, record[name], strict=True)]
+                for name, each in (("argmax_widths", candidates), ("argmax_depths", space.depths))
+            )
+            return record["epoch"], space.architecture(widths, depths)
+    return None
+
+
 def comparable(network: Architecture, unpruned: Architecture | None) -> bool:
     """Whether a network can be drawn against the unpruned one: both have the same stages."""
     return unpruned is not None and (network.family, network.block) == (

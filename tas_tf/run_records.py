@@ -18,6 +18,7 @@ from tas_tf.runtime import ARCHITECTURE, CONFIG, METRICS, RESULT, RunDirectory
 from tas_tf.search_space import SearchSpace, WidthChoice
 
 MACHINE = "machine.json"
+DERIVED = "derived"
 
 
 @dataclasses.dataclass
@@ -37,6 +38,7 @@ class Part:
         space: What was searched.
         budgets: Within which budgets.
         logits: Logits of widths and depths at the end of a search.
+        derived: What was derived from a search for further budgets, by their names.
         missing: What is missing or damaged, for people.
     """
 
@@ -52,6 +54,7 @@ class Part:
     space: SearchSpace | None = None
     budgets: list[Budget] = dataclasses.field(default_factory=list)
     logits: list[np.ndarray] | None = None
+    derived: dict[str, Architecture] = dataclasses.field(default_factory=dict)
     missing: list[str] = dataclasses.field(default_factory=list)
 
     def setting(self, name: str) -> Any:
@@ -150,6 +153,7 @@ def read_part(directory: RunDirectory, name: str) -> Part:
         part.space, part.budgets = reader.space()
         if part.space is not None and part.result is not None:
             part.logits = reader.logits(part.space)
+        part.derived = reader.derived()
     part.records = reader.records(part.space)
     return part
 
@@ -183,15 +187,23 @@ class _Reader:
             self.say(f"{name} is damaged: {runtime.first_line(error)}")
             return None
 
-    def architecture(self) -> Architecture | None:
-        if self._directory.exists(ARCHITECTURE):
+    def architecture(self, *folder: str) -> Architecture | None:
+        name = "/".join([*folder, ARCHITECTURE])
+        if self._directory.exists(name):
             try:
-                return exporting.load_architecture(self._directory.path)
+                return exporting.load_architecture(self._directory.file(name))
             except UserError as error:
-                self.say(f"{ARCHITECTURE} is damaged: {runtime.first_line(error)}")
+                self.say(f"{name} is damaged: {runtime.first_line(error)}")
         else:
-            self.say(f"{ARCHITECTURE} is missing")
+            self.say(f"{name} is missing")
         return None
+
+    def derived(self) -> dict[str, Architecture]:
+        if not self._directory.exists(DERIVED):
+            return {}
+        names = sorted(n.rstrip("/") for n in tf.io.gfile.listdir(self._directory.file(DERIVED)))
+        found = {name: self.architecture(DERIVED, name) for name in names}
+        return {name: architecture for name, architecture in found.items() if architecture}
 
     def space(self) -> tuple[SearchSpace | None, list[Budget]]:
         record = self.json(SPACE, run_schema.SPACE)

@@ -212,6 +212,7 @@ def test_half_finished_run(run):
     metrics.write_text(metrics.read_text()[:-20])
     page = written(run)
     epochs = len((EXAMPLE / "search/metrics.jsonl").read_text().splitlines())
+    assert f"most probable after epoch {epochs - 1}" in page
     assert f"So far {epochs - 1} of {epochs} epochs are done." in page
     assert f"search/metrics.jsonl, line {epochs} is damaged" in page
     assert "student/ is not there: this part has not begun." in page
@@ -282,6 +283,20 @@ def test_parts_have_reports_of_their_own(run):
     assert "How the search went" in search and "What it gives" not in search
     assert "What it gives" in training and "How the search went" not in training
     assert "learns from the unpruned network" in training
+
+
+def test_further_budgets_and_a_budget_that_was_missed(run):
+    for name in ("0.3", "parameters_0.5"):
+        (run / "search/derived" / name).mkdir(parents=True)
+        shutil.copy(run / "search/architecture.json", run / "search/derived" / name)
+    (run / "search/derived/0.3/architecture.json").write_text("{")
+    result = read_json(run / "search/result.json")
+    result["derivation"]["in_band"] = False
+    (run / "search/result.json").write_text(json.dumps(result))
+    page = written(run)
+    assert "derived for parameters_0.5" in page and "derived for 0.3" not in page
+    assert "search/derived/0.3/architecture.json is damaged" in page
+    assert "OUTSIDE the budget&#39;s band" in page
 
 
 def test_comparison(run, tmp_path):
