@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import shlex
+from collections.abc import Iterator, Sequence
 
 from tas_tf import drawing, plotting
 from tas_tf.architecture import Architecture
@@ -283,9 +284,8 @@ def _of_splits(run: Run, parts: list[Part]) -> Iterator[str]:
 
 def _repeat(run: Run) -> Iterator[Element]:
     machine = next((part.machine for part in run.parts.values() if part.machine), None)
-    command = (machine or {}).get("command")
-    if isinstance(command, str):
-        yield Code("The command, as it was typed", command)
+    if machine is not None:
+        yield Code("The command, as it was given", _typed(machine["command"]))
     if run.config and run.kind:
         name = {"training": "train"}.get(run.kind, run.kind)
         yield Code(
@@ -304,6 +304,26 @@ def _repeat(run: Run) -> Iterator[Element]:
         yield Table("Versions", ["package", "version"], rows)
     if run.config:
         yield Code("All settings (config.gin)", run.config, folded=True)
+
+
+def _typed(arguments: Sequence[str]) -> str:
+    """Returns a command as people type it, an argument a line where it is long."""
+    words = [_quoted(argument) for argument in arguments]
+    line = " ".join(words)
+    return (
+        line
+        if len(line) <= 80
+        else " ".join(words[:3]) + "".join(f" \\\n  {word}" for word in words[3:])
+    )
+
+
+def _quoted(argument: str) -> str:
+    """Returns an argument as a shell reads it, with quotes around the value of a flag alone."""
+    flag, equals, value = argument.partition("=")
+    if not equals or shlex.quote(flag) != flag:
+        flag, equals, value = "", "", argument
+    in_double = "'" in value and not set('"$`\\!') & set(value)
+    return flag + equals + (f'"{value}"' if in_double else shlex.quote(value))
 
 
 def title(run: Run) -> str:

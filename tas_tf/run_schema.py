@@ -93,7 +93,7 @@ DATA = {
     "input_shape": [count],
     "num_classes": count,
 }
-MACHINE = {"devices": [text], "cores": count, "versions": {_ANY: text}}
+MACHINE = {"command": [text], "devices": [text], "cores": count, "versions": {_ANY: text}}
 SPACE = {
     "space": {
         "family": text,

@@ -9,7 +9,6 @@ import json
 import os
 import pathlib
 import platform
-import shlex
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -70,7 +69,7 @@ def describe_machine() -> dict[str, Any]:
         except importlib.metadata.PackageNotFoundError:
             versions[package] = "not installed"
     return {
-        "command": shlex.join(["python", *sys.orig_argv[1:]]),
+        "command": ["python", *sys.orig_argv[1:]],
         "devices": [device.name for device in tf.config.list_logical_devices()],
         "device_names": _device_names(),
         "cores": os.cpu_count(),

@@ -110,7 +110,9 @@ def test_pipeline_ends_with_a_report(pipeline):
         records = (folder / part / "metrics.jsonl").read_text().splitlines()
         assert json.loads(records[-1])["device_seconds"] > 0
         command = json.loads((folder / part / "machine.json").read_text())["command"]
-        assert command == "python -m tas_tf.pipeline --gin_file=small.gin --run_dir=run"
+        assert command == [
+            *("python", "-m", "tas_tf.pipeline", "--gin_file=small.gin", "--run_dir=run")
+        ]
     assert page.count("<svg") >= 7 and "--gin_file=small.gin" in page
 
 

@@ -5,6 +5,7 @@ import json
 import pathlib
 import random
 import re
+import shlex
 import shutil
 
 import markdown
@@ -13,7 +14,7 @@ from command_line import check_message, finished
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tas_tf import reporting, run_records
+from tas_tf import pages, reporting, run_records
 from tas_tf.errors import RunDirectoryError
 from tas_tf.report_sections import sections
 
@@ -276,6 +277,19 @@ def test_what_a_run_directory_says_is_text(run):
     assert "<script" not in page and "&lt;script&gt;" in page
     twin = markdown.markdown((run / "report.md").read_text(), extensions=["tables"])
     assert "<script" not in twin and "<a " not in twin
+
+
+def test_command_is_shown_as_a_shell_reads_it(run):
+    command = ["python", "-m", "tas_tf.train", "--a=b c", "--d='e'", "--f='$g'", "h i", "--j", ""]
+    machine = read_json(run / "teacher/machine.json") | {"command": command}
+    (run / "teacher/machine.json").write_text(json.dumps(machine))
+    (code,) = [
+        element
+        for element in sections(run_records.read_run(str(run / "teacher")))[-1].content
+        if isinstance(element, pages.Code) and "given" in element.caption
+    ]
+    assert shlex.split(code.text) == command
+    assert "--a='b c'" in code.text and "--d=\"'e'\"" in code.text
 
 
 def test_parts_have_reports_of_their_own(run):
