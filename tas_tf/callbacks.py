@@ -1,105 +1,24 @@
-"""What is shown and logged on the way, as Keras callbacks."""
+"""What is logged on the way, as Keras callbacks."""
 
 from __future__ import annotations
 
-import datetime
-import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
 import numpy as np
-import rich.console
-import rich.progress
+import tensorflow as tf
+from matplotlib.figure import Figure
 
-from tas_tf.runtime import Metrics, Stopwatch, device_clock
+from tas_tf import canvas
+from tas_tf.cost import Budget
+from tas_tf.events import EVENTS, EventFiles
+from tas_tf.runtime import Metrics, RunDirectory, Stopwatch, device_clock
 
-# Shown on the line of an epoch, in this order, where present.
-_SHOWN = {
-    "loss": "loss {:.3f}",
-    "accuracy": "accuracy {:.3f}",
-    "holdout_accuracy": "holdout {:.3f}",
-    "architecture_loss": "architecture loss {:.3f}",
-    "architecture_accuracy": "accuracy {:.3f}",
-    "temperature": "temperature {:.2f}",
-    "expected_macs_ratio": "expected MACs {:.1%}",
-    "argmax_macs_ratio": "argmax MACs {:.1%}",
-    "width_entropy": "entropy {:.2f}",
-}
-
-
-# After how many steps, the first left out, the time of a step is said.
-_TIMED_STEPS = 10
-
-
-class Progress(keras.callbacks.Callback):
-    """Shows a bar in a terminal, and one line per epoch everywhere.
-
-    Args:
-        title: What is running.
-        epochs: Number of epochs.
-        steps_per_epoch: Steps of an epoch.
-        first_epoch: Epoch that the run goes on from.
-    """
-
-    def __init__(self, title: str, epochs: int, steps_per_epoch: int, first_epoch: int = 0):
-        super().__init__()
-        self._title = title
-        self._epochs = epochs
-        self._steps = steps_per_epoch
-        self._first = first_epoch
-        self._bar = rich.progress.Progress(
-            rich.progress.TextColumn("{task.description}"),
-            rich.progress.BarColumn(),
-            rich.progress.MofNCompleteColumn(),
-            rich.progress.TextColumn("steps, left"),
-            rich.progress.TimeRemainingColumn(),
-            console=rich.console.Console(file=sys.stdout),
-            transient=True,
-            disable=not sys.stdout.isatty(),
-        )
-        self._task = self._bar.add_task(
-            title, total=epochs * steps_per_epoch, completed=first_epoch * steps_per_epoch
-        )
-
-    def on_train_begin(self, logs=None):
-        """Starts the clock."""
-        self._seen = 0
-        self._start = time.perf_counter()
-        self._bar.start()
-
-    def on_train_batch_end(self, batch, logs=None):
-        """Moves the bar; says once what the first steps took."""
-        self._bar.advance(self._task)
-        self._seen += 1
-        if self._seen == 1:
-            self._first_step = time.perf_counter()
-        elif self._seen == _TIMED_STEPS + 1:
-            seconds = (time.perf_counter() - self._first_step) / _TIMED_STEPS
-            steps = (self._epochs - self._first) * self._steps
-            end = datetime.datetime.now() + datetime.timedelta(seconds=steps * seconds)
-            self._bar.console.print(
-                f"{self._title}: {seconds:.3g} s per step "
-                f"({self._first_step - self._start:.1f} s until the first was done, tracing "
-                f"included); {duration(steps * seconds)} in all, until {end:%Y-%m-%d %H:%M}",
-                highlight=False,
-                soft_wrap=True,
-            )
-
-    def on_epoch_end(self, epoch, logs=None):
-        """Prints the epoch's line, with the time that is left."""
-        elapsed = time.perf_counter() - self._start
-        left = elapsed / (epoch + 1 - self._first) * (self._epochs - epoch - 1)
-        parts = [text.format(logs[name]) for name, text in _SHOWN.items() if name in logs]
-        line = f"{self._title} {epoch + 1}/{self._epochs}  {'  '.join(parts)}"
-        self._bar.console.print(
-            f"{line}  ({duration(elapsed)}, {duration(left)} left)", highlight=False, soft_wrap=True
-        )
-
-    def on_train_end(self, logs=None):
-        """Removes the bar."""
-        self._bar.stop()
+# Pictures of a run: at most so many, and at most this share of its time.
+_PICTURES = 100
+_PICTURES_SHARE = 0.05
 
 
 class MetricsLog(keras.callbacks.Callback):
@@ -107,25 +26,31 @@ class MetricsLog(keras.callbacks.Callback):
 
     Args:
         metrics: Where records go.
+        events: Where their numbers go too.
         steps_per_epoch: Steps of an epoch.
-        histograms: Returns name to values of what is logged as a histogram.
+        budgets: Budgets whose bands stand beside the costs.
         shape: Returns what a record holds beside the logs.
     """
 
     def __init__(
         self,
         metrics: Metrics,
+        events: EventFiles,
         steps_per_epoch: int,
-        histograms: Callable[[], dict[str, Any]] = dict,
+        budgets: Sequence[Budget] = (),
         shape: Callable[[], dict[str, Any]] = dict,
     ):
         super().__init__()
         self._metrics = metrics
+        self._events = events
         self._stopwatch = Stopwatch(metrics.elapsed_seconds())
         self._device = Stopwatch(metrics.device_seconds(), device_clock())
         self._shape = shape
         self._steps = steps_per_epoch
-        self._histograms = histograms
+        self._bands = {}
+        for budget in budgets:
+            self._bands[f"floor_{budget.kind}_ratio"] = budget.floor / budget.unpruned
+            self._bands[f"budget_{budget.kind}_ratio"] = budget.amount / budget.unpruned
 
     def on_epoch_end(self, epoch, logs=None):
         """Writes the epoch's record."""
@@ -134,12 +59,100 @@ class MetricsLog(keras.callbacks.Callback):
         record["elapsed_seconds"] = round(self._stopwatch.seconds(), 3)
         record["device_seconds"] = round(self._device.seconds(), 3)
         self._metrics.write({**record, **self._shape()})
-        for name, values in self._histograms().items():
-            self._metrics.histogram(name, values, step)
+        self._events.scalars({**record, **self._bands}, step)
+
+
+class Pictures(keras.callbacks.Callback):
+    """Writes distributions after every epoch, and pictures after as many as time allows.
+
+    Args:
+        events: Where they go.
+        distributions: Returns by name the candidates of a choice and their probabilities.
+        pictures: Returns pictures by name.
+        epochs: Number of epochs.
+        steps_per_epoch: Steps of an epoch.
+    """
+
+    def __init__(
+        self,
+        events: EventFiles,
+        distributions: Callable[[], dict[str, tuple[Sequence[int], np.ndarray]]],
+        pictures: Callable[[], dict[str, Figure]],
+        epochs: int,
+        steps_per_epoch: int,
+    ):
+        super().__init__()
+        self._events = events
+        self._distributions = distributions
+        self._pictures = pictures
+        self._epochs = epochs
+        self._steps = steps_per_epoch
+        self._spent = 0.0
+
+    def on_train_begin(self, logs=None):
+        """Starts the clock."""
+        self._start = time.perf_counter()
+
+    def on_epoch_end(self, epoch, logs=None):
+        """Writes distributions, and pictures where they are due: after the last epoch they are."""
+        step, start = (epoch + 1) * self._steps, time.perf_counter()
+        for name, (candidates, probabilities) in self._distributions().items():
+            self._events.distribution(name, candidates, probabilities, step)
+        due = epoch % -(-self._epochs // _PICTURES) == 0
+        due &= self._spent <= _PICTURES_SHARE * (start - self._start)
+        if due or epoch + 1 == self._epochs:
+            for name, figure in self._pictures().items():
+                self._events.picture(name, canvas.image(figure), step)
+            self._spent += time.perf_counter() - start
+
+
+class Profile(keras.callbacks.Callback):
+    """Profiles some steps, for TensorBoard's profile plugin.
+
+    Args:
+        directory: The run directory; the profile goes where its event files are.
+        first: First step of it, counted from 1 and from where the process begins.
+        last: Last step of it.
+    """
+
+    def __init__(self, directory: RunDirectory, first: int, last: int):
+        super().__init__()
+        self._path = directory.file(EVENTS)
+        self._first = first
+        self._last = last
+
+    def on_train_begin(self, logs=None):
+        """Begins to count."""
+        self._done = 0
+        self._runs = False
+        self._start_where_due()
+
+    def on_train_batch_end(self, batch, logs=None):
+        """Counts a step; starts or ends the profile where it is due."""
+        self._done += 1
+        if self._runs and self._done == self._last:
+            self._stop()
+        self._start_where_due()
 
     def on_train_end(self, logs=None):
-        """Closes the event files."""
-        self._metrics.close()
+        """Ends a profile that the run was too short for."""
+        if self._runs:
+            self._stop()
+        elif self._done < self._first:
+            print(f"--profile_steps: the run ended after {self._done} steps, before the profile")
+
+    def _start_where_due(self) -> None:
+        if self._done == self._first - 1:
+            tf.profiler.experimental.start(self._path)
+            self._runs = True
+
+    def _stop(self) -> None:
+        tf.profiler.experimental.stop()
+        self._runs = False
+        print(
+            f"Profile of steps {self._first} to {self._done}: tensorboard --logdir={self._path} "
+            "(with tensorboard-plugin-profile, in the extra [profile])"
+        )
 
 
 def duration(seconds: float) -> str:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+import re
 import sys
 import tempfile
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 from absl import app, flags, logging
 
@@ -20,6 +22,8 @@ from tas_tf.errors import (
     UserError,
 )
 
+MAX_PROFILED = 100  # a profile of more steps is too large for a browser
+
 _FLAGS = flags.FLAGS
 _EXIT_CODES = (
     "Exit codes: 0 done; 2 a mistake in what was asked for; 3 done, but outside the budget's\n"
@@ -27,11 +31,12 @@ _EXIT_CODES = (
 )
 
 
-def define_flags(run_dir: str) -> None:
+def define_flags(run_dir: str, trains: bool = False) -> None:
     """Defines the flags that every command has.
 
     Args:
         run_dir: What the help says of `--run_dir`.
+        trains: Whether the command runs steps, which `--profile_steps` can then profile.
     """
     flags.DEFINE_multi_string(
         "gin_file", [], "Spec: a path here, or a preset such as specs/resnet110.gin"
@@ -46,6 +51,13 @@ def define_flags(run_dir: str) -> None:
     flags.DEFINE_bool("download", False, "Whether a data set that is not there may be downloaded.")
     flags.DEFINE_bool("dry_run", False, "Say what would be done, and do nothing.")
     flags.DEFINE_integer("seed", None, "Seed of everything, in place of the spec's.")
+    if trains:
+        flags.DEFINE_string(
+            "profile_steps",
+            None,
+            "First and last step to profile for TensorBoard, such as 20,25, counted from 1 where "
+            "the process begins.",
+        )
 
 
 def run(command: Callable[[], int]) -> None:
@@ -63,6 +75,7 @@ def call_root(
     bindings: Sequence[str] = (),
     default_spec: str | None = None,
     default_run_dir: str | None = None,
+    **arguments: Any,
 ) -> int:
     """Loads the spec that the flags ask for, and calls a root function of `experiments`.
 
@@ -71,6 +84,7 @@ def call_root(
         bindings: Further bindings that the command's own flags stand for.
         default_spec: Spec to take without `--gin_file`.
         default_run_dir: Run directory to take without `--run_dir`.
+        arguments: What else the root function gets.
 
     Returns:
         The exit code.
@@ -99,6 +113,7 @@ def call_root(
         experiments.ROOTS[name],
         run_dir=run_dir or "runs/dry_run",
         dry_run=_FLAGS.dry_run,
+        **arguments,
     )
 
 
@@ -117,6 +132,25 @@ def _check_flags(files: Sequence[str], run_dir: str | None) -> None:
         )
 
 
+def profile_steps() -> tuple[int, int] | None:
+    """Returns what `--profile_steps` asks for.
+
+    Raises:
+        SpecError: If it is malformed.
+    """
+    text = _FLAGS.profile_steps
+    if text is None:
+        return None
+    match = re.fullmatch(r"\s*(\d{1,9})\s*,\s*(\d{1,9})\s*", text)
+    first, last = map(int, match.groups()) if match else (0, 0)
+    if not 1 <= first <= last < first + MAX_PROFILED:
+        raise SpecError(
+            "--profile_steps: expected the first and the last step, such as 20,25: from 1, "
+            f"ascending, at most {MAX_PROFILED} steps. Received: {text!r}"
+        )
+    return first, last
+
+
 def path_binding(parameter: str, path: str | None) -> list[str]:
     """Returns the binding of a parameter to a path that a flag gave, if it did."""
     return [] if path is None else [f"{parameter} = {os.path.expanduser(path)!r}"]
@@ -133,7 +167,13 @@ def _flag_bindings() -> list[str]:
 
 @contextlib.contextmanager
 def without_startup_noise() -> Iterator[None]:
-    """Holds back what TensorFlow's libraries write to stderr while they start, unless they fail."""
+    """Holds back what TensorFlow's libraries write to stderr while they start, unless they fail.
+
+    With `--verbosity` nothing is held back.
+    """
+    if _FLAGS["verbosity"].present:
+        yield
+        return
     sys.stderr.flush()
     stderr = os.dup(2)
     with tempfile.TemporaryFile() as held:
@@ -153,13 +193,14 @@ def _parse_flags(command: Callable[[], int], arguments: list[str]) -> list[str]:
     if {"--help", "-help", "-h"}.intersection(arguments):
         print(_help(command))
         sys.exit(EXIT_DONE)
-    # Only errors of TensorFlow's start-up are shown.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     try:
         rest = _FLAGS(arguments)[1:]
     except flags.Error as error:
         _complain(error)
         sys.exit(EXIT_USER_ERROR)
+    # Of TensorFlow's own messages only errors are shown, unless --verbosity asks for more.
+    level = str(min(max(-_FLAGS.verbosity, 0), 3)) if _FLAGS["verbosity"].present else "2"
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", level)
     if rest:
         _complain(f"unexpected argument {rest[0]!r}: settings are flags, such as --run_dir=runs/a")
         sys.exit(EXIT_USER_ERROR)

@@ -40,7 +40,9 @@ class Source:
 
 
 _source = Source()
-# Names that are registered, with the type of every parameter.
+# Functions and classes that specs can bind, by their names in specs.
+registered: dict[str, Callable[..., Any]] = {}
+# The type of every parameter of each.
 _types: dict[str, dict[str, Any]] = {}
 
 
@@ -80,6 +82,7 @@ def configurable(
         return functools.partial(function, **arguments) if later else function(**arguments)
 
     checked.__signature__ = signature.replace(parameters=now)
+    registered[name] = checked
     _types[name] = {p.name: hints.get(p.name, Any) for p in now}
     return gin.external_configurable(checked, name=name, module="tas_tf")
 
@@ -97,12 +100,17 @@ def _typed(name: str, parameter: str, value: Any) -> Any:
             collection_check_strategy=typeguard.CollectionCheckStrategy.ALL_ITEMS,
         )
     except typeguard.TypeCheckError:
-        wanted = hint.__name__ if isinstance(hint, type) else str(hint)
         raise SpecError(
-            f"{described(f'{name}.{parameter}')}: expected {re.sub(_MODULES, '', wanted)}. "
+            f"{described(f'{name}.{parameter}')}: expected {type_of(name, parameter)}. "
             f"Received: {value!r}"
         ) from None
     return float(value) if isinstance(value, int) and float in allowed else value
+
+
+def type_of(name: str, parameter: str) -> str:
+    """Returns the type of a parameter as people write it."""
+    hint = _types[name][parameter]
+    return re.sub(_MODULES, "", hint.__name__ if isinstance(hint, type) else str(hint))
 
 
 def described(parameter: str) -> str:

@@ -28,3 +28,7 @@ class DataError(UserError):
 
 class RunDirectoryError(UserError):
     """A run directory that cannot be written, or that holds something else."""
+
+
+class InstallationError(UserError):
+    """A package that is needed and not installed."""

@@ -6,7 +6,7 @@ import contextlib
 import io
 import re
 from collections.abc import Callable, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import keras
 import numpy as np
@@ -47,6 +47,7 @@ CHECK_IMAGES = 64
 def run_search(
     run_dir: str,
     dry_run: bool,
+    profile_steps: tuple[int, int] | None,
     data: ImageData,
     space: Callable[..., SearchSpace],
     supernet: Callable[..., Supernet],
@@ -70,6 +71,7 @@ def run_search(
     Args:
         run_dir: The run directory.
         dry_run: Whether only to say what would be done.
+        profile_steps: First and last step of a profile for TensorBoard; None makes none.
         data: The images.
         space: Makes the search space from `num_classes` and `input_shape`.
         supernet: Makes the supernet from the space.
@@ -109,7 +111,7 @@ def run_search(
     budgets = cost.parse_targets(target, searched, tolerance)
     derivation.check_reachable(searched, budgets)
     start = run_parts.load_network(start_from, "start_from", info)
-    messages.say_what("Search", directory, info, epochs, batch_size)
+    messages.say_what("Search", directory, info, epochs, batch_size, halves=True)
     messages.say_space(searched, budgets)
     if directory.exists(RESULT) and not dry_run:
         return _say_done(directory)
@@ -144,9 +146,7 @@ def run_search(
         )
     run_parts.open_directory(directory, config, data)
     run_parts.write_space(directory, searched, budgets)
-    seconds = run_parts.fit(
-        "search", search, feed, epochs, directory, histograms=search.distributions
-    )
+    seconds = run_parts.fit("search", search, feed, epochs, directory, profile_steps)
     return _finish_search(search, directory, seconds)
 
 
@@ -167,12 +167,18 @@ def _finish_search(search: ArchitectureSearch, directory: RunDirectory, seconds:
     directory.write_json(LOGITS, logits)
     result = {"derivation": summary, "tolerance": search.budgets[0].tolerance}
     directory.write_json(RESULT, {**result, **entropies, "seconds": seconds})
+    derived = {
+        f"derived_{budget.kind}_ratio": architecture.cost[budget.kind] / budget.unpruned
+        for budget in search.budgets
+    }
+    run_parts.record_end(directory, int(search.step.numpy()), architecture, **derived)
     return EXIT_DONE if found.in_band else EXIT_OUTSIDE_BAND
 
 
 def run_training(
     run_dir: str,
     dry_run: bool,
+    profile_steps: tuple[int, int] | None,
     data: ImageData,
     space: Callable[..., SearchSpace],
     optimizer: keras.optimizers.Optimizer,
@@ -192,6 +198,7 @@ def run_training(
     Args:
         run_dir: The run directory.
         dry_run: Whether only to say what would be done.
+        profile_steps: First and last step of a profile for TensorBoard; None makes none.
         data: The images.
         space: Makes the search space, whose unpruned network is trained without `architecture`.
         optimizer: Moves the weights; its learning rate rises over the warm-up, then falls to 0.
@@ -251,11 +258,13 @@ def run_training(
     run_parts.open_directory(directory, config, data)
     runtime.write_whole(directory.file(ARCHITECTURE), compiled.to_json())
     title = "distillation" if guide is not None else "training"
-    seconds = run_parts.fit(title, training, feed, epochs, directory)
+    seconds = run_parts.fit(title, training, feed, epochs, directory, profile_steps)
     saved = exporting.save_model(model, compiled, directory)
     # The one time that the test split is read.
     tested = evaluate(saved, data.evaluation("test", batch_size))
     directory.write_json(RESULT, {"test": tested, "cost": dict(compiled.cost), "seconds": seconds})
+    step, accuracy = int(training.step.numpy()), tested["accuracy"]
+    run_parts.record_end(directory, step, compiled, test_accuracy=accuracy)
     print(f"Test accuracy: {tested['accuracy']:.2%} of {tested['images']:,} images")
     print(f"Model: {directory.file(runtime.MODEL)}")
     return EXIT_DONE
@@ -372,7 +381,12 @@ def run_derive(
     return code
 
 
-def run_pipeline(run_dir: str, dry_run: bool, start_from_teacher: bool = False) -> int:
+def run_pipeline(
+    run_dir: str,
+    dry_run: bool,
+    profile_steps: tuple[int, int] | None,
+    start_from_teacher: bool = False,
+) -> int:
     """Runs all of it: teacher, search, training without and with distillation, export.
 
     Each part is what the single command would make in its folder of the run directory; parts that
@@ -381,6 +395,7 @@ def run_pipeline(run_dir: str, dry_run: bool, start_from_teacher: bool = False) 
     Args:
         run_dir: The run directory.
         dry_run: Whether only to say what would be done.
+        profile_steps: First and last step of a profile of every training and of the search.
         start_from_teacher: Whether the supernet starts from the trained unpruned network.
 
     Returns:
@@ -394,25 +409,27 @@ def run_pipeline(run_dir: str, dry_run: bool, start_from_teacher: bool = False) 
     directory.check(whole)
     start = [f"run_search.start_from = {teacher!r}"] if start_from_teacher else []
     known = start if RunDirectory(teacher).exists(runtime.MODEL) else []
+    profile = {"profile_steps": profile_steps}
     if dry_run:
         print("Pipeline: teacher, search, student, student_kd, export in", directory.path)
-        _part(run_training, teacher, True)
-        return _part(run_search, search, True, known)
+        _part(run_training, teacher, dry_run=True, **profile)
+        return _part(run_search, search, known, dry_run=True, **profile)
     # A mistake in the search's settings is found before the teacher has been trained.
     with contextlib.redirect_stdout(io.StringIO()):
-        _part(run_search, search, True, known)
+        _part(run_search, search, known, dry_run=True, **profile)
     directory.open(whole)
     print("1/5 The unpruned network")
-    _part(run_training, teacher)
+    _part(run_training, teacher, **profile)
     print("\n2/5 The search")
-    code = _part(run_search, search, bindings=start)
+    code = _part(run_search, search, start, **profile)
     print("\n3/5 The derived network, trained on labels")
     derived = [f"run_training.architecture = {search!r}"]
-    _part(run_training, student, bindings=derived)
+    _part(run_training, student, derived, **profile)
     print("\n4/5 The derived network, with distillation from the unpruned one")
-    _part(run_training, student_kd, bindings=[*derived, f"run_training.teacher = {teacher!r}"])
+    taught = [*derived, f"run_training.teacher = {teacher!r}"]
+    _part(run_training, student_kd, taught, **profile)
     print("\n5/5 Export")
-    _part(run_export, export, bindings=[f"run_export.model = {student_kd!r}"])
+    _part(run_export, export, [f"run_export.model = {student_kd!r}"])
     messages.say_table(directory)
     reporting.write_report(directory.path)
     print(f"{'Report:':14}{directory.file('report.html')}")
@@ -420,11 +437,17 @@ def run_pipeline(run_dir: str, dry_run: bool, start_from_teacher: bool = False) 
 
 
 def _part(
-    root: Callable[..., int], run_dir: str, dry_run: bool = False, bindings: Sequence[str] = ()
+    root: Callable[..., int],
+    run_dir: str,
+    bindings: Sequence[str] = (),
+    dry_run: bool = False,
+    **arguments: Any,
 ) -> int:
     """Runs one part of a pipeline as its command would; a pipeline's own bindings come last."""
     with configuration.extended(bindings):
-        return configuration.call(ROOTS[root.__name__], run_dir=run_dir, dry_run=dry_run)
+        return configuration.call(
+            ROOTS[root.__name__], run_dir=run_dir, dry_run=dry_run, **arguments
+        )
 
 
 def _say_done(directory: RunDirectory) -> int:

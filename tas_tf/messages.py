@@ -22,12 +22,22 @@ UNDECIDED = 0.9
 
 
 def say_what(
-    title: str, directory: RunDirectory, info: DataInfo, epochs: int, batch_size: int
+    title: str,
+    directory: RunDirectory,
+    info: DataInfo,
+    epochs: int,
+    batch_size: int,
+    halves: bool = False,
 ) -> None:
     """Says what a run will do, with which images, on which devices."""
+    split = f"{info.train_images} for training"
+    if halves:
+        split += ", one half for the weights and one for the architecture"
+    if info.holdout_images:
+        split += f", {info.holdout_images} held out"
     print(
         f"{title}: {info.dataset}, images {info.input_shape}, {info.num_classes} classes, "
-        f"{info.train_images} for training, {info.evaluation_images} for the test "
+        f"{split}, {info.evaluation_images} for the test "
         f"({info.evaluation_split}); {epochs} epochs, batch {batch_size}, on "
         f"{', '.join(runtime.device_types())}; run directory {directory.path}"
     )

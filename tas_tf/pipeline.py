@@ -6,10 +6,14 @@ python -m tas_tf.pipeline --gin_file=specs/resnet20.gin --run_dir=runs/resnet20
 from tas_tf import commands
 
 
+def _pipeline() -> int:
+    return commands.call_root("run_pipeline", profile_steps=commands.profile_steps())
+
+
 def run() -> None:
     """Runs the command."""
-    commands.define_flags("Directory of the run: new, or one to go on with.")
-    commands.run(lambda: commands.call_root("run_pipeline"))
+    commands.define_flags("Directory of the run: new, or one to go on with.", trains=True)
+    commands.run(_pipeline)
 
 
 if __name__ == "__main__":

@@ -14,10 +14,12 @@ import numpy as np
 
 from tas_tf import configuration, cost, exporting, runtime
 from tas_tf.architecture import Architecture
-from tas_tf.callbacks import MetricsLog, Progress
+from tas_tf.callbacks import MetricsLog, Pictures, Profile
 from tas_tf.data import DataInfo, Feed, ImageData
 from tas_tf.errors import RunDirectoryError, SpecError
+from tas_tf.events import EventFiles
 from tas_tf.expected_cost import max_candidates, max_depths
+from tas_tf.progress import Progress
 from tas_tf.runtime import Checkpoints, Metrics, RunDirectory
 from tas_tf.search_space import SearchSpace
 from tas_tf.training_loop import Loop, check_fits
@@ -151,21 +153,41 @@ def fit(
     feed: Feed,
     epochs: int,
     directory: RunDirectory,
-    histograms: Callable[[], dict[str, Any]] = dict,
+    profile_steps: tuple[int, int] | None = None,
 ) -> float:
     """Trains from the last checkpoint on; returns the seconds that it took in all."""
     checkpoints = Checkpoints(directory, **loop.state())
     if checkpoints.restore():
         print(f"Goes on from the checkpoint of step {int(loop.step.numpy())}")
-    step = int(loop.step.numpy())
-    metrics = Metrics(directory, step)
-    first_epoch = step // feed.steps_per_epoch
-    shown_and_logged = [
-        Progress(title, epochs, feed.steps_per_epoch, first_epoch),
-        MetricsLog(metrics, feed.steps_per_epoch, histograms, loop.shape),
-    ]
-    loop.fit(feed, epochs, shown_and_logged, checkpoints)
+    metrics = Metrics(directory, int(loop.step.numpy()))
+    with EventFiles(directory) as events:
+        callbacks = _callbacks(title, loop, feed.steps_per_epoch, epochs, metrics, events)
+        if profile_steps is not None:
+            callbacks.append(Profile(directory, *profile_steps))
+        config = runtime.read_text(directory.file(runtime.CONFIG))
+        events.text("spec", config)
+        events.settings(configuration.settings(config))
+        events.cost_charts(loop.budgets)
+        loop.fit(feed, epochs, callbacks, checkpoints)
     return metrics.elapsed_seconds()
+
+
+def _callbacks(title, loop, steps, epochs, metrics, events) -> list[keras.callbacks.Callback]:
+    return [
+        Progress(title, epochs, steps, int(loop.step.numpy()), loop.budgets),
+        MetricsLog(metrics, events, steps, loop.budgets, loop.shape),
+        Pictures(events, loop.distributions, loop.pictures, epochs, steps),
+    ]
+
+
+def record_end(
+    directory: RunDirectory, step: int, architecture: Architecture, **results: float
+) -> None:
+    """Records in the event files what a run came to: its network, and numbers to compare by."""
+    with EventFiles(directory) as events:
+        events.text("architecture", architecture.to_json(), "json")
+        events.scalars(results, step)
+        events.done()
 
 
 def with_cost(architecture: Architecture, provenance: Any) -> Architecture:

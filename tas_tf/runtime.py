@@ -291,7 +291,7 @@ def _parameter(line: str) -> str:
 
 
 class Metrics:
-    """`metrics.jsonl` and the event files of a run: one record per epoch.
+    """`metrics.jsonl` of a run: one record per epoch.
 
     Args:
         directory: The run directory.
@@ -301,17 +301,12 @@ class Metrics:
     def __init__(self, directory: RunDirectory, step: int):
         self._directory = directory
         self._records = [r for r in read_metrics(directory) if r["step"] <= step]
-        self._writer = tf.summary.create_file_writer(directory.file("events"))
 
     def write(self, record: dict[str, Any]) -> None:
-        """Appends a record with `step` and `epoch`; numbers also go to the event files."""
+        """Appends a record with `step` and `epoch`."""
         self._records.append(record)
         text = "".join(json.dumps(r) + "\n" for r in self._records)
         write_whole(self._directory.file(METRICS), text)
-        with self._writer.as_default(step=record["step"]):
-            for name, value in record.items():
-                if name != "step" and isinstance(value, (int, float)):
-                    tf.summary.scalar(name, value)
 
     def elapsed_seconds(self) -> float:
         """Returns the seconds that the records so far took."""
@@ -320,15 +315,6 @@ class Metrics:
     def device_seconds(self) -> float:
         """Returns the seconds of device time that they took, see `device_clock`."""
         return self._records[-1].get("device_seconds", 0.0) if self._records else 0.0
-
-    def histogram(self, name: str, values: Any, step: int) -> None:
-        """Adds a histogram to the event files."""
-        with self._writer.as_default(step=step):
-            tf.summary.histogram(name, values)
-
-    def close(self) -> None:
-        """Closes the event files."""
-        self._writer.close()
 
 
 def read_metrics(directory: RunDirectory) -> list[dict[str, Any]]:

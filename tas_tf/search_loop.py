@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tas_tf import cost, derivation, losses, sampling, supernet
+from tas_tf import cost, derivation, drawing, losses, sampling, supernet
 from tas_tf.architecture import Architecture
 from tas_tf.derivation import Derivation
 from tas_tf.errors import SpecError
@@ -166,7 +166,7 @@ class ArchitectureSearch(Loop):
         total = tf.reduce_max if model.kind.peak else None
         return model.expected(*one_hot, tf.math.log, total)
 
-    def epoch_logs(self):
+    def readings(self):
         """Returns costs against the budget, entropies, temperature and learning rate."""
         space = self.supernet.space
         widths, depths = (p.numpy() for p in self.supernet.probabilities())
@@ -212,12 +212,23 @@ class ArchitectureSearch(Loop):
             ],
         }
 
-    def distributions(self) -> dict[str, np.ndarray]:
-        """Returns the probabilities of widths and depths, for histograms."""
-        names = ("width_probabilities", "depth_probabilities")
+    def distributions(self):
+        """Returns the probabilities of every unit's widths and every stage's depths."""
+        space = self.supernet.space
+        names = [f"widths/{choice.name}" for choice in space.choices]
+        names += [f"depths/stage{s + 1}" for s in range(len(space.depths))]
+        candidates = [*(choice.candidates for choice in space.choices), *space.depths]
+        rows = [row for p in self.supernet.probabilities() for row in p.numpy()]
+        return dict(zip(names, zip(candidates, rows, strict=True), strict=True))
+
+    def pictures(self):
+        """Returns pictures of the network that is most probable now and of all distributions."""
+        space = self.supernet.space
+        now = derivation.argmax(space, *self.logits())
+        probabilities = [p.numpy() for p in self.supernet.probabilities()]
         return {
-            name: p.numpy()[p.numpy() > 0]
-            for name, p in zip(names, self.supernet.probabilities(), strict=True)
+            "architecture": drawing.draw_architecture(now, space.unpruned()),
+            "distributions": drawing.draw_distributions(space, *probabilities, now),
         }
 
     def logits(self) -> tuple[np.ndarray, np.ndarray]:

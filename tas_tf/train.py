@@ -27,12 +27,13 @@ def _train() -> int:
     bindings += commands.path_binding("run_training.teacher", _TEACHER.value)
     published = configuration.published_spec(_ARCHITECTURE.value)
     run_dir = f"runs/{_ARCHITECTURE.value}" if published else None
-    return commands.call_root("run_training", bindings, published, run_dir)
+    profiled = commands.profile_steps()
+    return commands.call_root("run_training", bindings, published, run_dir, profile_steps=profiled)
 
 
 def run() -> None:
     """Runs the command."""
-    commands.define_flags("Directory of the run: new, or one to go on with.")
+    commands.define_flags("Directory of the run: new, or one to go on with.", trains=True)
     commands.run(_train)
 
 

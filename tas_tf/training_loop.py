@@ -7,12 +7,18 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
+from matplotlib.figure import Figure
 
 from tas_tf import losses
+from tas_tf.cost import Budget
 from tas_tf.data import Feed
 from tas_tf.errors import ArchitectureError, SpecError
 from tas_tf.runtime import Checkpoints, finite
+
+# How often values are read from the device within an epoch: reading waits for the steps so far.
+_READ_SECONDS = 1.0
 
 
 class Loop:
@@ -29,6 +35,8 @@ class Loop:
         self.learning_rate: Callable[[int], float] | None = None
         # What kind of step is traced; `begin_epoch` may change it.
         self.phase = "train"
+        # What costs are shown against.
+        self.budgets: Sequence[Budget] = ()
 
     def train_step(self, batch: Any, step: tf.Tensor) -> dict[str, tf.Tensor]:
         """Runs one step on one replica's part of a batch; returns its share of each mean."""
@@ -37,8 +45,20 @@ class Loop:
     def begin_epoch(self, epoch: int, epochs: int) -> None:
         """Prepares an epoch; epochs count from 0."""
 
+    def readings(self) -> dict[str, float]:
+        """Returns what else can be read at any time, in milliseconds."""
+        return {}
+
     def epoch_logs(self) -> dict[str, float]:
         """Returns what else is logged at the end of an epoch."""
+        return self.readings()
+
+    def distributions(self) -> dict[str, tuple[Sequence[int], np.ndarray]]:
+        """Returns for every choice that is searched its candidates and their probabilities."""
+        return {}
+
+    def pictures(self) -> dict[str, Figure]:
+        """Returns pictures of how things stand, by name."""
         return {}
 
     def shape(self) -> dict[str, Any]:
@@ -62,7 +82,7 @@ class Loop:
             feed: The batches.
             epochs: Number of epochs in all.
             callbacks: Keras callbacks; they see `on_train_begin/end`, `on_epoch_begin/end` and
-                `on_train_batch_end`.
+                `on_train_batch_end`, which gets means of the epoch so far once a second.
             checkpoints: Where a checkpoint is saved after each epoch.
 
         Returns:
@@ -97,18 +117,24 @@ class Loop:
     def _epoch(self, batches, epoch, epochs, steps, shown) -> dict[str, float]:
         self.begin_epoch(epoch, epochs)
         totals: dict[str, tf.Tensor] = {}
-        start = time.perf_counter()
+        start = read = time.perf_counter()
         offset = int(self.step.numpy()) % steps
         for index in range(offset, steps):
             step = epoch * steps + index
             if self.learning_rate is not None:
                 self.optimizer.learning_rate.assign(self.learning_rate(step))
-            values = self._distributed_step(next(batches), tf.constant(step, tf.int64), self.phase)
+            with tf.profiler.experimental.Trace("step", step_num=step, _r=1):
+                batch = next(batches)
+                values = self._distributed_step(batch, tf.constant(step, tf.int64), self.phase)
             # Added up on the device: no step waits for the host.
             totals = {name: totals[name] + v if totals else v for name, v in values.items()}
-            shown.on_train_batch_end(index)
+            logs = None
+            if time.perf_counter() >= read + _READ_SECONDS:
+                logs = {**_means(totals, index + 1 - offset), **self.readings()}
+                read = time.perf_counter()
+            shown.on_train_batch_end(index, logs)
         count = steps - offset
-        logs = {name: float(value.numpy()) / count for name, value in totals.items()}
+        logs = _means(totals, count)
         logs["seconds_per_step"] = (time.perf_counter() - start) / count
         self.step.assign((epoch + 1) * steps)
         return {**logs, **self.epoch_logs()}
@@ -184,9 +210,13 @@ class Training(Loop):
         teacher_logits = tf.stop_gradient(self.teacher(images, training=False))
         return losses.distillation(labels, logits, teacher_logits, self.alpha, self.temperature)
 
+    def readings(self):
+        """Returns the learning rate."""
+        return {"learning_rate": float(self.optimizer.learning_rate.numpy())}
+
     def epoch_logs(self):
-        """Returns accuracy on the held-out part, and the learning rate."""
-        logs = {"learning_rate": float(self.optimizer.learning_rate.numpy())}
+        """Returns it, and accuracy on the held-out part."""
+        logs = self.readings()
         if self.holdout is not None:
             logs["holdout_accuracy"] = evaluate(self.model, self.holdout())["accuracy"]
         return logs
@@ -194,6 +224,11 @@ class Training(Loop):
     def state(self):
         """Returns what a checkpoint holds."""
         return {**super().state(), "model": self.model, "optimizer": self.optimizer}
+
+
+def _means(totals: dict[str, tf.Tensor], count: int) -> dict[str, float]:
+    """Reads sums over `count` steps from the device, as means."""
+    return {name: float(value.numpy()) / count for name, value in totals.items()}
 
 
 def batch_share(labels: tf.Tensor) -> tf.Tensor:

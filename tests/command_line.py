@@ -9,7 +9,7 @@ import sys
 
 from absl import flags
 
-from tas_tf import commands, export, train
+from tas_tf import commands, export, pipeline, search, train
 
 PROJECT = pathlib.Path(__file__).parents[1]
 QUICK = "--gin_file=specs/quickstart.gin"
@@ -19,12 +19,12 @@ PATIENCE = 150
 MUCH_PATIENCE = 300
 
 MAINS = {
-    "search": lambda: commands.call_root("run_search"),
+    "search": search._search,
     "train": train._train,
     "export": export._export,
-    "pipeline": lambda: commands.call_root("run_pipeline"),
+    "pipeline": pipeline._pipeline,
 }
-commands.define_flags("Directory of the run.")
+commands.define_flags("Directory of the run.", trains=True)
 
 
 def run(command, *arguments):

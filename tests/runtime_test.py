@@ -8,8 +8,9 @@ import pytest
 import tensorflow as tf
 
 from tas_tf import runtime
-from tas_tf.callbacks import MetricsLog, Progress, duration
+from tas_tf.callbacks import MetricsLog
 from tas_tf.errors import RunDirectoryError
+from tas_tf.events import EventFiles
 from tas_tf.runtime import Checkpoints, Metrics, RunDirectory
 
 CONFIG = "a.epochs = 3\nb.rate = 0.1\n"
@@ -147,14 +148,11 @@ def test_metrics_go_on_where_the_run_does(directory):
     assert metrics.elapsed_seconds() == 0
     for epoch in (1, 2, 3):
         metrics.write(record(epoch, loss=1 / epoch, name="text"))
-    metrics.close()
     assert [r["epoch"] for r in runtime.read_metrics(directory)] == [1, 2, 3]
     # The checkpoint is of epoch 2: what came later did not happen.
     metrics = Metrics(directory, 20)
     assert metrics.elapsed_seconds() == 3
     metrics.write(record(3, loss=9.0))
-    metrics.histogram("values", np.arange(5.0), 30)
-    metrics.close()
     assert runtime.read_metrics(directory) == [
         record(1, loss=1.0, name="text"),
         record(2, loss=0.5, name="text"),
@@ -162,7 +160,6 @@ def test_metrics_go_on_where_the_run_does(directory):
     ]
     lines = runtime.read_text(directory.file(runtime.METRICS)).splitlines()
     assert [json.loads(line)["epoch"] for line in lines] == [1, 2, 3]
-    assert files(RunDirectory(directory.file("events")))
 
 
 def test_a_run_without_metrics(directory):
@@ -171,33 +168,14 @@ def test_a_run_without_metrics(directory):
 
 def test_metrics_log_writes_a_record_for_each_epoch(directory):
     directory.open(CONFIG)
-    log = MetricsLog(Metrics(directory, 0), 10, lambda: {"widths": np.ones(3)})
-    log.on_epoch_end(0, {"loss": 0.123456789, "count": 3})
-    log.on_epoch_end(1, {"loss": np.float32(0.5)})
-    log.on_train_end()
+    with EventFiles(directory) as events:
+        log = MetricsLog(Metrics(directory, 0), events, 10)
+        log.on_epoch_end(0, {"loss": 0.123456789, "count": 3})
+        log.on_epoch_end(1, {"loss": np.float32(0.5)})
     first, second = runtime.read_metrics(directory)
     assert (first["step"], first["epoch"], first["loss"], first["count"]) == (10, 1, 0.123457, 3)
     assert (second["step"], second["loss"]) == (20, 0.5)
     assert 0 <= first["elapsed_seconds"] <= second["elapsed_seconds"]
-
-
-def test_progress_prints_a_line_for_each_epoch(capsys):
-    progress = Progress("search", 3, 2, first_epoch=1)
-    progress.on_train_begin()
-    progress.on_train_batch_end(0)
-    progress.on_epoch_end(1, {"loss": 0.25, "accuracy": 0.5, "other": 1.0})
-    progress.on_train_end()
-    printed = capsys.readouterr().out
-    assert "search 2/3  loss 0.250  accuracy 0.500  (" in printed
-    assert "other" not in printed
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [(0.4, "0 s"), (59.6, "1 min 0 s"), (200, "3 min 20 s"), (7325, "2 h 2 min")],
-)
-def test_durations(seconds, text):
-    assert duration(seconds) == text
 
 
 def test_checkpoints_keep_the_last_few(directory):

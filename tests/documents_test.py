@@ -1,0 +1,220 @@
+"""Every command in README and docs is run, and what they name exists.
+
+Commands of the package are dry runs here, on a shrunk network and a folder of real scans of digits,
+in a directory that holds what the earlier commands of their page would have made. Those of
+troubleshooting are run as they stand, and must say what the page says. The slow test runs the
+tutorial from its first command to its last.
+"""
+
+import pathlib
+import re
+import shlex
+import subprocess
+import sys
+import types
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from command_line import MAINS, PROJECT, bindings, run
+from sklearn.datasets import load_digits
+
+from tas_tf import configuration, derive
+
+PAGES = ["README.md", *(f"docs/{path.name}" for path in sorted((PROJECT / "docs").glob("*.md")))]
+TROUBLE = "docs/troubleshooting.md"
+# What else stands in shell blocks, and where it is run.
+ELSEWHERE = {
+    "tools/quickstart": "in tests/pipeline_test.py, step by step",
+    "tools/test": "in .ci/run",
+    "python -m venv": "in tools/venv.sh",
+    "pip install": "in tools/venv.sh and tests/packaging_test.py",
+    "tensorboard": "in tests/tensorboard_test.py",
+}
+# A network that has the same parts and takes seconds.
+SMALL = ["AUGMENTATION = 'crop'", "BATCH_SIZE = 16", "EPOCHS = 1", "SEARCH_EPOCHS = 1"]
+SHRUNK = ["DATASET = 'flowers'", "ImageData.image_size = 16", "DEPTH = 8", *SMALL]
+PUBLISHED = ["DATASET = 'hundred'", *SMALL[:-1]]
+MAINS["derive"] = derive._derive
+
+
+def blocks(page: str, language: str) -> list[str]:
+    text = (PROJECT / page).read_text()
+    return re.findall(rf"^```{language}\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+
+
+def commands(page: str) -> list[str]:
+    lines = "".join(blocks(page, "sh")).replace("\\\n", " ").splitlines()
+    return [re.sub(r"\s{2,}#.*|\s+$", "", line) for line in lines if line.strip()]
+
+
+def save_images(
+    folder: pathlib.Path, classes: int, images: int, size: int, parts=("train", "test")
+):
+    """Writes real scans of digits as a folder of images of several classes, in colour."""
+    scans = (load_digits().images * 255 / 16).astype(np.uint8)
+    for part in parts:
+        for name in range(classes):
+            own = folder / part / f"class{name:02}"
+            own.mkdir(parents=True)
+            for number in range(images):
+                scan = scans[(name * images + number) % len(scans), ..., None]
+                grown = scan.repeat(size // 8, 0).repeat(size // 8, 1).repeat(3, 2)
+                (own / f"{number}.png").write_bytes(tf.io.encode_png(grown).numpy())
+
+
+def spec_of_tutorial() -> str:
+    (block,) = blocks("docs/tutorial.md", "gin")
+    assert block.startswith("# flowers.gin\n") and "'/data/flowers'" in block
+    return block.replace("'/data/flowers'", "'flowers'")
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory):
+    """A directory with images, a spec, and runs that later commands of the pages start from."""
+    folder = tmp_path_factory.mktemp("workplace")
+    save_images(folder / "flowers", 2, 40, 16)
+    save_images(folder / "hundred", 100, 2, 32, parts=("train",))
+    (folder / "tensorflow_datasets").mkdir()
+    (folder / "flowers.gin").write_text(spec_of_tutorial())
+    spec = ["--gin_file=specs/resnet20.gin", *bindings(*SHRUNK)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        assert run("train", *spec, "--run_dir=runs/teacher") == 0
+        assert run("search", *spec, "--run_dir=runs/search") in (0, 3)
+        assert run("derive", "--run_dir=runs/search", "--target=0.3") in (0, 3)
+    (folder / "runs/flowers").mkdir()
+    for copy in ("search20", "flowers/search"):
+        (folder / "runs" / copy).symlink_to(folder / "runs/search")
+    for copy in ("teacher20", "student", "student20", "flowers30", "flowers/teacher"):
+        (folder / "runs" / copy).symlink_to(folder / "runs/teacher")
+    return folder
+
+
+def dry(words: list[str]) -> list[str]:
+    """What is asked for in place of a command of a page."""
+    small = any(word.endswith("/config.gin") for word in words)
+    if small or words[0] in ("derive", "export"):  # they start from a run, which is small
+        return [*words, "--dry_run"]
+    shrunk = PUBLISHED if any("tas_resnet" in word for word in words) else SHRUNK
+    own = [word for word in words if "--run_dir=" not in word]
+    return [*own, *bindings(*shrunk), "--run_dir=runs/new", "--dry_run"]
+
+
+@pytest.mark.parametrize(
+    ("page", "command"),
+    [
+        pytest.param(page, command, id=f"{page}: {command[:70]}")
+        for page in PAGES
+        if page != TROUBLE
+        for command in dict.fromkeys(commands(page))
+        if not command.startswith(tuple(ELSEWHERE))
+    ],
+)
+def test_command(page, command, workplace, monkeypatch):
+    monkeypatch.chdir(workplace)
+    monkeypatch.setenv("HOME", str(workplace))
+    program, *words = shlex.split(command)
+    assert program == "python"
+    if words[0] == "-m":
+        name = words[1].removeprefix("tas_tf.")
+        assert run(*dry([name, *words[2:]])) == 0
+        return
+    if words[1].startswith("specs/"):
+        words[1] = str(PROJECT / words[1])
+    subprocess.run([sys.executable, PROJECT / words[0], *words[1:]], check=True)
+
+
+def test_what_is_run_elsewhere_is_still_in_the_documents():
+    everything = [command for page in PAGES for command in commands(page)]
+    for start in ELSEWHERE:
+        assert any(command.startswith(start) for command in everything), start
+
+
+def complaints() -> list[tuple[str, str]]:
+    """The commands of troubleshooting, each with the message below it."""
+    text = (PROJECT / TROUBLE).read_text()
+    return re.findall(r"^```sh\n(.*?)\n```\n+```text\n(.*?)\n```", text, re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.parametrize(("command", "message"), complaints())
+def test_what_troubleshooting_quotes_is_what_is_said(
+    command, message, workplace, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    save_images(tmp_path / "pictures", 1, 1, 8, parts=("train",))
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos/holiday.jpg").write_text("")
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs/search").symlink_to(workplace / "runs/search")
+    words = shlex.split(command)
+    assert run(words[2].removeprefix("tas_tf."), *words[3:]) == 2
+    said = " ".join(capsys.readouterr().err.split())
+    pattern = re.escape(" ".join(message.split())).replace(re.escape("[...]"), ".*")
+    assert re.fullmatch(pattern, said), said
+
+
+def test_every_complaint_of_troubleshooting_has_a_command():
+    assert len(complaints()) == len(blocks(TROUBLE, "sh")) == len(blocks(TROUBLE, "text")) > 10
+
+
+def test_readme_in_python():
+    (code,) = blocks("README.md", "python")
+    shrunk = code.replace("resnet(20", "resnet(8").replace("epochs=5", "epochs=1")
+    assert shrunk.count("resnet(8") == shrunk.count("epochs=1") == 1
+    names = types.SimpleNamespace()
+    exec(shrunk, vars(names))
+    assert names.model.output_shape == (None, 10)
+
+
+@pytest.mark.parametrize("page", [*PAGES, "CONTRIBUTING.md"])
+def test_links_lead_somewhere(page):
+    text = (PROJECT / page).read_text()
+    for target in re.findall(r"\]\((?!https?:)([^)#]*)(?:#[\w-]+)?\)", text):
+        assert (PROJECT / page).parent.joinpath(target).exists(), target
+
+
+def test_the_picture_of_the_code_has_every_file():
+    (figure,) = blocks("README.md", "mermaid")
+    modules = {path.stem for path in (PROJECT / "tas_tf").glob("*.py")} - {"__init__", "errors"}
+    named = set(re.findall(r"\b[a-z]+(?:_[a-z]+)*\b", (PROJECT / "README.md").read_text()))
+    shown = set(re.findall(r"\b[a-z]+(?:_[a-z]+)*\b", figure))
+    scripts = (PROJECT / "setup.cfg").read_text()
+    commands = {name for name in modules if f"tas_tf.{name}:run" in scripts} | {"commands"}
+    assert modules - commands <= shown
+    assert commands <= named
+
+
+def test_pages_made_from_the_code_are_current():
+    done = subprocess.run(
+        [sys.executable, PROJECT / "tools/reference.py", "--check"], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_every_setting_is_explained():
+    text = (PROJECT / "docs/spec.md").read_text()
+    for name in ("run_search.epochs", "ImageData.image_size", "Supernet.strategy", "SGD.l2"):
+        assert re.search(rf"^\| `{re.escape(name)}` \|.*\| [^|]{{10,}} \|$", text, re.MULTILINE)
+    for name in configuration.registered:
+        assert f"\n## {name}\n" in text
+
+
+@pytest.mark.slow
+def test_the_tutorial_as_it_is_written(tmp_path, monkeypatch, capsys):
+    """All of its commands, in order, with images of its own and fewer epochs: minutes."""
+    monkeypatch.chdir(tmp_path)
+    save_images(tmp_path / "flowers", 2, 80, 32)
+    small = spec_of_tutorial().replace("EPOCHS = 60", "EPOCHS = 1")
+    assert small.count("EPOCHS = 1\n") == 2
+    (tmp_path / "flowers.gin").write_text(small)
+    for command in commands("docs/tutorial.md"):
+        program, *words = shlex.split(command)
+        if words[0] == "-m":
+            assert run(words[1].removeprefix("tas_tf."), *words[2:]) in (0, 3)
+        else:
+            subprocess.run([sys.executable, PROJECT / words[0], *words[1:]], check=True)
+    capsys.readouterr()
+    (code,) = blocks("docs/tutorial.md", "python")
+    exec(code, {})
+    assert re.fullmatch(r"tf.Tensor\(\[[01] [01]\], .*\)\n", capsys.readouterr().out)
