@@ -21,6 +21,12 @@ from tas_tf.search_space import SearchSpace
 UNDECIDED = 0.9
 
 
+def _say(text: str) -> None:
+    """Prints a line, broken between words where a terminal is narrower; a log gets it whole."""
+    console = rich.console.Console(highlight=False)
+    console.print(text, markup=False, soft_wrap=not console.is_terminal)
+
+
 def say_what(
     title: str,
     directory: RunDirectory,
@@ -35,11 +41,13 @@ def say_what(
         split += ", one half for the weights and one for the architecture"
     if info.holdout_images:
         split += f", {info.holdout_images} held out"
-    print(
-        f"{title}: {info.dataset}, images {info.input_shape}, {info.num_classes} classes, "
-        f"{split}, {info.evaluation_images} for the test "
-        f"({info.evaluation_split}); {epochs} epochs, batch {batch_size}, on "
-        f"{', '.join(runtime.device_types())}; run directory {directory.path}"
+    _say(
+        f"{title}: {epochs} epochs, batch {batch_size}, on {', '.join(runtime.device_types())}; "
+        f"run directory {directory.path}"
+    )
+    _say(
+        f"Images: {info.dataset}, {info.input_shape}, {info.num_classes} classes, {split}, "
+        f"{info.evaluation_images} for the test ({info.evaluation_split})"
     )
 
 
@@ -50,7 +58,7 @@ def say_how(precision: str, shapes: str | None = None) -> None:
         "drawn": "; of the supernet what is drawn",
         "static": "; all channels of the supernet, in static shapes",
     }[shapes]
-    print(f"Computes in {precision}, {runtime.threads()} threads{computed}")
+    _say(f"Computes in {precision}, {runtime.threads()} threads{computed}")
 
 
 def say_space(space: SearchSpace, budgets: Sequence[cost.Budget]) -> None:
@@ -60,13 +68,13 @@ def say_space(space: SearchSpace, budgets: Sequence[cost.Budget]) -> None:
         [len(choice.candidates) // 2 for choice in space.choices],
         [len(depths) // 2 for depths in space.depths],
     )
-    print(
+    _say(
         f"Space: {len(space.choices)} widths, depths up to {space.blocks_per_stage} blocks; "
         f"unpruned {cost.cost(unpruned):,} MACs, {cost.cost(unpruned, 'parameters'):,} parameters"
     )
     for budget in budgets:
         smallest, largest = derivation.reachable(space, budget.kind)
-        print(
+        _say(
             f"Budget: {budget}; reachable {shown(smallest)} to {shown(largest)}, "
             f"the middle candidates have {shown(cost.cost(middle, budget.kind))}"
         )
@@ -77,7 +85,7 @@ def say_network(architecture: Architecture, teacher: str | None) -> None:
     costs = cost.costs(architecture)
     depths = [len(stage) for stage in architecture.stages]
     learns = f"; learns from {teacher}" if teacher else ""
-    print(
+    _say(
         f"Network: {architecture.block} blocks {depths}, {costs['macs']:,} MACs, "
         f"{costs['parameters']:,} parameters, {costs['memory']:,} bytes of activations at its "
         f"peak{learns}"
@@ -88,13 +96,13 @@ def say_derivation(summary: dict[str, Any], budgets: Sequence[cost.Budget], path
     """Says what was derived, beside the plain argmax."""
     for budget in budgets:
         kind = summary["budgets"][budget.kind]
-        print(
+        _say(
             f"Derived: {kind['cost']:,} {budget.kind} ({kind['cost'] / budget.unpruned:.1%} of the "
             f"unpruned network's); band {budget}; plain argmax {kind['argmax_cost']:,}"
         )
-    print(f"Architecture: {path}")
+    _say(f"Architecture: {path}")
     if not summary["in_band"]:
-        print("No architecture was found in the band: this is the nearest below.")
+        _say("No architecture was found in the band: this is the nearest below.")
 
 
 def say_entropies(entropies: dict[str, float]) -> None:
@@ -103,7 +111,7 @@ def say_entropies(entropies: dict[str, float]) -> None:
         undecided = (
             " (the search has hardly told its candidates apart)" if value > UNDECIDED else ""
         )
-        print(f"Relative {name.replace('_', ' ')} at the end: {value:.2f}{undecided}")
+        _say(f"Relative {name.replace('_', ' ')} at the end: {value:.2f}{undecided}")
 
 
 def say_table(directory: RunDirectory) -> None:

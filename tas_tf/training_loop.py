@@ -207,7 +207,8 @@ class Training(Loop):
     def _losses(self, images, labels, logits):
         if self.teacher is None:
             return losses.cross_entropy(labels, logits)
-        teacher_logits = tf.stop_gradient(self.teacher(images, training=False))
+        with tf.name_scope("teacher"):
+            teacher_logits = tf.stop_gradient(self.teacher(images, training=False))
         return losses.distillation(labels, logits, teacher_logits, self.alpha, self.temperature)
 
     def readings(self):
