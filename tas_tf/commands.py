@@ -180,6 +180,8 @@ def without_startup_noise() -> Iterator[None]:
         os.dup2(held.fileno(), 2)
         try:
             yield
+        except UserError:
+            raise
         except Exception:
             held.seek(0)
             os.write(stderr, held.read())

@@ -9,7 +9,7 @@ import sys
 
 from absl import flags
 
-from tas_tf import commands, export, pipeline, search, train
+from tas_tf import commands, derive, export, pipeline, search, train
 
 PROJECT = pathlib.Path(__file__).parents[1]
 QUICK = "--gin_file=specs/quickstart.gin"
@@ -21,6 +21,7 @@ MUCH_PATIENCE = 300
 MAINS = {
     "search": search._search,
     "train": train._train,
+    "derive": derive._derive,
     "export": export._export,
     "pipeline": pipeline._pipeline,
 }

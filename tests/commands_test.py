@@ -4,6 +4,8 @@ import json
 import os
 import pathlib
 import re
+import subprocess
+import sys
 
 import pytest
 from absl import flags
@@ -58,10 +60,30 @@ def test_mistake_ends_a_process_with_a_message(command, arguments, expected):
 def test_help_explains_every_flag(command):
     code, stdout, stderr = finished(command, "--help")
     assert (code, stderr) == (0, "")
-    own = {"train": ["architecture", "teacher"], "export": ["model"]}
-    for name in [*commands_flags(), *own.get(command, [])]:
+    own = {"train": ["architecture", "teacher"], "export": ["model"], "derive": ["target"]}
+    trains = command in ("search", "train", "pipeline")
+    general = [name for name in commands_flags() if trains or name != "profile_steps"]
+    for name in [*general, *own.get(command, [])]:
         assert re.search(rf"^  --{name} +\S.{{15}}", stdout, re.MULTILINE)
     assert f"python -m tas_tf.{command} " in stdout and "Exit codes: 0 " in stdout
+
+
+def test_messages_of_tensorflow_are_shown_to_who_asks():
+    code, _, stderr = finished("search", QUICK, RUN, "--dry_run")
+    assert (code, stderr) == (0, "")
+    code, _, stderr = finished("search", QUICK, RUN, "--dry_run", "--verbosity=0")
+    assert code == 0 and "tensorflow/core/" in stderr
+
+
+def test_missing_tensorboard_is_named():
+    code = "import sys; sys.modules['tensorboard'] = None; from tas_tf import search; search.run()"
+    environment = {**os.environ, "PYTHONPATH": str(PROJECT)}
+    done = subprocess.run(
+        [sys.executable, "-c", code, QUICK, RUN], capture_output=True, text=True, env=environment
+    )
+    assert done.returncode == 2
+    check_message(done.stderr, "TensorBoard is not installed.*'tensorboard'.*pip install")
+    assert not os.listdir()
 
 
 def commands_flags():
@@ -78,6 +100,11 @@ def commands_flags():
         ([QUICK, RUN, "--dry_run=maybe"], "dry_run"),
         ([QUICK, RUN, "TARGET=0.4"], "unexpected argument 'TARGET=0.4'"),
         ([QUICK, RUN, "--data_dir=nowhere"], "--data_dir: nowhere is no directory"),
+        ([QUICK, RUN, "--profile_steps=20"], "--profile_steps: .*as 20,25: .*Received: '20'"),
+        ([QUICK, RUN, "--profile_steps=25,20"], "--profile_steps: .*ascending"),
+        ([QUICK, RUN, "--profile_steps=0,5"], "--profile_steps: .*from 1"),
+        ([QUICK, RUN, "--profile_steps=1,101"], "--profile_steps: .*at most 100 steps"),
+        ([QUICK, RUN, "--profile_steps=a,b"], "--profile_steps: .*Received: 'a,b'"),
         (["--gin_file=nowhere.gin", RUN], "nowhere.gin does not exist.*quickstart.gin"),
         (["--gin_file=.", RUN], r"--gin_file: \. does not exist"),
     ],

@@ -4,7 +4,6 @@ import json
 import pathlib
 import shutil
 
-import command_line
 import gin
 import numpy as np
 import pytest
@@ -14,7 +13,7 @@ import tensorflow as tf
 from command_line import QUICK, RUN, bindings, check_message, check_refused, finished, run
 
 import tas_tf
-from tas_tf import derive, exporting, inheritance, losses, run_parts, runtime, supernet
+from tas_tf import exporting, inheritance, losses, run_parts, runtime, supernet
 from tas_tf.cost import cost, costs
 from tas_tf.expected_cost import CostModel
 from tas_tf.optimizers import SGD, Adam
@@ -32,11 +31,6 @@ def empty_directory(tmp_path, monkeypatch):
     """Every test runs in a directory of its own."""
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
-
-
-@pytest.fixture(autouse=True)
-def derive_command(monkeypatch):
-    monkeypatch.setitem(command_line.MAINS, "derive", derive._derive)
 
 
 @pytest.fixture(scope="module")

@@ -16,10 +16,10 @@ import types
 import numpy as np
 import pytest
 import tensorflow as tf
-from command_line import MAINS, PROJECT, bindings, run
+from command_line import PROJECT, bindings, run
 from sklearn.datasets import load_digits
 
-from tas_tf import configuration, derive
+from tas_tf import configuration
 
 PAGES = ["README.md", *(f"docs/{path.name}" for path in sorted((PROJECT / "docs").glob("*.md")))]
 TROUBLE = "docs/troubleshooting.md"
@@ -35,7 +35,6 @@ ELSEWHERE = {
 SMALL = ["AUGMENTATION = 'crop'", "BATCH_SIZE = 16", "EPOCHS = 1", "SEARCH_EPOCHS = 1"]
 SHRUNK = ["DATASET = 'flowers'", "ImageData.image_size = 16", "DEPTH = 8", *SMALL]
 PUBLISHED = ["DATASET = 'hundred'", *SMALL[:-1]]
-MAINS["derive"] = derive._derive
 
 
 def blocks(page: str, language: str) -> list[str]:
