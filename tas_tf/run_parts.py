@@ -185,7 +185,7 @@ def record_end(
 ) -> None:
     """Records in the event files what a run came to: its network, and numbers to compare by."""
     with EventFiles(directory) as events:
-        events.text("architecture", architecture.to_json(), "json")
+        events.text("architecture_json", architecture.to_json(), "json")
         events.scalars(results, step)
         events.done()
 

@@ -148,7 +148,12 @@ def replica_seed(seed: tf.Tensor) -> tf.Tensor:
 
 
 def linear_temperature(start: float = 10.0, end: float = 0.1) -> Callable[[int, int], float]:
-    """Returns the paper's schedule: a function of (epoch, epochs), linear from start to end."""
+    """Returns the paper's schedule: a function of (epoch, epochs), linear from start to end.
+
+    Args:
+        start: Temperature of the first epoch.
+        end: Temperature of the last.
+    """
 
     def schedule(epoch: int, epochs: int) -> float:
         return start + (end - start) * epoch / max(epochs - 1, 1)
@@ -157,7 +162,12 @@ def linear_temperature(start: float = 10.0, end: float = 0.1) -> Callable[[int, 
 
 
 def cosine_temperature(start: float = 5.0, end: float = 0.1) -> Callable[[int, int], float]:
-    """Returns the published code's schedule: a function of (epoch, epochs), half a cosine."""
+    """Returns the published code's schedule: a function of (epoch, epochs), half a cosine.
+
+    Args:
+        start: Temperature of the first epoch.
+        end: Temperature of the last.
+    """
 
     def schedule(epoch: int, epochs: int) -> float:
         return end + (start - end) * (1 + math.cos(math.pi * epoch / max(epochs - 1, 1))) / 2
