@@ -30,6 +30,7 @@ ELSEWHERE = {
     "python -m venv": "in tools/venv.sh",
     "pip install": "in tools/venv.sh and tests/packaging_test.py",
     "tensorboard": "in tests/tensorboard_test.py",
+    "python -m tas_tf.report": "in tests/report_test.py",
 }
 # A network that has the same parts and takes seconds.
 SMALL = ["AUGMENTATION = 'crop'", "BATCH_SIZE = 16", "EPOCHS = 1", "SEARCH_EPOCHS = 1"]
