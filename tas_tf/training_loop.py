@@ -24,8 +24,9 @@ _READ_SECONDS = 1.0
 class Loop:
     """Runs `train_step` of a subclass over a feed, under the current strategy.
 
-    A subclass gives `train_step`, and may give `begin_epoch`, `epoch_logs` and `state`. Sums that
-    `train_step` returns are added up over replicas, then averaged over the steps of an epoch.
+    A subclass gives `train_step`, and may give `begin_epoch`, `state` and what is shown and logged:
+    `readings`, `epoch_logs`, `distributions`, `pictures`. Sums that `train_step` returns are added
+    up over replicas, then averaged over the steps of an epoch.
     """
 
     def __init__(self):
