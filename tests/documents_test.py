@@ -6,6 +6,7 @@ troubleshooting are run as they stand, and must say what the page says. The slow
 tutorial from its first command to its last.
 """
 
+import os
 import pathlib
 import re
 import shlex
@@ -76,6 +77,8 @@ def workplace(tmp_path_factory):
     save_images(folder / "flowers", 2, 40, 16)
     save_images(folder / "hundred", 100, 2, 32, parts=("train",))
     (folder / "tensorflow_datasets").mkdir()
+    for name in ("specs", "tools"):
+        (folder / name).symlink_to(PROJECT / name)
     (folder / "flowers.gin").write_text(spec_of_tutorial())
     spec = ["--gin_file=specs/resnet20.gin", *bindings(*SHRUNK)]
     with pytest.MonkeyPatch.context() as patch:
@@ -120,15 +123,20 @@ def test_command(page, command, workplace, monkeypatch):
         name = words[1].removeprefix("tas_tf.")
         assert run(*dry([name, *words[2:]])) == 0
         return
-    if words[1].startswith("specs/"):
-        words[1] = str(PROJECT / words[1])
-    subprocess.run([sys.executable, PROJECT / words[0], *words[1:]], check=True)
+    in_shell(command)
 
 
 def test_what_is_run_elsewhere_is_still_in_the_documents():
     everything = [command for page in PAGES for command in commands(page)]
     for start in ELSEWHERE:
         assert any(command.startswith(start) for command in everything), start
+
+
+def in_shell(command: str) -> None:
+    """Runs a tool as it stands on the page, in the working directory."""
+    python = pathlib.Path(sys.executable).parent
+    path = f"{python}{os.pathsep}{os.environ['PATH']}"
+    subprocess.run(["bash", "-c", command], check=True, env={**os.environ, "PATH": path})
 
 
 def complaints() -> list[tuple[str, str]]:
@@ -204,6 +212,8 @@ def test_every_setting_is_explained():
 def test_the_tutorial_as_it_is_written(tmp_path, monkeypatch, capsys):
     """All of its commands, in order, with images of its own and fewer epochs: minutes."""
     monkeypatch.chdir(tmp_path)
+    for name in ("specs", "tools"):
+        (tmp_path / name).symlink_to(PROJECT / name)
     save_images(tmp_path / "flowers", 2, 80, 32)
     small = spec_of_tutorial().replace("EPOCHS = 60", "EPOCHS = 1")
     assert small.count("EPOCHS = 1\n") == 2
@@ -213,7 +223,7 @@ def test_the_tutorial_as_it_is_written(tmp_path, monkeypatch, capsys):
         if words[0] == "-m":
             assert run(words[1].removeprefix("tas_tf."), *words[2:]) in (0, 3)
         else:
-            subprocess.run([sys.executable, PROJECT / words[0], *words[1:]], check=True)
+            in_shell(command)
     capsys.readouterr()
     (code,) = blocks("docs/tutorial.md", "python")
     exec(code, {})
