@@ -14,7 +14,8 @@ from matplotlib.figure import Figure
 from tas_tf import canvas
 from tas_tf.cost import Budget
 from tas_tf.events import EVENTS, EventFiles
-from tas_tf.runtime import Metrics, RunDirectory, Stopwatch, device_clock
+from tas_tf.metrics import Metrics, Stopwatch, device_clock
+from tas_tf.runtime import RunDirectory
 
 # Pictures of a run: at most so many, and at most this share of its time.
 _PICTURES = 100
@@ -30,6 +31,7 @@ class MetricsLog(keras.callbacks.Callback):
         steps_per_epoch: Steps of an epoch.
         budgets: Budgets whose bands stand beside the costs.
         shape: Returns what a record holds beside the logs.
+        earlier: Seconds of the first epoch that an earlier process took, and device time likewise.
     """
 
     def __init__(
@@ -39,12 +41,13 @@ class MetricsLog(keras.callbacks.Callback):
         steps_per_epoch: int,
         budgets: Sequence[Budget] = (),
         shape: Callable[[], dict[str, Any]] = dict,
+        earlier: tuple[float, float] = (0.0, 0.0),
     ):
         super().__init__()
         self._metrics = metrics
         self._events = events
-        self._stopwatch = Stopwatch(metrics.elapsed_seconds())
-        self._device = Stopwatch(metrics.device_seconds(), device_clock())
+        self._stopwatch = Stopwatch(metrics.elapsed_seconds() + earlier[0])
+        self._device = Stopwatch(metrics.device_seconds() + earlier[1], device_clock())
         self._shape = shape
         self._steps = steps_per_epoch
         self._bands = {}

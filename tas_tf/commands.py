@@ -6,6 +6,7 @@ import contextlib
 import functools
 import os
 import re
+import shlex
 import sys
 import tempfile
 import textwrap
@@ -21,6 +22,7 @@ from tas_tf.errors import (
     SpecError,
     UserError,
 )
+from tas_tf.interruption import Interruption
 
 MAX_PROFILED = 100  # a profile of more steps is too large for a browser
 
@@ -220,15 +222,15 @@ def _help(command: Callable[[], int]) -> str:
 
 def _guarded(command: Callable[[], int]) -> int:
     try:
-        return command()
+        with Interruption():
+            return command()
     except UserError as error:
         _complain(error)
         return EXIT_USER_ERROR
-    except KeyboardInterrupt:
-        print(
-            "\nInterrupted. The same command goes on from where the last epoch ended.",
-            file=sys.stderr,
-        )
+    except KeyboardInterrupt as interrupt:
+        signal = f" by {interrupt}" if str(interrupt) else ""
+        again = shlex.join(sys.orig_argv)
+        print(f"\nInterrupted{signal}. To go on:\n  {again}", file=sys.stderr)
         return EXIT_INTERRUPTED
 
 

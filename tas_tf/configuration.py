@@ -27,6 +27,9 @@ from tas_tf.errors import SpecError, UserError
 
 _MACRO = re.compile(r"^(\w+) = ", re.MULTILINE)
 _INCLUDE = re.compile(r"""^\s*include\s+['"](.+?)['"]""")
+_LOADS = re.compile(r"\s*(import|from|include)\b")
+# What the commands' flags give to root functions.
+_FLAGS_ONLY = frozenset(("run_dir", "dry_run"))
 _TEXT_OR_COMMENT = re.compile(r"""'(?:\\.|[^'\\\n])*'|"(?:\\.|[^"\\\n])*"|\#.*""")
 _MODULES = re.compile(r"\b(typing|collections\.abc|builtins|keras|tas_tf)\.([a-z_]\w*\.)*")
 
@@ -242,6 +245,7 @@ def load(files: Sequence[str], bindings: Sequence[str] = ()) -> None:
         gin.parse_config(list(bindings))
     _check_macros("\n".join([*lines, *bindings]))
     _check_types()
+    _check_flags_only()
 
 
 @contextlib.contextmanager
@@ -291,6 +295,33 @@ def _check_types() -> None:
                     value = gin.query_parameter(f"{macro}/gin.macro.value")
                 if not any(gin.config.iterate_references(value)):
                     _typed(name, parameter, value)
+
+
+def _check_flags_only() -> None:
+    """Refuses settings that commands give by their flags: a binding would change nothing."""
+    for name, types in _types.items():
+        for parameter in _FLAGS_ONLY.intersection(types):
+            with contextlib.suppress(ValueError):
+                gin.query_parameter(f"{name}.{parameter}")
+                setting = described(f"{name}.{parameter}")
+                raise SpecError(f"{setting} changes nothing: give the flag --{parameter}")
+
+
+def check_recorded(file: str) -> None:
+    """Refuses a recorded configuration that loads code; none that a run records does.
+
+    Args:
+        file: A gin file that lies in a run directory, which may come from anywhere.
+
+    Raises:
+        SpecError: If it imports a module or includes a file.
+    """
+    for number, line in enumerate(_lines(find_spec(file)), 1):
+        if _LOADS.match(line):
+            raise SpecError(
+                f"{file}, line {number}: {line.strip()}: no run records such a line. If you trust "
+                f"it, give --gin_file={file}"
+            )
 
 
 def call(root: Callable[..., Any], **arguments: Any) -> Any:

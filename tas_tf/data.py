@@ -2,14 +2,22 @@
 
 import contextlib
 import dataclasses
-import numbers
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 import tensorflow as tf
 
 from tas_tf import image_batches
-from tas_tf.errors import DataError
+from tas_tf.data_checks import (
+    checked_channels,
+    checked_size,
+    checked_text,
+    checked_whole,
+    is_number,
+    require,
+    require_one_of,
+)
+from tas_tf.errors import DataError, EndOfDataError
 from tas_tf.image_batches import Feed
 from tas_tf.image_sources import ImageSource
 from tas_tf.runtime import first_line
@@ -24,6 +32,14 @@ _TRAINING_PARTS = {
     "weights": "weight half",
     "architecture": "architecture half",
 }
+# What is raised where a file or a record cannot be read or decoded.
+_READ_ERRORS = (
+    tf.errors.DataLossError,
+    tf.errors.InvalidArgumentError,
+    tf.errors.NotFoundError,
+    tf.errors.OutOfRangeError,
+    EndOfDataError,
+)
 _EVALUATION_PARTS = ("test", "holdout", "architecture", "train")
 
 
@@ -77,6 +93,8 @@ class ImageData:
             a stratified tenth of the training set. `validation` also stands in for a `test`
             without labels.
         holdout: Share of the training set held out, to show accuracy without the test set.
+        skip_corrupt: Share of a split that may be left out because it cannot be read; then every
+            image is decoded once before a run, to find those. 0 stops at the first.
 
     Raises:
         DataError: If an argument has a wrong type or value.
@@ -94,26 +112,30 @@ class ImageData:
         crop_padding: int = 4,
         evaluation_split: str | None = None,
         holdout: float = 0.0,
+        skip_corrupt: float = 0.0,
     ):
-        self.dataset = _checked_text("dataset", dataset)
-        self.data_dir = data_dir and _checked_text("data_dir", data_dir)
-        _require(isinstance(download, bool), "download", download, "True or False")
+        self.dataset = checked_text("dataset", dataset)
+        self.data_dir = data_dir and checked_text("data_dir", data_dir)
+        require(isinstance(download, bool), "download", download, "True or False")
         self.download = download
-        self.image_size = _checked_size(image_size)
-        self.mean = _checked_channels("mean", mean, "numbers from 0 to 1, one for each channel")
-        self.deviation = _checked_channels(
+        self.image_size = checked_size(image_size)
+        self.mean = checked_channels("mean", mean, "numbers from 0 to 1, one for each channel")
+        self.deviation = checked_channels(
             "deviation", deviation, "numbers above 0 and up to 1, one for each channel"
         )
         self._given = self.mean, self.deviation
-        _require_one_of("augmentation", augmentation, _AUGMENTATIONS)
+        require_one_of("augmentation", augmentation, _AUGMENTATIONS)
         self.augmentation = augmentation
-        self.crop_padding = _checked_whole("crop_padding", crop_padding, 0)
-        self.evaluation_split = evaluation_split and _checked_text(
+        self.crop_padding = checked_whole("crop_padding", crop_padding, 0)
+        self.evaluation_split = evaluation_split and checked_text(
             "evaluation_split", evaluation_split
         )
-        is_share = _is_number(holdout) and 0 <= holdout < 1
-        _require(is_share, "holdout", holdout, "a number from 0 to below 1")
+        for name, share in (("holdout", holdout), ("skip_corrupt", skip_corrupt)):
+            is_share = is_number(share) and 0 <= share < 1
+            require(is_share, name, share, "a number from 0 to below 1")
         self.holdout = holdout
+        self.skip_corrupt = skip_corrupt
+        self._skipped: dict[str, np.ndarray] = {}
         self._opened: ImageSource | None = None
         self._seed: int | None = None
         self._drawn: dict[str, np.ndarray] = {}
@@ -150,7 +172,7 @@ class ImageData:
     def prepare(self, seed: int) -> None:
         """Splits the training set, reads it if it is small, and completes mean and deviation.
 
-        An evaluation split of its own is not read.
+        An evaluation split of its own is not read, but for what `skip_corrupt` has to find.
 
         Args:
             seed: Seed of the splits.
@@ -158,13 +180,15 @@ class ImageData:
         Raises:
             DataError: If images cannot be read, or a class has too few.
         """
-        _checked_whole("seed", seed, 0)
+        checked_whole("seed", seed, 0)
         self._source().fetch()
         self.describe()
+        self._find_corrupt()
         with self._explained("train"):
             labels = self._source().labels("train")
             tenth = TENTH if self._evaluation_split() == _TENTH else 0
-            self._drawn = draw_parts(labels, seed, tenth, self.holdout)
+            drawn = draw_parts(labels, seed, tenth, self.holdout)
+            self._drawn = {part: self._less_skipped("train", of) for part, of in drawn.items()}
             self._require_trainable(labels, self._drawn["train"])
             self._seed = seed
             self._reader("train")
@@ -194,7 +218,28 @@ class ImageData:
             "input_shape": list(info.input_shape),
             "num_classes": info.num_classes,
             "label_names": list(info.label_names),
+            "skipped": self.skipped(),
         }
+
+    def skipped(self) -> dict[str, list[str]]:
+        """Returns what `skip_corrupt` left out of each split: where it lies, and why."""
+        return {
+            split: [self._source().fault(split, int(place)) for place in places]
+            for split, places in self._skipped.items()
+            if len(places)
+        }
+
+    @contextlib.contextmanager
+    def explained(self) -> Iterator[None]:
+        """Turns a complaint about an image that is read inside into a DataError that names it."""
+        try:
+            yield
+        except _READ_ERRORS as error:
+            for split in dict.fromkeys(("train", self._part("test")[0])):
+                culprit = self._source().culprit(split)
+                if culprit is not None:
+                    raise DataError(culprit) from error
+            raise
 
     def training(
         self, batch_size: int, seed: int, part: str = "train", augment: bool = True
@@ -214,9 +259,9 @@ class ImageData:
         Raises:
             DataError: If the part has fewer images than a batch.
         """
-        _require_one_of("part", part, tuple(_TRAINING_PARTS))
+        require_one_of("part", part, tuple(_TRAINING_PARTS))
         split, chosen = self._part(part)
-        if _checked_whole("batch_size", batch_size, 1) > len(chosen):
+        if checked_whole("batch_size", batch_size, 1) > len(chosen):
             raise DataError(
                 f"a batch of {batch_size} is too large: the {_TRAINING_PARTS[part]} of"
                 f" {self.dataset!r} has {len(chosen)} images"
@@ -239,8 +284,8 @@ class ImageData:
         Raises:
             DataError: If the part is empty, has no labels or cannot be read.
         """
-        _require_one_of("split", split, _EVALUATION_PARTS)
-        _checked_whole("batch_size", batch_size, 1)
+        require_one_of("split", split, _EVALUATION_PARTS)
+        checked_whole("batch_size", batch_size, 1)
         of_split, chosen = self._part(split)
         if not len(chosen):
             raise DataError(f"{self.dataset!r} has no {split}: holdout is {self.holdout}")
@@ -265,14 +310,14 @@ class ImageData:
         for name in ("mean", "deviation"):
             given = getattr(self, name)
             fits = given is None or len(given) == channels
-            _require(fits, name, given, f"{channels} numbers, one for each channel")
+            require(fits, name, given, f"{channels} numbers, one for each channel")
         return height, width, channels
 
     def _evaluation_split(self) -> str:
         counts = self._source().counts
         if self.evaluation_split is not None:
             known = tuple(split for split in counts if split != "train") or (None,)
-            _require_one_of("evaluation_split", self.evaluation_split, known)
+            require_one_of("evaluation_split", self.evaluation_split, known)
             return self.evaluation_split
         if "test" in counts and "validation" in counts:
             with self._explained("test"):
@@ -298,14 +343,36 @@ class ImageData:
         if part in self._drawn:
             return "train", self._drawn[part]
         split = self._evaluation_split()
-        return split, np.arange(self._source().counts[split])
+        return split, self._less_skipped(split, np.arange(self._source().counts[split]))
+
+    def _less_skipped(self, split: str, places: np.ndarray) -> np.ndarray:
+        return np.setdiff1d(places, self._skipped.get(split, []))
+
+    def _find_corrupt(self) -> None:
+        """Finds what `skip_corrupt` leaves out; refuses more than that."""
+        source, evaluated = self._source(), self._evaluation_split()
+        self._skipped = {}
+        source.skipping = self.skip_corrupt > 0
+        for split in {"train", "train" if evaluated == _TENTH else evaluated}:
+            if source.skipping:
+                found = source.unreadable(split)
+                if len(found) > self.skip_corrupt * source.counts[split]:
+                    raise DataError(
+                        f"{source.fault(split, int(found[0]))}. Of {split}, {len(found)} of "
+                        f"{source.counts[split]} images cannot be read: more than "
+                        f"ImageData.skip_corrupt = {self.skip_corrupt} allows"
+                    )
+                self._skipped[split] = found
 
     def _reader(self, split: str) -> image_batches.MemoryReader | image_batches.StreamReader:
         if split not in self._readers:
             recipe = image_batches.Recipe(
                 self._input_shape()[:2], self.augmentation, self.crop_padding
             )
-            self._readers[split] = image_batches.open_reader(self._source(), split, recipe)
+            readable = self._less_skipped(split, np.arange(self._source().counts[split]))
+            self._readers[split] = image_batches.open_reader(
+                self._source(), split, recipe, readable
+            )
         return self._readers[split]
 
     def _measured(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -356,45 +423,3 @@ def paired(data: ImageData, batch_size: int, seed: int) -> Feed:
     weights = data.training(batch_size, seed, "weights")
     architecture = data.training(batch_size, seed, "architecture")
     return weights.zip(architecture)
-
-
-def _require(condition: bool, name: str, value, wanted: str) -> None:
-    if not condition:
-        raise DataError(f"ImageData.{name} = {value!r} is wrong: {wanted} is needed")
-
-
-def _require_one_of(name: str, value, known: tuple) -> None:
-    _require(value in known, name, value, f"one of {', '.join(map(repr, known))}")
-
-
-def _is_number(value) -> bool:
-    return isinstance(value, numbers.Real) and not isinstance(value, bool)
-
-
-def _checked_text(name: str, value) -> str:
-    _require(isinstance(value, str) and value.strip() != "", name, value, "a text in quotes")
-    return value
-
-
-def _checked_whole(name: str, value, least: int) -> int:
-    is_whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
-    _require(is_whole and value >= least, name, value, f"a whole number of at least {least}")
-    return value
-
-
-def _checked_size(value) -> tuple[int, int] | None:
-    if value is None:
-        return None
-    size = tuple(value) if isinstance(value, list | tuple) else (value, value)
-    _require(len(size) == 2, "image_size", value, "a number of pixels, or (height, width)")
-    return tuple(_checked_whole("image_size", side, 1) for side in size)
-
-
-def _checked_channels(name: str, values, wanted: str) -> tuple[float, ...] | None:
-    if values is None:
-        return None
-    is_list = isinstance(values, list | tuple) and all(_is_number(value) for value in values)
-    least = 0 if name == "mean" else np.nextafter(0, 1)
-    fits = is_list and len(values) > 0 and all(least <= value <= 1 for value in values)
-    _require(fits, name, values, wanted)
-    return tuple(float(value) for value in values)

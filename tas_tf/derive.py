@@ -8,7 +8,7 @@ import os
 
 from absl import flags
 
-from tas_tf import commands
+from tas_tf import commands, configuration
 from tas_tf.errors import RunDirectoryError, SpecError
 
 _TARGETS = flags.DEFINE_multi_string(
@@ -26,6 +26,8 @@ def _derive() -> int:
     spec = os.path.join(os.path.expanduser(run_dir), "config.gin") if run_dir else None
     if spec and not flags.FLAGS.gin_file and not os.path.isfile(spec):
         raise RunDirectoryError(f"{run_dir} is no run directory of a search: {spec} is missing")
+    if spec and not flags.FLAGS.gin_file:
+        configuration.check_recorded(spec)
     targets = [text.split(",") if "," in text else text for text in _TARGETS.value]
     bindings = ["run_derive.space = @resnet()", f"run_derive.targets = {targets!r}"]
     return commands.call_root("run_derive", bindings, default_spec=spec)

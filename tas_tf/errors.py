@@ -26,9 +26,30 @@ class DataError(UserError):
     """A data set that is unknown, missing, unprepared or unreadable."""
 
 
+class EndOfDataError(DataError):
+    """Fewer batches than were promised."""
+
+
 class RunDirectoryError(UserError):
     """A run directory that cannot be written, or that holds something else."""
 
 
 class InstallationError(UserError):
     """A package that is needed and not installed."""
+
+
+class DivergenceError(UserError):
+    """A loss, or a variable that a step moved, that is not finite.
+
+    Args:
+        half: The part of a step that it was in.
+        step: The step, counted from 1.
+        epoch: Its epoch, counted from 1.
+    """
+
+    def __init__(self, half: str, step: int, epoch: int):
+        super().__init__(
+            f"the loss or a weight is not finite after step {step} (epoch {epoch}), in {half}"
+        )
+        self.half = half
+        self.step = step

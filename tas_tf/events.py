@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ import tensorflow as tf
 
 from tas_tf.cost import KINDS, Budget
 from tas_tf.errors import InstallationError
-from tas_tf.runtime import RunDirectory
+from tas_tf.runtime import RunDirectory, explained_writing
 
 try:
     from tensorboard.plugins.custom_scalar import layout_pb2
@@ -59,17 +60,26 @@ class EventFiles:
     """
 
     def __init__(self, directory: RunDirectory):
-        self._writer = tf.summary.create_file_writer(directory.file(EVENTS))
+        self._path = directory.file(EVENTS)
+        with explained_writing(self._path):
+            self._writer = tf.summary.create_file_writer(self._path)
 
     def __enter__(self) -> EventFiles:
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._writer.close()
+        with explained_writing(self._path):
+            self._writer.close()
+
+    @contextlib.contextmanager
+    def _at(self, step: int) -> Iterator[None]:
+        with explained_writing(self._path), self._writer.as_default(step=step):
+            yield
+            self._writer.flush()
 
     def scalars(self, values: Mapping[str, Any], step: int) -> None:
         """Writes those values that have a name among `SCALARS`."""
-        with self._writer.as_default(step=step):
+        with self._at(step):
             for name, value in values.items():
                 if name in SCALARS:
                     tf.summary.scalar(SCALARS[name], value)
@@ -89,19 +99,19 @@ class EventFiles:
         first, last = candidates[0] - 0.5, candidates[-1] + 0.5
         left, right = np.append(first, middles), np.append(middles, last)
         buckets = np.stack([left, right, 100 * probabilities[: len(candidates)]], axis=1)
-        with self._writer.as_default(step=step):
+        with self._at(step):
             description = f"Probability in per cent of {', '.join(map(str, candidates))}."
             metadata = histogram.create_summary_metadata(None, description)
             tf.summary.write(name, tf.constant(buckets, tf.float64), metadata=metadata)
 
     def picture(self, name: str, pixels: np.ndarray, step: int) -> None:
         """Writes a picture (height, width, 3), uint8."""
-        with self._writer.as_default(step=step):
+        with self._at(step):
             tf.summary.image(name, pixels[None])
 
     def text(self, name: str, content: str, language: str = "") -> None:
         """Writes text that stands as it is, as of step 0."""
-        with self._writer.as_default(step=0):
+        with self._at(0):
             tf.summary.text(name, f"```{language}\n{content}\n```")
 
     def settings(self, values: Mapping[str, bool | int | float | str]) -> None:
@@ -125,5 +135,5 @@ class EventFiles:
         self._raw(custom_scalar.pb(layout_pb2.Layout(category=[category])))
 
     def _raw(self, summary: Any) -> None:
-        with self._writer.as_default(step=0):
+        with self._at(0):
             tf.summary.experimental.write_raw_pb(summary.SerializeToString())

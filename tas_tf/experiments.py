@@ -23,6 +23,7 @@ from tas_tf import (
     sampling,
 )
 from tas_tf.architecture import Architecture
+from tas_tf.checkpoints import CheckpointInterval
 from tas_tf.configuration import configurable
 from tas_tf.data import DataInfo, ImageData, paired
 from tas_tf.errors import (
@@ -65,6 +66,7 @@ def run_search(
     start_from: str | None = None,
     order_by_importance: bool = False,
     cost_formula: Literal["built", "published"] = "built",
+    checkpoints: CheckpointInterval | None = None,
 ) -> int:
     """Searches an architecture within a budget; writes `architecture.json`.
 
@@ -89,6 +91,7 @@ def run_search(
         start_from: Run directory of the trained unpruned network that the supernet starts from.
         order_by_importance: Whether its channels are put in order of importance first.
         cost_formula: `built`, or `published` for comparison with the published code.
+        checkpoints: How often the search saves one within an epoch.
 
     Returns:
         The exit code: `EXIT_OUTSIDE_BAND` if no architecture lies in the band.
@@ -144,10 +147,12 @@ def run_search(
             warm_cosine(peak, epochs * feed.steps_per_epoch),
             cost_formula,
         )
-    run_parts.open_directory(directory, config, data)
-    run_parts.write_space(directory, searched, budgets)
-    seconds = run_parts.fit("search", search, feed, epochs, directory, profile_steps)
-    return _finish_search(search, directory, seconds)
+    with run_parts.opened(directory, config, data):
+        run_parts.write_space(directory, searched, budgets)
+        seconds = run_parts.fit(
+            "search", search, feed, epochs, directory, checkpoints, profile_steps
+        )
+        return _finish_search(search, directory, seconds)
 
 
 def _finish_search(search: ArchitectureSearch, directory: RunDirectory, seconds: float) -> int:
@@ -192,6 +197,7 @@ def run_training(
     distillation_temperature: float = 4.0,
     seed: int = 0,
     precision: Literal["float32", "mixed_bfloat16"] = "float32",
+    checkpoints: CheckpointInterval | None = None,
 ) -> int:
     """Trains a network from scratch, with distillation where there is a teacher.
 
@@ -215,6 +221,7 @@ def run_training(
         seed: Seed of everything.
         precision: What maps and kernels are computed in, the teacher's too. Variables, statistics
             and logits, what is saved and what is tested are float32.
+        checkpoints: How often the training saves one within an epoch.
 
     Returns:
         The exit code.
@@ -255,16 +262,19 @@ def run_training(
         holdout = (lambda: data.evaluation("holdout", batch_size)) if data.holdout else None
         training = Training(model, guide, distillation_alpha, distillation_temperature, holdout)
         training.compile(optimizer, schedule)
-    run_parts.open_directory(directory, config, data)
-    runtime.write_whole(directory.file(ARCHITECTURE), compiled.to_json())
-    title = "distillation" if guide is not None else "training"
-    seconds = run_parts.fit(title, training, feed, epochs, directory, profile_steps)
-    saved = exporting.save_model(model, compiled, directory)
-    # The one time that the test split is read.
-    tested = evaluate(saved, data.evaluation("test", batch_size))
-    directory.write_json(RESULT, {"test": tested, "cost": dict(compiled.cost), "seconds": seconds})
-    step, accuracy = int(training.step.numpy()), tested["accuracy"]
-    run_parts.record_end(directory, step, compiled, test_accuracy=accuracy)
+    with run_parts.opened(directory, config, data):
+        runtime.write_whole(directory.file(ARCHITECTURE), compiled.to_json())
+        title = "distillation" if guide is not None else "training"
+        seconds = run_parts.fit(
+            title, training, feed, epochs, directory, checkpoints, profile_steps
+        )
+        saved = exporting.save_model(model, compiled, directory)
+        # The one time that the test split is read.
+        tested = evaluate(saved, data.evaluation("test", batch_size))
+        result = {"test": tested, "cost": dict(compiled.cost), "seconds": seconds}
+        directory.write_json(RESULT, result)
+        step, accuracy = int(training.step.numpy()), tested["accuracy"]
+        run_parts.record_end(directory, step, compiled, test_accuracy=accuracy)
     print(f"Test accuracy: {tested['accuracy']:.2%} of {tested['images']:,} images")
     print(f"Model: {directory.file(runtime.MODEL)}")
     return EXIT_DONE
@@ -316,15 +326,14 @@ def run_export(run_dir: str, dry_run: bool, data: ImageData, model: str | None =
     data.prepare(record["seed"])
     images, _ = next(iter(data.evaluation("train", CHECK_IMAGES)))
     pixels = images.numpy() * np.array(data.deviation) + np.array(data.mean)
-    if config is not None:
-        directory.open(config)
-    architecture = runtime.read_text(source.file(ARCHITECTURE))
-    runtime.write_whole(directory.file(ARCHITECTURE), architecture)
-    checked = exporting.export_saved_model(
-        network, record, path, np.rint(pixels * 255).astype(np.uint8)
-    )
-    if config is not None:
-        directory.write_json(RESULT, {"model": source.path, "check": checked})
+    with run_parts.opened(directory, config):
+        architecture = runtime.read_text(source.file(ARCHITECTURE))
+        runtime.write_whole(directory.file(ARCHITECTURE), architecture)
+        checked = exporting.export_saved_model(
+            network, record, path, np.rint(pixels * 255).astype(np.uint8)
+        )
+        if config is not None:
+            directory.write_json(RESULT, {"model": source.path, "check": checked})
     print(
         f"SavedModel: {path}; on {checked['images']} real images its logits differ from the Keras "
         f"model's by {checked['largest_relative_difference']:.1e} at most, "
@@ -417,23 +426,23 @@ def run_pipeline(
     # A mistake in the search's settings is found before the teacher has been trained.
     with contextlib.redirect_stdout(io.StringIO()):
         _part(run_search, search, known, dry_run=True, **profile)
-    directory.open(whole)
-    print("1/5 The unpruned network")
-    _part(run_training, teacher, **profile)
-    print("\n2/5 The search")
-    code = _part(run_search, search, start, **profile)
-    print("\n3/5 The derived network, trained on labels")
-    derived = [f"run_training.architecture = {search!r}"]
-    _part(run_training, student, derived, **profile)
-    print("\n4/5 The derived network, with distillation from the unpruned one")
-    taught = [*derived, f"run_training.teacher = {teacher!r}"]
-    _part(run_training, student_kd, taught, **profile)
-    print("\n5/5 Export")
-    _part(run_export, export, [f"run_export.model = {student_kd!r}"])
-    messages.say_table(directory)
-    reporting.write_report(directory.path)
-    print(f"{'Report:':14}{directory.file('report.html')}")
-    return code
+    with run_parts.opened(directory, whole):
+        print("1/5 The unpruned network")
+        _part(run_training, teacher, **profile)
+        print("\n2/5 The search")
+        code = _part(run_search, search, start, **profile)
+        print("\n3/5 The derived network, trained on labels")
+        derived = [f"run_training.architecture = {search!r}"]
+        _part(run_training, student, derived, **profile)
+        print("\n4/5 The derived network, with distillation from the unpruned one")
+        taught = [*derived, f"run_training.teacher = {teacher!r}"]
+        _part(run_training, student_kd, taught, **profile)
+        print("\n5/5 Export")
+        _part(run_export, export, [f"run_export.model = {student_kd!r}"])
+        messages.say_table(directory)
+        reporting.write_report(directory.path)
+        print(f"{'Report:':14}{directory.file('report.html')}")
+        return code
 
 
 def _part(
@@ -463,6 +472,7 @@ ROOTS = {
 }
 for _function, _name in (
     (ImageData, "ImageData"),
+    (CheckpointInterval, "CheckpointInterval"),
     (SGD, "SGD"),
     (Adam, "Adam"),
     (sampling.linear_temperature, "linear_temperature"),

@@ -8,7 +8,7 @@ import os
 
 from absl import flags
 
-from tas_tf import commands
+from tas_tf import commands, configuration
 from tas_tf.errors import RunDirectoryError
 
 _MODEL = flags.DEFINE_string(
@@ -21,6 +21,8 @@ def _export() -> int:
     spec = os.path.join(os.path.expanduser(trained), "config.gin") if trained else None
     if spec and not flags.FLAGS.gin_file and not os.path.isfile(spec):
         raise RunDirectoryError(f"{trained} is no run directory of a training: {spec} is missing")
+    if spec and not flags.FLAGS.gin_file:
+        configuration.check_recorded(spec)
     # What a training records does not say what an export does.
     bindings = ["run_export.data = @ImageData()"]
     bindings += commands.path_binding("run_export.model", _MODEL.value)

@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from tas_tf.architecture import Architecture
 from tas_tf.errors import ArchitectureError
-from tas_tf.runtime import ARCHITECTURE, MODEL, RunDirectory, first_line, read_text
+from tas_tf.runtime import ARCHITECTURE, MODEL, RunDirectory, first_line, read_text, replacing
 from tas_tf.spec_compiler import build_model
 
 # Largest difference of a logit between the SavedModel and the Keras model, relative to the largest.
@@ -32,12 +32,10 @@ def save_model(
     """
     stock = build_model(architecture)
     stock.set_weights(model.get_weights())
-    path = directory.file(MODEL)
-    with tempfile.TemporaryDirectory() as folder:
+    with replacing(directory.file(MODEL)) as temporary, tempfile.TemporaryDirectory() as folder:
         local = os.path.join(folder, MODEL)
         stock.save(local)
-        tf.io.gfile.copy(local, f"{path}.tmp", overwrite=True)
-    tf.io.gfile.rename(f"{path}.tmp", path, overwrite=True)
+        tf.io.gfile.copy(local, temporary, overwrite=True)
     return stock
 
 
@@ -160,16 +158,13 @@ def export_saved_model(
     """
     classifier = Classifier(model, record["mean"], record["deviation"])
     signature = tf.TensorSpec((None, *model.input_shape[1:]), tf.uint8, name="images")
-    with tempfile.TemporaryDirectory() as folder:
+    with replacing(path) as temporary, tempfile.TemporaryDirectory() as folder:
         archive = keras.export.ExportArchive()
         archive.track(model)
         archive.add_endpoint("serve", classifier.__call__, input_signature=[signature])
         archive.write_out(folder, verbose=False)
         found = _compare(classifier, tf.saved_model.load(folder), images)
-        _copy_tree(folder, f"{path}.tmp")
-    if tf.io.gfile.exists(path):
-        tf.io.gfile.rmtree(path)
-    tf.io.gfile.rename(f"{path}.tmp", path)
+        _copy_tree(folder, temporary)
     return found
 
 
@@ -193,8 +188,6 @@ def _compare(classifier: Classifier, loaded: Any, images: np.ndarray) -> dict[st
 
 def _copy_tree(source: str, target: str) -> None:
     """Copies a local folder to a path that may lie anywhere."""
-    if tf.io.gfile.exists(target):
-        tf.io.gfile.rmtree(target)
     for folder, _, files in os.walk(source):
         destination = os.path.join(target, os.path.relpath(folder, source))
         tf.io.gfile.makedirs(destination)

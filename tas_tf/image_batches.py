@@ -146,10 +146,12 @@ class StreamReader:
 
         return Feed(steps, make)
 
-    def _decoded(self, key: tf.Tensor, label: tf.Tensor, _: tf.Tensor | None = None) -> tuple:
+    def _decoded(
+        self, _: tf.Tensor, key: tf.Tensor, label: tf.Tensor, seed: tf.Tensor | None = None
+    ) -> tuple:
         return self._recipe.fitted(self._source.decode(key)), label
 
-    def _augmented(self, key: tf.Tensor, label: tf.Tensor, seed: tf.Tensor) -> tuple:
+    def _augmented(self, _: tf.Tensor, key: tf.Tensor, label: tf.Tensor, seed: tf.Tensor) -> tuple:
         image = self._source.decode(key)
         return augmentation.random_resized_crop(image, self._recipe.size, seed), label
 
@@ -161,7 +163,7 @@ class StreamReader:
 class MemoryReader:
     """Holds a whole split as one tensor, padded where images are cropped; as StreamReader else."""
 
-    def __init__(self, source: ImageSource, split: str, recipe: Recipe):
+    def __init__(self, source: ImageSource, split: str, recipe: Recipe, readable: np.ndarray):
         self._recipe = recipe
         self._padding = recipe.padding if recipe.crops else 0
         count = source.counts[split]
@@ -171,11 +173,12 @@ class MemoryReader:
         images = np.zeros(shape, np.uint8)
         labels = np.zeros(count, np.int32)
         place = 0
-        stream = StreamReader(source, split, recipe).plain(np.arange(count), _READ_BATCH)
+        stream = StreamReader(source, split, recipe).plain(readable, _READ_BATCH)
         for of_batch, labels_of_batch in stream.as_numpy_iterator():
             end = place + len(of_batch)
-            images[place:end, padding : padding + height, padding : padding + width] = of_batch
-            labels[place:end] = labels_of_batch
+            places = readable[place:end]
+            images[places, padding : padding + height, padding : padding + width] = of_batch
+            labels[places] = labels_of_batch
             place = end
         with tf.device("CPU:0"):
             self._images = tf.constant(images)
@@ -220,11 +223,20 @@ class MemoryReader:
         return self._recipe.augmented(padded, seed), tf.gather(self._labels, places)
 
 
-def open_reader(source: ImageSource, split: str, recipe: Recipe) -> MemoryReader | StreamReader:
-    """Reads a split into memory if it is small and every epoch sees the same decoded images."""
+def open_reader(
+    source: ImageSource, split: str, recipe: Recipe, readable: np.ndarray
+) -> MemoryReader | StreamReader:
+    """Reads a split into memory if it is small and every epoch sees the same decoded images.
+
+    Args:
+        source: Where the images come from.
+        split: Its split.
+        recipe: How images are brought to size and augmented.
+        readable: Places of the images that can be read, ascending, int64 (examples,).
+    """
     size = source.counts[split] * recipe.size[0] * recipe.size[1] * source.shape[-1]
     if size <= MEMORY_LIMIT and not recipe.resizes_crops:
-        return MemoryReader(source, split, recipe)
+        return MemoryReader(source, split, recipe, readable)
     return StreamReader(source, split, recipe)
 
 

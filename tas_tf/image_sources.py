@@ -25,12 +25,14 @@ class ImageSource(abc.ABC):
         counts: Number of images by split; empty where the set has still to be fetched.
         label_names: Names of the classes, in the order of their labels.
         shape: (height, width, channels) of an image; height and width are None where they vary.
+        skipping: Whether records that cannot be read are passed over, in place of an error.
     """
 
     location: str
     counts: dict[str, int]
     label_names: tuple[str, ...]
     shape: tuple[int | None, int | None, int]
+    skipping: bool = False
 
     @abc.abstractmethod
     def fetch(self) -> None:
@@ -52,7 +54,8 @@ class ImageSource(abc.ABC):
             seed: Stateless seed (2,) of the order; None keeps the reading order.
 
         Returns:
-            A dataset of (key, label): what `decode` takes, and an int32 scalar.
+            A dataset of (place, key, label): the place in the reading order, int64; what `decode`
+            takes; an int32 scalar.
         """
 
     @abc.abstractmethod
@@ -63,9 +66,35 @@ class ImageSource(abc.ABC):
         """Tells whether a split is labelled; at most its first label is read."""
         return True
 
+    @abc.abstractmethod
+    def fault(self, split: str, place: int) -> str:
+        """Says of an image that cannot be read where it lies, and why."""
+
+    def unreadable(self, split: str) -> np.ndarray:
+        """Reads and decodes all of a split; returns the places of what fails, int64, ascending."""
+
+        def checked(place: tf.Tensor, key: tf.Tensor, _: tf.Tensor) -> tf.Tensor:
+            with tf.control_dependencies([self.decode(key)]):
+                return tf.identity(place)
+
+        everything, before = np.arange(self.counts[split]), self.skipping
+        self.skipping = True
+        try:
+            places = self.examples(split, everything).map(checked, tf.data.AUTOTUNE)
+            return np.setdiff1d(everything, list(places.ignore_errors().as_numpy_iterator()))
+        finally:
+            self.skipping = before
+
     def culprit(self, split: str) -> str | None:
-        """Says which file of a split cannot be read, and why; None if that cannot be told."""
-        return None
+        """Says what of a split cannot be read, and why; None if all can be."""
+        places = self.unreadable(split)
+        if not len(places):
+            return None
+        return (
+            f"{self.fault(split, places[0])}. Of {split}, {len(places)} of"
+            f" {self.counts[split]} images cannot be read: put them right, or leave them out by"
+            f" ImageData.skip_corrupt = {len(places) / self.counts[split]:.1g} or more"
+        )
 
 
 class ListedSource(ImageSource):
@@ -92,11 +121,14 @@ class ListedSource(ImageSource):
     ) -> tf.data.Dataset:
         keys = tf.constant(self._keys[split][chosen])
         labels = tf.constant(self._labels[split][chosen])
+        places = tf.constant(chosen, tf.int64)
         order = tf.range(len(chosen))
         if seed is not None:
             order = tf.random.experimental.stateless_shuffle(order, seed)
         listed = tf.data.Dataset.from_tensor_slices(order)
-        return listed.map(lambda place: (tf.gather(keys, place), tf.gather(labels, place)))
+        return listed.map(
+            lambda i: tuple(tf.gather(of_all, i) for of_all in (places, keys, labels))
+        )
 
 
 class DigitsSource(ListedSource):
@@ -115,6 +147,9 @@ class DigitsSource(ListedSource):
 
     def decode(self, key: tf.Tensor) -> tf.Tensor:
         return tf.gather(tf.constant(self._images), key)
+
+    def fault(self, split: str, place: int) -> str:
+        return f"image {place} of {self.location}"
 
 
 class FolderSource(ListedSource):
@@ -148,25 +183,22 @@ class FolderSource(ListedSource):
             for split, by in files.items()
         }
         super().__init__(keys, labels)
-        height, width, channels = _shape_of(keys["train"][0])
+        self._first, (height, width, channels) = _first_shape(keys["train"])
         self.shape = (None, None, channels) if resized else (height, width, channels)
 
     def decode(self, key: tf.Tensor) -> tf.Tensor:
         return decode(tf.io.read_file(key), self.shape)
 
-    def culprit(self, split: str) -> str | None:
-        for path in self._keys[split]:
-            try:
-                image = decode(tf.io.read_file(path), (None, None, self.shape[-1]))
-            except tf.errors.OpError as error:
-                return f"{path!r} cannot be read as an image: {first_line(error)}"
-            if not image.shape.is_compatible_with(self.shape):
-                first = self._keys["train"][0]
-                return (
-                    f"{path!r} is {_size_text(image.shape)} and {first!r} is"
-                    f" {_size_text(self.shape)}; give an image_size to bring all to one size"
-                )
-        return None
+    def fault(self, split: str, place: int) -> str:
+        path = self._keys[split][place]
+        try:
+            image = decode(tf.io.read_file(path), (None, None, self.shape[-1]))
+        except tf.errors.OpError as error:
+            return f"{path!r} cannot be read as an image: {first_line(error)}"
+        return (
+            f"{path!r} is {_size_text(image.shape)} and {self._first!r} is"
+            f" {_size_text(self.shape)}; give an image_size to bring all to one size"
+        )
 
 
 def decode(encoded: tf.Tensor, shape: Sequence[int | None]) -> tf.Tensor:
@@ -213,14 +245,25 @@ def _require_same_classes(
         )
 
 
-def _shape_of(path: str) -> tuple[int, int, int]:
-    """Reads an image's shape; one with transparency counts as the same image without."""
-    try:
-        image = tf.io.decode_image(tf.io.read_file(path), expand_animations=False)
-    except tf.errors.OpError as error:
-        raise DataError(f"{path!r} cannot be read as an image: {first_line(error)}") from error
-    height, width, channels = image.shape
-    return height, width, 1 if channels < 3 else 3
+def _first_shape(paths: Sequence[str]) -> tuple[str, tuple[int, int, int]]:
+    """Finds the first image that can be read; one with transparency counts as without.
+
+    Returns:
+        Its path, and its height, width and channels.
+
+    Raises:
+        DataError: If none can be read, with the first.
+    """
+    first_error = None
+    for path in paths:
+        try:
+            image = tf.io.decode_image(tf.io.read_file(path), expand_animations=False)
+        except tf.errors.OpError as error:
+            first_error = first_error or error
+            continue
+        height, width, channels = image.shape
+        return path, (height, width, 1 if channels < 3 else 3)
+    raise DataError(f"{paths[0]!r} cannot be read as an image: {first_line(first_error)}")
 
 
 def _size_text(shape: Sequence[int]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import rich.box
@@ -59,6 +59,12 @@ def say_how(precision: str, shapes: str | None = None) -> None:
         "static": "; all channels of the supernet, in static shapes",
     }[shapes]
     _say(f"Computes in {precision}, {runtime.threads()} threads{computed}")
+
+
+def say_skipped(skipped: Mapping[str, Sequence[str]]) -> None:
+    """Says how many images are left out because they cannot be read, and names the first."""
+    for split, faults in skipped.items():
+        print(f"Left out of {split}: {len(faults)} images that cannot be read; first {faults[0]}")
 
 
 def say_space(space: SearchSpace, budgets: Sequence[cost.Budget]) -> None:

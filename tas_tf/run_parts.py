@@ -12,15 +12,19 @@ from typing import Any
 import keras
 import numpy as np
 
-from tas_tf import configuration, cost, exporting, runtime
+from tas_tf import configuration, cost, exporting, messages, runtime
 from tas_tf.architecture import Architecture
 from tas_tf.callbacks import MetricsLog, Pictures, Profile
+from tas_tf.checkpoints import CheckpointInterval, Checkpoints
 from tas_tf.data import DataInfo, Feed, ImageData
-from tas_tf.errors import RunDirectoryError, SpecError
+from tas_tf.errors import DivergenceError, RunDirectoryError, SpecError
 from tas_tf.events import EventFiles
 from tas_tf.expected_cost import max_candidates, max_depths
+from tas_tf.metrics import Metrics
 from tas_tf.progress import Progress
-from tas_tf.runtime import Checkpoints, Metrics, RunDirectory
+from tas_tf.run_lock import check_free, locked
+from tas_tf.runtime import RunDirectory
+from tas_tf.search_loop import ARCHITECTURE_HALF
 from tas_tf.search_space import SearchSpace
 from tas_tf.training_loop import Loop, check_fits
 
@@ -76,6 +80,7 @@ def begin(
     config = configuration.resolved()
     directory = RunDirectory(run_dir)
     directory.check(config)
+    check_free(directory)
     info = data.describe()
     _check_batch(root, int(values["batch_size"]), info, parts)
     return directory, config, info
@@ -123,11 +128,33 @@ def _check_batch(root: Callable[..., int], batch_size: int, info: DataInfo, part
         )
 
 
-def open_directory(directory: RunDirectory, config: str, data: ImageData) -> None:
-    """Makes the run directory, with the records of configuration, data and machine."""
-    directory.open(config)
-    directory.write_json(DATA_RECORD, data.record())
-    directory.write_json("machine.json", runtime.describe_machine())
+@contextlib.contextmanager
+def opened(
+    directory: RunDirectory, config: str | None, data: ImageData | None = None
+) -> Iterator[None]:
+    """Holds the run directory as long as the context lasts, and makes it if there is none.
+
+    Args:
+        directory: The run directory.
+        config: The resolved configuration to record; None records none.
+        data: The images, whose record and the machine's are written too.
+
+    Raises:
+        DataError: If an image cannot be read while the context lasts.
+        RunDirectoryError: If another process uses it, or it cannot be written.
+    """
+    directory.check(config)
+    directory.make()
+    with locked(directory):
+        directory.open(config)
+        if data is None:
+            yield
+            return
+        directory.write_json(DATA_RECORD, data.record())
+        directory.write_json("machine.json", runtime.describe_machine())
+        messages.say_skipped(data.skipped())
+        with data.explained():
+            yield
 
 
 def write_space(
@@ -153,13 +180,18 @@ def fit(
     feed: Feed,
     epochs: int,
     directory: RunDirectory,
+    interval: CheckpointInterval | None = None,
     profile_steps: tuple[int, int] | None = None,
 ) -> float:
     """Trains from the last checkpoint on; returns the seconds that it took in all."""
-    checkpoints = Checkpoints(directory, **loop.state())
-    if checkpoints.restore():
-        print(f"Goes on from the checkpoint of step {int(loop.step.numpy())}")
-    metrics = Metrics(directory, int(loop.step.numpy()))
+    checkpoints = Checkpoints(directory, interval, **loop.state())
+    restored = checkpoints.restore()
+    for refused in checkpoints.refused:
+        print(refused)
+    step = int(loop.step.numpy())
+    if restored:
+        print(f"Goes on from the checkpoint of step {step}")
+    metrics = Metrics(directory, step)
     with EventFiles(directory) as events:
         callbacks = _callbacks(title, loop, feed.steps_per_epoch, epochs, metrics, events)
         if profile_steps is not None:
@@ -168,14 +200,19 @@ def fit(
         events.text("spec", config)
         events.settings(configuration.settings(config))
         events.cost_charts(loop.budgets)
-        loop.fit(feed, epochs, callbacks, checkpoints)
+        try:
+            loop.fit(feed, epochs, callbacks, checkpoints)
+        except DivergenceError as error:
+            raise SpecError(_advice(title, error, loop, checkpoints)) from None
     return metrics.elapsed_seconds()
 
 
 def _callbacks(title, loop, steps, epochs, metrics, events) -> list[keras.callbacks.Callback]:
+    so_far = loop.epoch_so_far
+    earlier = so_far.seconds, so_far.device_seconds
     return [
         Progress(title, epochs, steps, int(loop.step.numpy()), loop.budgets),
-        MetricsLog(metrics, events, steps, loop.budgets, loop.shape),
+        MetricsLog(metrics, events, steps, loop.budgets, loop.shape, earlier),
         Pictures(events, loop.distributions, loop.pictures, epochs, steps),
     ]
 
@@ -188,6 +225,21 @@ def record_end(
         events.text("architecture_json", architecture.to_json(), "json")
         events.scalars(results, step)
         events.done()
+
+
+def _advice(title: str, error: DivergenceError, loop: Loop, checkpoints: Checkpoints) -> str:
+    """Says what to lower where a loss or a weight was not finite."""
+    of_logits = error.half == ARCHITECTURE_HALF
+    optimizer = loop.arch_optimizer if of_logits else loop.optimizer
+    lower = configuration.described(f"{type(optimizer).__name__}.learning_rate")
+    lower += " or run_search.cost_weight" if of_logits else ""
+    kept = "No checkpoint was saved before."
+    if checkpoints.saved is not None:
+        kept = f"The last checkpoint, of step {checkpoints.saved}, is from before, and is kept."
+    return (
+        f"{title}: {error}. Lower {lower}, and start it in another --run_dir: in this one it would "
+        f"come to the same. {kept}"
+    )
 
 
 def with_cost(architecture: Architecture, provenance: Any) -> Architecture:

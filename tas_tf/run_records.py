@@ -12,9 +12,10 @@ from tas_tf import configuration, exporting, run_parts, run_schema, runtime
 from tas_tf.architecture import Architecture
 from tas_tf.cost import Budget
 from tas_tf.errors import RunDirectoryError, UserError
+from tas_tf.metrics import METRICS
 from tas_tf.run_parts import DATA_RECORD, LOGITS, SPACE
 from tas_tf.run_schema import PIPELINE
-from tas_tf.runtime import ARCHITECTURE, CONFIG, METRICS, RESULT, RunDirectory
+from tas_tf.runtime import ARCHITECTURE, CONFIG, RESULT, RunDirectory
 from tas_tf.search_space import SearchSpace, WidthChoice
 
 MACHINE = "machine.json"

@@ -1,17 +1,18 @@
-"""What a run stands on: strategy, seeds, files written whole, the run directory, checkpoints."""
+"""What a run stands on: strategy, seeds, files written whole, the run directory."""
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import functools
+import hashlib
 import importlib.metadata
 import json
 import os
 import pathlib
 import platform
 import sys
-import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import keras
@@ -20,14 +21,14 @@ import tensorflow as tf
 from tas_tf.errors import RunDirectoryError
 
 CONFIG = "config.gin"
-METRICS = "metrics.jsonl"
 RESULT = "result.json"
 ARCHITECTURE = "architecture.json"
 MODEL = "model.keras"
-KEPT_CHECKPOINTS = 2
+LOCK = "run.lock"
+TEMPORARY = ".tmp"
 
-# Lines of a configuration that may differ when a run is taken up again: where things lie.
-_PLACES = ("data_dir", "download")
+# Settings that may differ when a run is taken up again: where things lie, and how often it saves.
+_FREE = ("data_dir", "download", "CheckpointInterval.seconds", "CheckpointInterval.steps")
 
 
 def choose_strategy() -> tf.distribute.Strategy:
@@ -92,16 +93,46 @@ def _device_names() -> list[str]:
     return accelerators or models[:1] or [platform.processor() or platform.machine()]
 
 
-def device_clock() -> Callable[[], float]:
-    """Returns a clock of device time in seconds, summed over the devices of this process.
+@contextlib.contextmanager
+def replacing(path: str) -> Iterator[str]:
+    """Gives a temporary path; what is written there takes the place of `path`, whole or not at all.
 
-    An accelerator counts as long as it is held; without any, the processor time of all threads is
-    counted.
+    Args:
+        path: Path of a file or a folder that `tf.io.gfile` understands.
+
+    Raises:
+        RunDirectoryError: If it cannot be written, such as on a full disk. Nothing is left behind.
     """
-    accelerators = len(tf.config.list_logical_devices("GPU"))
-    if accelerators:
-        return lambda: accelerators * time.perf_counter()
-    return time.process_time
+    temporary = f"{path}.{os.getpid()}{TEMPORARY}"
+    try:
+        with explained_writing(path):
+            yield temporary
+            if tf.io.gfile.isdir(temporary):
+                if tf.io.gfile.exists(path):
+                    tf.io.gfile.rmtree(path)
+                tf.io.gfile.rename(temporary, path)
+            else:
+                flush_to_disk(temporary)
+                tf.io.gfile.rename(temporary, path, overwrite=True)
+    except BaseException:
+        remove(temporary)
+        raise
+
+
+@contextlib.contextmanager
+def explained_writing(path: str) -> Iterator[None]:
+    """Turns what a file system raises into a message for users.
+
+    Args:
+        path: What is being written.
+    """
+    try:
+        yield
+    except (OSError, tf.errors.OpError) as error:
+        raise RunDirectoryError(
+            f"{path} cannot be written: {first_line(error)}. What was saved before is intact. Make "
+            "room or give back the permission to write, then give the same command: it goes on"
+        ) from None
 
 
 def write_whole(path: str, content: str | bytes) -> None:
@@ -110,16 +141,31 @@ def write_whole(path: str, content: str | bytes) -> None:
     Args:
         path: Path that `tf.io.gfile` understands.
         content: Text or bytes.
+
+    Raises:
+        RunDirectoryError: If it cannot be written.
     """
-    temporary = f"{path}.{os.getpid()}.tmp"
-    try:
-        with tf.io.gfile.GFile(temporary, "wb") as file:
-            file.write(content if isinstance(content, bytes) else content.encode())
-        tf.io.gfile.rename(temporary, path, overwrite=True)
-    except BaseException:
-        if tf.io.gfile.exists(temporary):
-            tf.io.gfile.remove(temporary)
-        raise
+    with replacing(path) as temporary, tf.io.gfile.GFile(temporary, "wb") as file:
+        file.write(content if isinstance(content, bytes) else content.encode())
+
+
+def flush_to_disk(path: str) -> None:
+    """Makes a file outlast a loss of power, where it lies on a file system of this machine."""
+    if "://" not in path:
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def remove(path: str) -> None:
+    """Removes a file or a folder if it is there; a file system that refuses is left alone."""
+    with contextlib.suppress(OSError, tf.errors.OpError):
+        if tf.io.gfile.isdir(path):
+            tf.io.gfile.rmtree(path)
+        elif tf.io.gfile.exists(path):
+            tf.io.gfile.remove(path)
 
 
 def make_folder(path: str) -> None:
@@ -175,21 +221,32 @@ class RunDirectory:
             raise RunDirectoryError(f"--run_dir: {self.path} is a file, not a directory")
         self._check_writable(self.path)
         if not self.exists(CONFIG):
-            if tf.io.gfile.listdir(self.path):
+            if any(name != LOCK for name in self._names() if not name.endswith(TEMPORARY)):
                 raise RunDirectoryError(
                     f"--run_dir: {self.path} is not empty and is no run directory (it has no "
                     f"{CONFIG}); give an empty or a new directory"
                 )
             return
         if config is not None:
-            try:
-                recorded = read_text(self.file(CONFIG))
-            except (UnicodeDecodeError, tf.errors.OpError) as error:
-                raise _unreadable(self.file(CONFIG), error) from None
-            self._compare(recorded, config)
+            self._compare(self._identity(), _identity(config))
 
-    def _compare(self, old: str, new: str) -> None:
-        old_lines, new_lines = _identity(old), _identity(new)
+    def _identity(self) -> list[str]:
+        """Returns the recorded bindings that make the experiment what it is."""
+        try:
+            return _identity(read_text(self.file(CONFIG)))
+        except (UnicodeDecodeError, tf.errors.OpError) as error:
+            raise _unreadable(self.file(CONFIG), error) from None
+
+    def fingerprint(self) -> str:
+        """Returns a hash of the experiment that is recorded in it; "" where none is."""
+        if not self.exists(CONFIG):
+            return ""
+        return hashlib.sha256("\n".join(self._identity()).encode()).hexdigest()
+
+    def _names(self) -> list[str]:
+        return [name.rstrip("/") for name in tf.io.gfile.listdir(self.path)]
+
+    def _compare(self, old_lines: list[str], new_lines: list[str]) -> None:
         if old_lines != new_lines:
             changes = [
                 line
@@ -215,7 +272,7 @@ class RunDirectory:
 
     def _check_writable(self, folder: str) -> None:
         """Refuses a folder that cannot be written; leaves nothing behind."""
-        probe = f"{folder}/.tas_tf_{os.getpid()}"
+        probe = f"{folder}/.tas_tf_{os.getpid()}{TEMPORARY}"
         try:
             if not tf.io.gfile.isdir(folder):
                 raise OSError(f"{folder} is a file")
@@ -228,18 +285,28 @@ class RunDirectory:
                 f"--run_dir: {self.path} cannot be written ({reason}); give a directory that can"
             ) from None
 
-    def open(self, config: str) -> None:
-        """Makes the directory, and records the configuration in it if there is none yet.
-
-        Args:
-            config: The resolved configuration of the run.
-        """
-        self.check(config)
+    def make(self) -> None:
+        """Makes the directory, and those above it, where there is none."""
         try:
             tf.io.gfile.makedirs(self.path)
         except (OSError, tf.errors.OpError) as error:
-            raise RunDirectoryError(f"--run_dir: {self.path} cannot be made: {error}") from None
-        if not self.exists(CONFIG):
+            reason = first_line(error)
+            raise RunDirectoryError(f"--run_dir: {self.path} cannot be made: {reason}") from None
+
+    def open(self, config: str | None) -> None:
+        """Makes the directory, and records the configuration in it if there is none yet.
+
+        Removes what a process that was killed has left half-written: nobody else may use it.
+
+        Args:
+            config: The resolved configuration of the run; None records none.
+        """
+        self.check(config)
+        self.make()
+        for name in self._names():
+            if name.endswith(TEMPORARY):
+                remove(self.file(name))
+        if config is not None and not self.exists(CONFIG):
             write_whole(self.file(CONFIG), config)
 
     def write_json(self, name: str, value: Any) -> None:
@@ -282,113 +349,9 @@ def _identity(config: str) -> list[str]:
     return sorted(
         line
         for line in lines
-        if line and not line.startswith("#") and not _parameter(line).endswith(_PLACES)
+        if line and not line.startswith("#") and not _parameter(line).endswith(_FREE)
     )
 
 
 def _parameter(line: str) -> str:
     return line.split("=", 1)[0].strip()
-
-
-class Metrics:
-    """`metrics.jsonl` of a run: one record per epoch.
-
-    Args:
-        directory: The run directory.
-        step: Step that the run goes on from; later records of an interrupted run are dropped.
-    """
-
-    def __init__(self, directory: RunDirectory, step: int):
-        self._directory = directory
-        self._records = [r for r in read_metrics(directory) if r["step"] <= step]
-
-    def write(self, record: dict[str, Any]) -> None:
-        """Appends a record with `step` and `epoch`."""
-        self._records.append(record)
-        text = "".join(json.dumps(r) + "\n" for r in self._records)
-        write_whole(self._directory.file(METRICS), text)
-
-    def elapsed_seconds(self) -> float:
-        """Returns the seconds that the records so far took."""
-        return self._records[-1]["elapsed_seconds"] if self._records else 0.0
-
-    def device_seconds(self) -> float:
-        """Returns the seconds of device time that they took, see `device_clock`."""
-        return self._records[-1].get("device_seconds", 0.0) if self._records else 0.0
-
-
-def read_metrics(directory: RunDirectory) -> list[dict[str, Any]]:
-    """Returns the records of a run so far.
-
-    Raises:
-        RunDirectoryError: If they cannot be read.
-    """
-    if not directory.exists(METRICS):
-        return []
-    try:
-        records = [json.loads(line) for line in read_text(directory.file(METRICS)).splitlines()]
-        if not all(isinstance(r, dict) and "step" in r for r in records):
-            raise ValueError("a record without `step`")
-    except (tf.errors.OpError, ValueError) as error:
-        raise _unreadable(directory.file(METRICS), error) from None
-    return records
-
-
-class Checkpoints:
-    """The checkpoints of a run: the last few, in its folder `checkpoints/`.
-
-    Args:
-        directory: The run directory.
-        state: What is saved: name to trackable object.
-    """
-
-    def __init__(self, directory: RunDirectory, **state: Any):
-        self._checkpoint = tf.train.Checkpoint(**state)
-        self._manager = tf.train.CheckpointManager(
-            self._checkpoint, directory.file("checkpoints"), max_to_keep=KEPT_CHECKPOINTS
-        )
-
-    def restore(self) -> bool:
-        """Restores the latest checkpoint; returns whether there was one.
-
-        Raises:
-            RunDirectoryError: If it does not fit the run or cannot be read.
-        """
-        path = self._manager.latest_checkpoint
-        if path is None:
-            return False
-        try:
-            self._checkpoint.restore(path).assert_existing_objects_matched()
-        # A damaged file raises an IndexError, another network an AssertionError, and so on.
-        except Exception as error:
-            reason = first_line(error)
-            raise RunDirectoryError(
-                f"{path}: this checkpoint cannot be restored: {reason}. Give another --run_dir"
-            ) from None
-        return True
-
-    def save(self, step: int) -> None:
-        """Saves a checkpoint of this step."""
-        self._manager.save(checkpoint_number=step)
-
-
-class Stopwatch:
-    """Time since it was made, in seconds, continued from earlier sessions of the run.
-
-    Args:
-        earlier: Seconds of earlier sessions.
-        clock: What is read, by default wall time.
-    """
-
-    def __init__(self, earlier: float = 0.0, clock: Callable[[], float] = time.perf_counter):
-        self._clock = clock
-        self._start = clock() - earlier
-
-    def seconds(self) -> float:
-        """Returns the seconds so far."""
-        return self._clock() - self._start
-
-
-def finite(values: Iterable[float]) -> bool:
-    """Whether all numbers are finite."""
-    return all(value - value == 0 for value in values)

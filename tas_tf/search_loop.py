@@ -23,6 +23,9 @@ COST_FORMULAS = {
     "published": ("published_expected", "published_estimate"),
 }
 
+WEIGHTS_HALF = "the half of the weights"
+ARCHITECTURE_HALF = "the half of the architecture"
+
 
 class ArchitectureSearch(Loop):
     """The search of a supernet.
@@ -118,8 +121,8 @@ class ArchitectureSearch(Loop):
             tape.watch([variable.value for variable in variables])
             logits = self.supernet(images, draw, mode=WEIGHTS)
             loss = tf.reduce_sum(losses.cross_entropy(labels, logits)) * share
-        apply_gradients(tape, loss, self.optimizer, variables)
-        return {"loss": loss, "accuracy": correct(labels, logits) * share}
+        faults = apply_gradients(tape, loss, self.optimizer, variables, WEIGHTS_HALF)
+        return {"loss": loss, "accuracy": correct(labels, logits) * share, **faults}
 
     def _architecture_step(self, images, labels, step):
         share = batch_share(labels)
@@ -134,11 +137,12 @@ class ArchitectureSearch(Loop):
             # Every replica adds its part of the cost term: the parts add up to the term.
             cost_term = self._cost_term() / replicas
             total = loss + tf.cast(self.cost_weight * cost_term, loss.dtype)
-        apply_gradients(tape, total, self.arch_optimizer, variables)
+        faults = apply_gradients(tape, total, self.arch_optimizer, variables, ARCHITECTURE_HALF)
         return {
             "architecture_loss": loss,
             "architecture_accuracy": correct(labels, logits) * share,
             "cost_loss": cost_term,
+            **faults,
         }
 
     def _cost_term(self) -> tf.Tensor:

@@ -94,12 +94,15 @@ class TfdsSource(ImageSource):
         self._read_counts()
 
     def labels(self, split: str) -> np.ndarray:
-        records = tf.data.TFRecordDataset(self._files(split)[0]).batch(1024)
-        labels = records.map(
-            lambda batch: tf.io.parse_example(batch, {"label": _LABEL})["label"],
-            num_parallel_calls=tf.data.AUTOTUNE,
-        )
-        return np.concatenate(list(labels.as_numpy_iterator())).astype(np.int32)
+        labels, seen = np.zeros(self.counts[split], np.int32), np.zeros(self.counts[split], bool)
+        numbered = self._numbered(split).map(_label, num_parallel_calls=tf.data.AUTOTUNE)
+        if self.skipping:
+            numbered = numbered.ignore_errors()
+        for places, of_batch in numbered.batch(1024).as_numpy_iterator():
+            labels[places], seen[places] = of_batch, True
+        if not (self.skipping or seen.all()):
+            raise DataError(self.fault(split, int(np.argmin(seen))))
+        return labels
 
     def has_labels(self, split: str) -> bool:
         # -1 stands for no label.
@@ -110,11 +113,7 @@ class TfdsSource(ImageSource):
     def examples(
         self, split: str, chosen: np.ndarray, seed: tf.Tensor | None = None
     ) -> tf.data.Dataset:
-        paths, offsets = self._files(split)
-        if seed is None:
-            numbered = tf.data.TFRecordDataset(paths).enumerate()
-        else:
-            numbered = _interleaved(paths, offsets, seed)
+        numbered = self._numbered(split, seed)
         if len(chosen) < self.counts[split]:
             member = np.zeros(self.counts[split], bool)
             member[chosen] = True
@@ -127,24 +126,46 @@ class TfdsSource(ImageSource):
     def decode(self, key: tf.Tensor) -> tf.Tensor:
         return decode(key, self.shape)
 
-    def _files(self, split: str) -> tuple[list[str], np.ndarray]:
+    def fault(self, split: str, place: int) -> str:
+        paths, offsets, lengths = self._files(split)
+        file = int(np.searchsorted(offsets, place, "right")) - 1
+        number = place - offsets[file]
+        where, read = f"{paths[file]!r}, record {number} of {lengths[file]}", 0
+        try:
+            for record in tf.data.TFRecordDataset(paths[file]):
+                if read == number:
+                    self.decode(_parse(tf.constant(place), record)[1])
+                    return f"{where} can be read alone, but not with the others"
+                read += 1
+        except tf.errors.OpError as error:
+            return f"{where} cannot be read: {first_line(error)}"
+        return f"{where} is missing: the file ends after {read} records"
+
+    def _files(self, split: str) -> tuple[list[str], np.ndarray, list[int]]:
+        """Returns the files of a split, the places of their first records, and their lengths."""
         info = self._builder.info.splits[split]
         offsets = np.cumsum([0, *info.shard_lengths[:-1]]).astype(np.int64)
-        return [str(path) for path in info.filepaths], offsets
+        return [str(path) for path in info.filepaths], offsets, list(info.shard_lengths)
+
+    def _numbered(self, split: str, seed: tf.Tensor | None = None) -> tf.data.Dataset:
+        """Reads (place, record), file after file, or files in a random order, several in turn."""
+        files = [tf.constant(of_files) for of_files in self._files(split)]
+        if seed is not None:
+            order = tf.random.experimental.stateless_shuffle(tf.range(len(files[0])), seed)
+            files = [tf.gather(of_files, order) for of_files in files]
+
+        def records(path: tf.Tensor, offset: tf.Tensor, length: tf.Tensor) -> tf.data.Dataset:
+            read = tf.data.TFRecordDataset(path).take(tf.cast(length, tf.int64)).enumerate(offset)
+            return read.ignore_errors() if self.skipping else read
+
+        in_turn = 1 if seed is None else _FILES_READ_AT_ONCE
+        return tf.data.Dataset.from_tensor_slices(tuple(files)).interleave(
+            records, cycle_length=in_turn
+        )
 
     def _shuffle_block(self, split: str) -> int:
         info = self._builder.info.splits[split]
         return max(1, min(info.num_examples, SHUFFLE_BYTES * info.num_examples // info.num_bytes))
-
-
-def _interleaved(paths: list[str], offsets: np.ndarray, seed: tf.Tensor) -> tf.data.Dataset:
-    """Reads files in a random order, several in turn; offsets are their first records' places."""
-    order = tf.random.experimental.stateless_shuffle(tf.range(len(paths)), seed)
-    files = tf.data.Dataset.from_tensor_slices((tf.gather(paths, order), tf.gather(offsets, order)))
-    return files.interleave(
-        lambda path, offset: tf.data.TFRecordDataset(path).enumerate(offset),
-        cycle_length=_FILES_READ_AT_ONCE,
-    )
 
 
 def _shuffled(numbered: tf.data.Dataset, block: int, seed: tf.Tensor) -> tf.data.Dataset:
@@ -160,10 +181,14 @@ def _shuffled(numbered: tf.data.Dataset, block: int, seed: tf.Tensor) -> tf.data
     return blocks.prefetch(1).unbatch()
 
 
-def _parse(_: tf.Tensor, record: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+def _parse(place: tf.Tensor, record: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     features = {"image": tf.io.FixedLenFeature([], tf.string), "label": _LABEL}
     example = tf.io.parse_single_example(record, features)
-    return example["image"], tf.cast(example["label"], tf.int32)
+    return place, example["image"], tf.cast(example["label"], tf.int32)
+
+
+def _label(place: tf.Tensor, record: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    return place, tf.io.parse_single_example(record, {"label": _LABEL})["label"]
 
 
 @contextlib.contextmanager

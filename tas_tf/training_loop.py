@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import keras
@@ -12,10 +14,62 @@ import tensorflow as tf
 from matplotlib.figure import Figure
 
 from tas_tf import losses
+from tas_tf.checkpoints import Checkpoints
 from tas_tf.cost import Budget
 from tas_tf.data import Feed
-from tas_tf.errors import ArchitectureError, SpecError
-from tas_tf.runtime import Checkpoints, finite
+from tas_tf.errors import ArchitectureError, DivergenceError, EndOfDataError
+from tas_tf.interruption import Interrupted, Interruption
+from tas_tf.metrics import Stopwatch, device_clock
+
+# After so many steps the host looks whether all were finite; only then it waits for the device.
+FINITE_STEPS = 100
+_NEVER = tf.int64.max
+# How a part of a step is called among what `train_step` returns, where it says if all was finite.
+_FAULTS = "faults of "
+
+
+class EpochSoFar(tf.train.experimental.PythonState):
+    """What an epoch has summed up before the step that a checkpoint is of.
+
+    Attributes:
+        totals: Sums of what `train_step` returns, by name: tensors, or numbers after a restart.
+        seconds: Seconds that its steps took before this process.
+        device_seconds: Seconds of device time that they took, see `metrics.device_clock`.
+    """
+
+    def __init__(self):
+        self.reset()
+
+    def reset(self, seconds: float = 0.0, device_seconds: float = 0.0) -> None:
+        """Begins an epoch, or goes on with one."""
+        self.totals: dict[str, tf.Tensor | float] = {}
+        self.seconds, self.device_seconds = seconds, device_seconds
+        self._clocks = Stopwatch(seconds), Stopwatch(device_seconds, device_clock())
+
+    def add(self, values: dict[str, tf.Tensor]) -> None:
+        """Adds a step; sums stay on the device, and no step waits for the host."""
+        before = self.totals
+        self.totals = {name: before[name] + v if before else v for name, v in values.items()}
+
+    def means(self, steps: int) -> dict[str, float]:
+        """Returns the means over so many steps; it waits for the device."""
+        return {name: float(total) / steps for name, total in self.totals.items()}
+
+    def elapsed(self) -> tuple[float, float]:
+        """Returns seconds and device time of the epoch, those before a restart included."""
+        return tuple(clock.seconds() for clock in self._clocks)
+
+    def serialize(self) -> str:
+        """Returns it as text; a float32 passes through Python's float unchanged."""
+        totals = {name: float(value) for name, value in self.totals.items()}
+        return json.dumps({"totals": totals, "seconds": self.elapsed()})
+
+    def deserialize(self, value: bytes) -> None:
+        """Takes it from text."""
+        read = json.loads(value)
+        self.reset(*read["seconds"])
+        self.totals = read["totals"]
+
 
 # How often values are read from the device within an epoch: reading waits for the steps so far.
 _READ_SECONDS = 1.0
@@ -38,6 +92,10 @@ class Loop:
         self.phase = "train"
         # What costs are shown against.
         self.budgets: Sequence[Budget] = ()
+        self.epoch_so_far = EpochSoFar()
+        # First step of each half whose loss or variables were not finite, on the device.
+        self._first_faults: dict[str, tf.Tensor] = {}
+        self._interruption = Interruption()
 
     def train_step(self, batch: Any, step: tf.Tensor) -> dict[str, tf.Tensor]:
         """Runs one step on one replica's part of a batch; returns its share of each mean."""
@@ -68,7 +126,7 @@ class Loop:
 
     def state(self) -> dict[str, Any]:
         """Returns what a checkpoint holds: name to trackable object."""
-        return {"step": self.step}
+        return {"step": self.step, "epoch_so_far": self.epoch_so_far}
 
     def fit(
         self,
@@ -84,71 +142,108 @@ class Loop:
             epochs: Number of epochs in all.
             callbacks: Keras callbacks; they see `on_train_begin/end`, `on_epoch_begin/end` and
                 `on_train_batch_end`, which gets means of the epoch so far once a second.
-            checkpoints: Where a checkpoint is saved after each epoch.
+            checkpoints: Where a checkpoint is saved after each epoch, and within it where one is
+                due. With them, SIGINT and SIGTERM save one and end the run.
 
         Returns:
-            The logs of every epoch.
+            The logs of every epoch; one that was begun by another process is logged as a whole.
 
         Raises:
-            SpecError: If a loss is not finite at the end of an epoch.
+            DivergenceError: If a loss, or a variable after a step, is not finite.
+            EndOfDataError: If the feed ends early.
+            Interrupted: At SIGINT or SIGTERM, after a checkpoint.
         """
-        first, last = int(self.step.numpy()), epochs * feed.steps_per_epoch
+        steps = feed.steps_per_epoch
+        first, last = int(self.step.numpy()), epochs * steps
         shown = keras.callbacks.CallbackList(list(callbacks), add_history=False)
         batches = iter(self.strategy.experimental_distribute_dataset(feed.batches(first, last)))
+        self._interruption, self._first_faults = Interruption(), {}
         history = []
         shown.on_train_begin()
         try:
-            for epoch in range(first // feed.steps_per_epoch, epochs):
-                shown.on_epoch_begin(epoch)
-                logs = self._epoch(batches, epoch, epochs, feed.steps_per_epoch, shown)
-                if not finite(logs.values()):
-                    raise SpecError(
-                        f"the loss is not finite after epoch {epoch + 1}: "
-                        f"{ {name: value for name, value in logs.items() if 'loss' in name} }; "
-                        "lower LEARNING_RATE. The last checkpoint is from before that epoch"
-                    )
-                history.append(logs)
-                shown.on_epoch_end(epoch, logs)
-                if checkpoints is not None:
-                    checkpoints.save(int(self.step.numpy()))
+            with self._interruption if checkpoints is not None else contextlib.nullcontext():
+                for epoch in range(first // steps, epochs):
+                    shown.on_epoch_begin(epoch)
+                    logs = self._epoch(batches, epoch, epochs, steps, shown, checkpoints)
+                    history.append(logs)
+                    shown.on_epoch_end(epoch, logs)
+                    self._save(checkpoints, (epoch + 1) * steps)
         finally:
             shown.on_train_end()
         return history
 
-    def _epoch(self, batches, epoch, epochs, steps, shown) -> dict[str, float]:
+    def _epoch(self, batches, epoch, epochs, steps, shown, checkpoints) -> dict[str, float]:
         self.begin_epoch(epoch, epochs)
-        totals: dict[str, tf.Tensor] = {}
-        start = read = time.perf_counter()
-        offset = int(self.step.numpy()) % steps
-        for index in range(offset, steps):
+        begun = int(self.step.numpy()) % steps
+        if not begun:
+            self.epoch_so_far.reset()
+        read = time.perf_counter()
+        for index in range(begun, steps):
             step = epoch * steps + index
             if self.learning_rate is not None:
                 self.optimizer.learning_rate.assign(self.learning_rate(step))
             with tf.profiler.experimental.Trace("step", step_num=step, _r=1):
-                batch = next(batches)
-                values = self._distributed_step(batch, tf.constant(step, tf.int64), self.phase)
-            # Added up on the device: no step waits for the host.
-            totals = {name: totals[name] + v if totals else v for name, v in values.items()}
+                batch = _next(batches, step, epochs * steps)
+                number = tf.constant(step, tf.int64)
+                values, faults = self._distributed_step(batch, number, self.phase)
+            self.epoch_so_far.add(values)
+            self._note(faults)
+            if (step + 1) % FINITE_STEPS == 0:
+                self._check_finite(steps)
             logs = None
             if time.perf_counter() >= read + _READ_SECONDS:
-                logs = {**_means(totals, index + 1 - offset), **self.readings()}
+                logs = {**self.epoch_so_far.means(index + 1), **self.readings()}
                 read = time.perf_counter()
             shown.on_train_batch_end(index, logs)
-        count = steps - offset
-        logs = _means(totals, count)
-        logs["seconds_per_step"] = (time.perf_counter() - start) / count
+            self._interruption.unsaved = True
+            if checkpoints is not None and index + 1 < steps:
+                if self._interruption.signal or checkpoints.due(step + 1):
+                    self._check_finite(steps)
+                    self._save(checkpoints, step + 1)
+        self._check_finite(steps)
+        logs = self.epoch_so_far.means(steps)
+        logs["seconds_per_step"] = self.epoch_so_far.elapsed()[0] / steps
         self.step.assign((epoch + 1) * steps)
         return {**logs, **self.epoch_logs()}
+
+    def _save(self, checkpoints: Checkpoints | None, step: int) -> None:
+        """Saves a checkpoint of this many steps; ends the run if a signal asked for that."""
+        if checkpoints is None:
+            return
+        self.step.assign(step)
+        checkpoints.save(step)
+        self._interruption.unsaved = False
+        if self._interruption.signal:
+            saved = f"the checkpoint of step {step} is saved"
+            raise Interrupted(f"{self._interruption.signal}: {saved}")
+
+    def _note(self, faults: dict[str, tf.Tensor]) -> None:
+        known = self._first_faults
+        for half, step in faults.items():
+            known[half] = tf.minimum(known[half], step) if half in known else step
+
+    def _check_finite(self, steps: int) -> None:
+        first = {half: int(step) for half, step in self._first_faults.items()}
+        half = min(first, key=first.get, default=None)
+        if half is not None and first[half] != _NEVER:
+            raise DivergenceError(half, first[half] + 1, first[half] // steps + 1)
 
     # Nothing in a step branches on tensors: autograph would only make tracing slower.
     @tf.function(autograph=False)
     def _distributed_step(self, batch, step, phase):
         del phase  # only so that another phase is traced anew
         values = self.strategy.run(self.train_step, args=(batch, step))
-        return {
+        sums = {
             name: self.strategy.reduce(tf.distribute.ReduceOp.SUM, value, axis=None)
             for name, value in values.items()
         }
+        means = {name: value for name, value in sums.items() if not name.startswith(_FAULTS)}
+        faults = {
+            name.removeprefix(_FAULTS): tf.where(value > 0, step, _NEVER)
+            for name, value in sums.items()
+            if name.startswith(_FAULTS)
+        }
+        return means, faults
 
 
 class Training(Loop):
@@ -202,8 +297,8 @@ class Training(Loop):
             tape.watch([variable.value for variable in variables])
             logits = self.model(images, training=True)
             loss = tf.reduce_sum(self._losses(images, labels, logits)) * share
-        apply_gradients(tape, loss, self.optimizer, variables)
-        return {"loss": loss, "accuracy": correct(labels, logits) * share}
+        faults = apply_gradients(tape, loss, self.optimizer, variables, "training")
+        return {"loss": loss, "accuracy": correct(labels, logits) * share, **faults}
 
     def _losses(self, images, labels, logits):
         if self.teacher is None:
@@ -228,11 +323,6 @@ class Training(Loop):
         return {**super().state(), "model": self.model, "optimizer": self.optimizer}
 
 
-def _means(totals: dict[str, tf.Tensor], count: int) -> dict[str, float]:
-    """Reads sums over `count` steps from the device, as means."""
-    return {name: float(value.numpy()) / count for name, value in totals.items()}
-
-
 def batch_share(labels: tf.Tensor) -> tf.Tensor:
     """Returns 1 / (size of the batch over all replicas), the weight of an example in a mean."""
     count = tf.cast(tf.size(labels), tf.float32)
@@ -253,12 +343,39 @@ def apply_gradients(
     loss: tf.Tensor,
     optimizer: keras.optimizers.Optimizer,
     variables: Sequence[keras.Variable],
-) -> None:
-    """Applies the gradients of a loss; what has none gets zero, so that decay still acts on it."""
+    half: str,
+) -> dict[str, tf.Tensor]:
+    """Applies the gradients of a loss; what has none gets zero, so that decay still acts on it.
+
+    Args:
+        tape: What recorded the loss.
+        loss: A scalar.
+        optimizer: Moves the variables.
+        variables: The variables.
+        half: What this part of a step is called.
+
+    Returns:
+        An entry for what `train_step` returns, by which the loop knows whether all was finite.
+    """
     values = [variable.value for variable in variables]
     gradients = tape.gradient(loss, values, unconnected_gradients=tf.UnconnectedGradients.ZERO)
     # Gathered rows come as IndexedSlices, whose other rows the optimizer would leave alone.
-    optimizer.apply([tf.convert_to_tensor(gradient) for gradient in gradients], list(variables))
+    gradients = [tf.convert_to_tensor(gradient) for gradient in gradients]
+    optimizer.apply(gradients, list(variables))
+    # A sum is not finite if anything in it is not. What was moved tells of its gradient, too.
+    moved = [variable.value for variable in variables]
+    sums = [tf.cast(tf.reduce_sum(part), tf.float32) for part in (loss, *moved)]
+    finite = tf.math.is_finite(tf.add_n(sums))
+    return {_FAULTS + half: tf.cast(tf.logical_not(finite), tf.float32)}
+
+
+def _next(batches: Iterator[Any], step: int, last: int) -> Any:
+    try:
+        return next(batches)
+    except StopIteration:
+        raise EndOfDataError(
+            f"the data end early: there is no batch for step {step + 1:,} of {last:,}"
+        ) from None
 
 
 def evaluate(model: Callable[..., tf.Tensor], dataset: tf.data.Dataset) -> dict[str, float]:

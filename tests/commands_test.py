@@ -172,6 +172,11 @@ def test_spec_is_refused(capsys, text, expected):
         ("DATASET = 'cifar10'", "'cifar10' is not prepared"),
         ("ImageData.image_size = 0", "image_size"),
         ("run_search.start_from = 'nowhere'", "start_from: nowhere does not exist"),
+        ("run_search.run_dir = 'x'", "run_dir .*changes nothing: give the flag --run_dir"),
+        ("run_training.dry_run = True", "dry_run .*changes nothing: give the flag --dry_run"),
+        ("CheckpointInterval.steps = 0", "CheckpointInterval.steps: expected a number above 0"),
+        ("CheckpointInterval.seconds = 'x'", "CheckpointInterval.seconds .*expected float"),
+        ("ImageData.skip_corrupt = 2", "ImageData.skip_corrupt = 2 is wrong: a number from 0"),
     ],
 )
 def test_binding_is_refused(capsys, binding, expected):

@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import sys
 
 import parity
 import pytest
@@ -9,6 +10,7 @@ import spaces
 
 from tas_tf import blocks
 
+sys.path.append(str(pathlib.Path(__file__).resolve().parents[1] / "tools"))
 _SHARED = pathlib.Path(__file__).resolve().parents[2] / "shared"
 
 

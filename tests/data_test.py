@@ -12,7 +12,7 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from tas_tf import augmentation, data, image_batches, image_sources, splitting, tfds_source
-from tas_tf.errors import DataError
+from tas_tf.errors import DataError, EndOfDataError
 
 IDENTITY = {"mean": [0.0] * 3, "deviation": [1.0] * 3}
 
@@ -480,3 +480,92 @@ def test_parts_have_names(numbered_dir):
         images.evaluation("weights", 8)
     with pytest.raises(DataError, match="has no holdout: holdout is 0"):
         images.evaluation("holdout", 8)
+
+
+# Damaged records
+
+
+@pytest.fixture
+def damaged_dir(numbered_dir, tmp_path):
+    """A copy of `numbered`, that a test may damage; 80 training images in each of three files."""
+    return shutil.copytree(numbered_dir, tmp_path / "tfds")
+
+
+def _file(folder, number=1):
+    (path,) = folder.rglob(f"numbered-train.tfrecord-0000{number}-of-00003")
+    return path
+
+
+def _flip(path, record):
+    """Flips a bit within a record; it is found by its length, as TFRecord files say it."""
+    content, start = bytearray(path.read_bytes()), 0
+    for _ in range(record):
+        start += 16 + int.from_bytes(content[start : start + 8], "little")
+    content[start + 20] ^= 1
+    path.write_bytes(content)
+
+
+def _cut(path, record):
+    content, end = path.read_bytes(), 0
+    for _ in range(record):
+        end += 16 + int.from_bytes(content[end : end + 8], "little")
+    path.write_bytes(content[:end])
+
+
+def _spoil_image(path, record):
+    """Rewrites a file whose record holds no image, with checksums that fit."""
+    records = list(tf.data.TFRecordDataset(str(path)).as_numpy_iterator())
+    example = tf.train.Example.FromString(records[record])
+    example.features.feature["image"].bytes_list.value[0] = b"no image"
+    records[record] = example.SerializeToString()
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        for content in records:
+            writer.write(content)
+
+
+_DAMAGES = [
+    (_flip, r"record 7 of 80 cannot be read: corrupted record", 73),
+    (_cut, r"record 7 of 80 is missing: the file ends after 7 records", 73),
+    (_spoil_image, r"record 7 of 80 cannot be read: .*", 1),
+]
+
+
+@pytest.mark.parametrize(("damage", "message", "lost"), _DAMAGES)
+def test_damaged_record_is_named(damaged_dir, held, damage, message, lost):
+    damage(_file(damaged_dir), 7)
+    place = rf"numbered-train.tfrecord-00001-of-00003', {message}"
+    images = data.ImageData("numbered", str(damaged_dir), augmentation="none")
+    with pytest.raises(DataError, match=place):
+        images.prepare(3)
+        list(images.evaluation("train", 32))  # where it streams, it is not read before
+
+
+@pytest.mark.parametrize(("damage", "message", "lost"), _DAMAGES)
+def test_record_that_is_damaged_while_it_streams_is_named(
+    damaged_dir, monkeypatch, damage, message, lost
+):
+    monkeypatch.setattr(image_batches, "MEMORY_LIMIT", 0)
+    images = _numbered(damaged_dir)
+    damage(_file(damaged_dir), 7)
+    with pytest.raises(DataError, match=f"00001-of-00003', {message}"), images.explained():
+        if len(_arrays(images.training(60, 1).batches(0, 4))) < 4:
+            raise EndOfDataError("as the loop says")
+
+
+@pytest.mark.parametrize(("damage", "message", "lost"), _DAMAGES)
+def test_damaged_records_are_skipped_where_that_is_asked_for(
+    damaged_dir, held, damage, message, lost
+):
+    damage(_file(damaged_dir), 7)
+    with pytest.raises(
+        DataError, match=f"{lost} of 240 .* more than ImageData.skip_corrupt = 0.001"
+    ):
+        _numbered(damaged_dir, skip_corrupt=0.001)
+    images = _numbered(damaged_dir, skip_corrupt=0.4)
+    assert len(images.record()["skipped"]["train"]) == lost
+    expected = [*range(87), *range(87 + lost, 240)]
+    np.testing.assert_array_equal(_numbers(images.evaluation("train", 32)), expected)
+    steps = images.training(20, 1).steps_per_epoch
+    assert steps == len(expected) // 20
+    read = _numbers(images.training(20, 1, augment=False).batches(0, steps))
+    assert len(set(read)) == 20 * steps and set(read) <= set(expected)

@@ -13,7 +13,7 @@ import tensorflow as tf
 from command_line import QUICK, RUN, bindings, check_message, check_refused, finished, run
 
 import tas_tf
-from tas_tf import exporting, inheritance, losses, run_parts, runtime, supernet
+from tas_tf import checkpoints, exporting, inheritance, losses, run_parts, runtime, supernet
 from tas_tf.cost import cost, costs
 from tas_tf.expected_cost import CostModel
 from tas_tf.optimizers import SGD, Adam
@@ -216,7 +216,7 @@ def restored_supernet(searched) -> supernet.Supernet:
     net = supernet.Supernet(SPACE, aggregation="pad")
     loop = ArchitectureSearch(net)
     loop.compile(SGD(), Adam())
-    assert runtime.Checkpoints(runtime.RunDirectory(str(searched)), **loop.state()).restore()
+    assert checkpoints.Checkpoints(runtime.RunDirectory(str(searched)), **loop.state()).restore()
     return net
 
 

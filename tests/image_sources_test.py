@@ -97,6 +97,50 @@ def test_corrupt_file_is_named(folder, name, content):
         data.ImageData(str(folder)).prepare(0)
 
 
+def test_file_that_is_spoilt_while_it_streams_is_named(folder, monkeypatch):
+    monkeypatch.setattr(image_batches, "MEMORY_LIMIT", 0)
+    images = _prepared(str(folder), augmentation="none")
+    path = folder / "warm" / "3.PNG"
+    whole = path.read_bytes()
+    for spoil, message in (
+        (lambda: path.write_bytes(whole[:20]), "warm/3.PNG' cannot be read as an image"),
+        (lambda: path.unlink(), "warm/3.PNG' cannot be read as an image: .*No such file"),
+        (lambda: _write(path, (7, 5, 1)), "warm/3.PNG' is 7x5 and .*cold/0.PNG' is 6x5; give"),
+    ):
+        spoil()
+        for read in (images.training(6, 0).batches(0, 3), images.evaluation("train", 6)):
+            with pytest.raises(DataError, match=message), images.explained():
+                _arrays(read)
+    path.write_bytes(whole)
+    with pytest.raises(tf.errors.InvalidArgumentError), images.explained():
+        tf.reshape(tf.zeros(2), 3)  # no fault of the images
+
+
+def test_corrupt_files_are_skipped_where_that_is_asked_for(folder, held):
+    for name in ("cold/0.PNG", "warm/7.PNG"):
+        (folder / name).write_bytes(b"no image")
+    message = r"cold/0.PNG' cannot be .* 2 of 20 images .* more than ImageData.skip_corrupt = 0.05"
+    with pytest.raises(DataError, match=message):
+        _prepared(str(folder), skip_corrupt=0.05)
+    with pytest.raises(DataError, match=r"2 of 20 images cannot .* skip_corrupt = 0.1 or more"):
+        _prepared(str(folder))
+    images = _prepared(str(folder), skip_corrupt=0.1, augmentation="none", mean=[0], deviation=[1])
+    record = images.record()
+    assert sum(record["splits"][part]["images"] for part in ("train", "test")) == 18
+    (first, second) = record["skipped"]["train"]
+    assert "cold/0.PNG' cannot be read as an image" in first and "warm/7.PNG'" in second
+    train, test = (_arrays(images.evaluation(part, 20))[0] for part in ("train", "test"))
+    read = np.round(255 * np.concatenate([train[0], test[0]])[:, 0, 0, 0])
+    np.testing.assert_array_equal(np.sort(read), [*range(1, 10), *range(200, 207), 208, 209])
+    for batch in _arrays(images.training(4, 0).batches(0, 8)):
+        np.testing.assert_array_equal(batch[0][:, 0, 0, 0] > 0.5, batch[1] == 1)
+
+
+def test_nothing_is_skipped_of_a_sound_set(folder, held):
+    for share in (0.0, 0.5):
+        assert _prepared(str(folder), skip_corrupt=share).record()["skipped"] == {}
+
+
 def _without_images(folder):
     shutil.rmtree(folder / "warm")
     (folder / "warm").mkdir()

@@ -23,8 +23,10 @@ GROUPS = (
     ),
     ("interpolation", "sampling", "normalization", "searchable"),
     ("supernet", "padding", "spec_compiler", "inheritance"),
-    ("runtime", "image_sources", "tfds_source", "splitting", "augmentation", "image_batches")
+    ("runtime", "metrics", "checkpoints", "run_lock", "interruption")
+    + ("image_sources", "tfds_source", "splitting", "augmentation", "image_batches")
     + (
+        "data_checks",
         "data",
         "losses",
         "optimizers",

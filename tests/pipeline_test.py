@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import random
 import re
 import shutil
 import signal
@@ -11,6 +12,7 @@ import sys
 import time
 
 import keras
+import kill_test
 import pytest
 from command_line import (
     MUCH_PATIENCE,
@@ -159,29 +161,65 @@ def file_times(folder):
     }
 
 
+def start_and_wait_for(pattern, *command, **options):
+    """Starts a command, and waits until it has made a file."""
+    started = process(*command, **options)
+    deadline = time.monotonic() + MUCH_PATIENCE
+    while not list(pathlib.Path(options.get("cwd", ".")).glob(pattern)):
+        assert started.poll() is None and time.monotonic() < deadline
+        time.sleep(0.01)
+    return started
+
+
 def test_interrupted_search_goes_on_to_the_same_architecture(pipeline, monkeypatch, capsys):
     done = pipeline[0] / "search"
     monkeypatch.chdir(pipeline[0].parent)  # the recorded paths are relative
     arguments = [f"--gin_file={done / 'config.gin'}", "--run_dir=again"]
-    started = process("search", *arguments)
-    deadline = time.monotonic() + MUCH_PATIENCE
-    while not pathlib.Path("again/checkpoints/checkpoint").exists():
-        assert started.poll() is None and time.monotonic() < deadline
-        time.sleep(0.02)
+    started = start_and_wait_for("again/checkpoints/ckpt-*.json", "search", *arguments)
+    # A second process in the same directory is refused.
+    assert run("search", *arguments) == 2
+    expected = f"again is in use by process {started.pid} on .*, started 2"
+    check_message(capsys.readouterr().err, expected)
+    begun = time.monotonic()
     started.send_signal(signal.SIGINT)
     stderr = started.communicate(timeout=MUCH_PATIENCE)[1]
+    assert time.monotonic() - begun < 15
     assert started.returncode == 75
-    assert stderr.strip() == (
-        "Interrupted. The same command goes on from where the last epoch ended."
-    )
+    command = " ".join(["-m tas_tf.search", *arguments])
+    assert re.search(rf"Interrupted by SIGINT.* To go on:\n  .*{command}\n$", stderr, re.DOTALL)
     assert not pathlib.Path("again/architecture.json").exists()
+    assert not pathlib.Path("again/run.lock").exists()
 
     assert run("search", *arguments) == pipeline[1]
     assert "Goes on from the checkpoint of step" in capsys.readouterr().out
-    records = [json.loads(line) for line in open("again/metrics.jsonl")]
-    assert [record["epoch"] for record in records] == [1, 2, 3, 4, 5]
-    expected = (done / "architecture.json").read_text()
-    assert pathlib.Path("again/architecture.json").read_text() == expected
+    assert kill_test.differences(done, pathlib.Path("again")) == []
+
+
+def test_terminated_pipeline_says_how_to_go_on(pipeline):
+    arguments = ["--run_dir=run", "--gin_bindings=CheckpointInterval.steps = 2"]
+    arguments = [f"--gin_file={pipeline[0].parent / 'small.gin'}", *arguments]
+    started = start_and_wait_for("run/teacher/checkpoints/ckpt-2.json", "pipeline", *arguments)
+    started.send_signal(signal.SIGTERM)
+    stderr = started.communicate(timeout=MUCH_PATIENCE)[1]
+    assert started.returncode == 75
+    assert "-m tas_tf.pipeline --gin_file=" in stderr and "Traceback" not in stderr
+    (step,) = re.findall(r"SIGTERM: the checkpoint of step (\d+) is saved", stderr)
+    assert pathlib.Path(f"run/teacher/checkpoints/ckpt-{step}.json").exists()
+    assert not list(pathlib.Path("run").rglob("run.lock"))
+
+
+def test_killed_search_comes_to_the_same(pipeline, monkeypatch):
+    """The short form of `tools/kill_test`."""
+    monkeypatch.chdir(pipeline[0].parent)
+    spec = f"--gin_file={pipeline[0] / 'search/config.gin'}"
+    often = "--gin_bindings=CheckpointInterval.steps = 2"
+    command = kill_test.Command(("tas_tf.search", spec, often), "killed")
+    undisturbed = pipeline[0] / "search"
+    last = kill_test.last_step(undisturbed)
+    kills = list(kill_test.disturb("search", command, pathlib.Path(), 3, last, random.Random(0)))
+    assert [kill.aim for kill in kills] == ["checkpoint", "step", "export"]
+    assert kills[0].left == "checkpoint"
+    assert kill_test.differences(undisturbed, pathlib.Path("killed")) == []
 
 
 def test_interrupt_before_the_first_epoch(pipeline):
@@ -190,7 +228,7 @@ def test_interrupt_before_the_first_epoch(pipeline):
     started.send_signal(signal.SIGINT)
     _, stderr = started.communicate(timeout=MUCH_PATIENCE)
     assert started.returncode == 75
-    assert stderr.startswith("\nInterrupted.") and "Traceback" not in stderr
+    assert stderr.startswith("\nInterrupted by SIGINT. To go on:") and "Traceback" not in stderr
 
 
 WITHOUT_TAS_TF = """
@@ -254,8 +292,10 @@ def test_damaged_run_directory_is_refused(capsys, pipeline, teacher, file, conte
     [
         ("metrics.jsonl", b"{", "metrics.jsonl cannot be read"),
         ("metrics.jsonl", b"3\n", "a record without `step`"),
-        ("checkpoints/ckpt-25.index", b"x", "ckpt-25: this checkpoint cannot be restored"),
-        ("checkpoints/ckpt-25.data-00000-of-00001", b"x", "this checkpoint cannot be restored"),
+        ("metrics.jsonl", b'{"step": "x"}\n', "a record without `step`"),
+        ("checkpoints/ckpt-25.index", b"x", "ckpt-25 cannot be used: .*No checkpoint"),
+        ("checkpoints/ckpt-25.data-00000-of-00001", b"x", "has 1 bytes in place of"),
+        ("checkpoints/ckpt-25.json", b"x", "its manifest is damaged"),
     ],
 )
 def test_damaged_state_is_refused(pipeline, teacher, capsys, file, content, expected):

@@ -1,4 +1,4 @@
-"""What a run stands on: files written whole, run directories, metrics, checkpoints."""
+"""What a run stands on: files written whole, run directories, metrics."""
 
 import json
 import os
@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tas_tf import runtime
+from tas_tf import metrics, runtime
 from tas_tf.callbacks import MetricsLog
 from tas_tf.errors import RunDirectoryError
 from tas_tf.events import EventFiles
-from tas_tf.runtime import Checkpoints, Metrics, RunDirectory
+from tas_tf.metrics import METRICS, Metrics
+from tas_tf.runtime import RunDirectory
 
 CONFIG = "a.epochs = 3\nb.rate = 0.1\n"
 
@@ -66,6 +67,31 @@ def test_a_new_directory_is_accepted_and_checking_leaves_nothing(directory):
     assert files(directory) == [runtime.CONFIG]
 
 
+def test_what_a_killed_process_left_is_no_other_thing(directory):
+    tf.io.gfile.makedirs(directory.path)
+    for name in ("config.gin.12.tmp", runtime.LOCK):
+        runtime.write_whole(directory.file(name), "half")
+    tf.io.gfile.makedirs(directory.file("saved_model.12.tmp"))
+    runtime.write_whole(directory.file("saved_model.12.tmp", "part"), "half")
+    directory.check(CONFIG)
+    directory.open(CONFIG)
+    assert files(directory) == [runtime.CONFIG, runtime.LOCK]
+
+
+def test_a_folder_takes_the_place_of_another_whole_or_not_at_all(directory):
+    for content in ("first", "second"):
+        with runtime.replacing(directory.file("saved")) as temporary:
+            tf.io.gfile.makedirs(temporary)
+            runtime.write_whole(f"{temporary}/part", content)
+        assert runtime.read_text(directory.file("saved", "part")) == content
+    with pytest.raises(RunDirectoryError, match="saved cannot be written: full. .* is intact"):
+        with runtime.replacing(directory.file("saved")) as temporary:
+            tf.io.gfile.makedirs(temporary)
+            raise OSError("full")
+    assert runtime.read_text(directory.file("saved", "part")) == "second"
+    assert files(directory) == ["saved"]
+
+
 @pytest.mark.parametrize(
     "same",
     [
@@ -73,8 +99,9 @@ def test_a_new_directory_is_accepted_and_checking_leaves_nothing(directory):
         "b.rate = 0.1\n\n# a comment\na.epochs = 3\n",
         CONFIG + "data.data_dir = '/elsewhere'\n",
         "a.epochs = \\\n    3\nb.rate = 0.1\n",
+        CONFIG + "CheckpointInterval.steps = 7\nCheckpointInterval.seconds = 5\n",
     ],
-    ids=["itself", "order", "places", "broken lines"],
+    ids=["itself", "order", "places", "broken lines", "checkpoints"],
 )
 def test_the_same_experiment_goes_on(directory, same):
     directory.open(CONFIG)
@@ -144,26 +171,26 @@ def record(epoch, **values):
 
 def test_metrics_go_on_where_the_run_does(directory):
     directory.open(CONFIG)
-    metrics = Metrics(directory, 0)
-    assert metrics.elapsed_seconds() == 0
+    log = Metrics(directory, 0)
+    assert log.elapsed_seconds() == 0
     for epoch in (1, 2, 3):
-        metrics.write(record(epoch, loss=1 / epoch, name="text"))
-    assert [r["epoch"] for r in runtime.read_metrics(directory)] == [1, 2, 3]
+        log.write(record(epoch, loss=1 / epoch, name="text"))
+    assert [r["epoch"] for r in metrics.read_metrics(directory)] == [1, 2, 3]
     # The checkpoint is of epoch 2: what came later did not happen.
-    metrics = Metrics(directory, 20)
-    assert metrics.elapsed_seconds() == 3
-    metrics.write(record(3, loss=9.0))
-    assert runtime.read_metrics(directory) == [
+    log = Metrics(directory, 20)
+    assert log.elapsed_seconds() == 3
+    log.write(record(3, loss=9.0))
+    assert metrics.read_metrics(directory) == [
         record(1, loss=1.0, name="text"),
         record(2, loss=0.5, name="text"),
         record(3, loss=9.0),
     ]
-    lines = runtime.read_text(directory.file(runtime.METRICS)).splitlines()
+    lines = runtime.read_text(directory.file(METRICS)).splitlines()
     assert [json.loads(line)["epoch"] for line in lines] == [1, 2, 3]
 
 
 def test_a_run_without_metrics(directory):
-    assert runtime.read_metrics(directory) == []
+    assert metrics.read_metrics(directory) == []
 
 
 def test_metrics_log_writes_a_record_for_each_epoch(directory):
@@ -172,43 +199,10 @@ def test_metrics_log_writes_a_record_for_each_epoch(directory):
         log = MetricsLog(Metrics(directory, 0), events, 10)
         log.on_epoch_end(0, {"loss": 0.123456789, "count": 3})
         log.on_epoch_end(1, {"loss": np.float32(0.5)})
-    first, second = runtime.read_metrics(directory)
+    first, second = metrics.read_metrics(directory)
     assert (first["step"], first["epoch"], first["loss"], first["count"]) == (10, 1, 0.123457, 3)
     assert (second["step"], second["loss"]) == (20, 0.5)
     assert 0 <= first["elapsed_seconds"] <= second["elapsed_seconds"]
-
-
-def test_checkpoints_keep_the_last_few(directory):
-    directory.open(CONFIG)
-    value = tf.Variable(0.0)
-    checkpoints = Checkpoints(directory, value=value)
-    assert not checkpoints.restore()
-    for step in (10, 20, 30, 40):
-        value.assign(step)
-        checkpoints.save(step)
-    kept = {name.split(".")[0] for name in files(RunDirectory(directory.file("checkpoints")))}
-    assert kept == {"checkpoint", "ckpt-30", "ckpt-40"}
-    value.assign(-1)
-    other = tf.Variable(0.0)
-    assert Checkpoints(directory, value=other).restore()
-    assert other.numpy() == 40
-
-
-def test_a_checkpoint_that_does_not_fit_is_refused(directory):
-    directory.open(CONFIG)
-    Checkpoints(directory, value=tf.Variable([0.0, 1.0])).save(10)
-    for state in ({"value": tf.Variable(0.0)}, {"other": tf.Variable([0.0, 1.0])}):
-        with pytest.raises(RunDirectoryError, match="ckpt-10: this checkpoint cannot be restored"):
-            Checkpoints(directory, **state).restore()
-
-
-def test_a_damaged_checkpoint_is_refused(tmp_path):
-    directory = RunDirectory(str(tmp_path))
-    Checkpoints(directory, value=tf.Variable([0.0, 1.0])).save(10)
-    data = tmp_path / "checkpoints" / "ckpt-10.index"
-    data.write_bytes(data.read_bytes()[:20])
-    with pytest.raises(RunDirectoryError, match="ckpt-10: this checkpoint cannot be restored"):
-        Checkpoints(directory, value=tf.Variable([0.0, 1.0])).restore()
 
 
 def test_the_machine_is_described():

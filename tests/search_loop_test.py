@@ -11,12 +11,14 @@ import pytest
 import small_runs
 import tensorflow as tf
 
+from tas_tf.checkpoints import CheckpointInterval, Checkpoints
 from tas_tf.cost import cost
 from tas_tf.data import paired
-from tas_tf.errors import BudgetError, SpecError
+from tas_tf.errors import BudgetError, DivergenceError, SpecError
 from tas_tf.optimizers import Adam
-from tas_tf.runtime import Checkpoints, RunDirectory
+from tas_tf.runtime import RunDirectory
 from tas_tf.sampling import STRATEGIES
+from tas_tf.search_loop import ARCHITECTURE_HALF, WEIGHTS_HALF
 from tas_tf.training_loop import apply_gradients
 
 
@@ -53,6 +55,34 @@ def test_a_search_that_was_cut_off_goes_on_as_if_it_was_not(undisturbed, feed, t
     assert checkpoints.restore()
     second.fit(feed, 3, checkpoints=checkpoints)
     assert_equal(small_runs.values(second), small_runs.values(undisturbed[0]))
+
+
+def test_a_search_that_was_cut_off_within_an_epoch_logs_the_whole_epoch(
+    undisturbed, feed, tmp_path
+):
+    directory, every_third = RunDirectory(str(tmp_path)), CheckpointInterval(steps=3)
+    first = small_runs.search(warmup_epochs=1)
+    with pytest.raises(small_runs.Killed):
+        checkpoints = Checkpoints(directory, every_third, **first.state())
+        first.fit(feed, 3, [small_runs.KillAfter(7)], checkpoints)
+    second = small_runs.search(initial=9, warmup_epochs=1)
+    checkpoints = Checkpoints(directory, every_third, **second.state())
+    assert checkpoints.restore() and int(second.step.numpy()) == 6
+    history = second.fit(feed, 3, checkpoints=checkpoints)
+    assert small_runs.without_times(history) == small_runs.without_times(undisturbed[1][1:])
+    assert_equal(small_runs.values(second), small_runs.values(undisturbed[0]))
+
+
+@pytest.mark.parametrize("half", [WEIGHTS_HALF, ARCHITECTURE_HALF])
+def test_the_half_that_is_not_finite_is_named(feed, half):
+    loop = small_runs.search()
+    if half == WEIGHTS_HALF:
+        loop.learning_rate = lambda step: float("inf") if step == 1 else 0.05
+    else:
+        loop.arch_optimizer.learning_rate = float("inf")
+    with pytest.raises(DivergenceError, match=half) as caught:
+        loop.fit(feed, 2)
+    assert caught.value.step == (2 if half == WEIGHTS_HALF else 1)
 
 
 def test_what_a_search_logs(undisturbed):
@@ -136,7 +166,7 @@ def test_the_cost_term_pushes_into_the_band_from_both_sides(target, start):
         variables = loop.supernet.architecture_variables
         with tf.GradientTape() as tape:
             loss = loop._cost_term()
-        apply_gradients(tape, loss, loop.arch_optimizer, variables)
+        apply_gradients(tape, loss, loop.arch_optimizer, variables, "architecture")
         return loss
 
     first = expected()

@@ -1,5 +1,7 @@
 """Small networks and small sets of real images for tests of the loops."""
 
+from collections.abc import Callable
+
 import keras
 import numpy as np
 
@@ -52,7 +54,15 @@ def values(loop: Loop) -> list[np.ndarray]:
     return [
         variable.numpy()
         for item in loop.state().values()
+        if item is not loop.epoch_so_far
         for variable in (item if isinstance(item, list) else getattr(item, "variables", [item]))
+    ]
+
+
+def without_times(history: list[dict]) -> list[dict]:
+    """What was logged, less how long it took."""
+    return [
+        {name: value for name, value in logs.items() if "seconds" not in name} for logs in history
     ]
 
 
@@ -70,6 +80,22 @@ class KillAt(keras.callbacks.Callback):
     def on_epoch_begin(self, epoch, logs=None):
         if epoch == self._epoch:
             raise Killed
+
+
+class KillAfter(keras.callbacks.Callback):
+    """Ends a run, or does something else, when so many steps are done."""
+
+    def __init__(self, steps: int, act: Callable[[], None] | None = None):
+        super().__init__()
+        self._left = steps
+        self._act = act
+
+    def on_train_batch_end(self, batch, logs=None):
+        self._left -= 1
+        if self._left == 0:
+            if self._act is None:
+                raise Killed
+            self._act()
 
 
 class Recorder(keras.callbacks.Callback):

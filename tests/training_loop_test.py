@@ -1,6 +1,7 @@
 """The loop and plain training, on real images of digits."""
 
 import math
+import signal
 
 import keras
 import numpy as np
@@ -9,8 +10,10 @@ import small_runs
 import tensorflow as tf
 
 from tas_tf import losses
-from tas_tf.errors import ArchitectureError, SpecError
-from tas_tf.runtime import Checkpoints, RunDirectory
+from tas_tf.checkpoints import CheckpointInterval, Checkpoints
+from tas_tf.errors import ArchitectureError, DataError, DivergenceError
+from tas_tf.interruption import Interrupted
+from tas_tf.runtime import RunDirectory
 from tas_tf.spec_compiler import build_model
 from tas_tf.training_loop import Training, evaluate
 
@@ -67,7 +70,29 @@ def test_a_run_that_was_cut_off_goes_on_as_if_it_was_not(undisturbed, feed, tmp_
     assert int(second.step.numpy()) == 8
     history = second.fit(feed, 3, checkpoints=checkpoints)
     whole, full_history, *_ = undisturbed
-    assert history[0]["loss"] == full_history[2]["loss"]
+    assert small_runs.without_times(history) == small_runs.without_times(full_history[2:])
+    for value, expected in zip(small_runs.values(second), small_runs.values(whole), strict=True):
+        np.testing.assert_array_equal(value, expected)
+
+
+def test_a_run_that_was_cut_off_within_an_epoch_logs_the_whole_epoch(undisturbed, feed, tmp_path):
+    directory, whole = RunDirectory(str(tmp_path)), undisturbed[0]
+    first = small_runs.training()
+    first.learning_rate = lambda step: 0.05 / (1 + step)
+    every_third = CheckpointInterval(steps=3)
+    with pytest.raises(small_runs.Killed):
+        checkpoints = Checkpoints(directory, every_third, **first.state())
+        first.fit(feed, 3, [small_runs.KillAfter(7)], checkpoints)
+    second = small_runs.training(initial=9)
+    second.learning_rate = lambda step: 0.05 / (1 + step)
+    checkpoints = Checkpoints(directory, every_third, **second.state())
+    assert checkpoints.restore()
+    assert int(second.step.numpy()) == 6
+    assert second.epoch_so_far.seconds > 0
+    recorder = small_runs.Recorder()
+    history = second.fit(feed, 3, [recorder], checkpoints)
+    assert small_runs.without_times(history) == small_runs.without_times(undisturbed[1][1:])
+    assert recorder.events[1:4] == [("epoch begins", 1), ("step", 2), ("step", 3)]
     for value, expected in zip(small_runs.values(second), small_runs.values(whole), strict=True):
         np.testing.assert_array_equal(value, expected)
 
@@ -96,10 +121,80 @@ def test_digits_are_learnt(data):
 def test_a_loss_that_is_not_finite_ends_the_run(feed, tmp_path):
     loop, recorder = small_runs.training(rate=1e30), small_runs.Recorder()
     checkpoints = Checkpoints(RunDirectory(str(tmp_path)), **loop.state())
-    with pytest.raises(SpecError, match="loss is not finite after epoch 1: .*LEARNING_RATE"):
+    with pytest.raises(DivergenceError, match=r"not finite, after step \d \(epoch 1\), in train"):
         loop.fit(feed, 2, [recorder], checkpoints)
     assert recorder.events[-1] == ("train ends",)
     assert not checkpoints.restore()
+
+
+def test_weights_that_are_not_finite_are_never_saved(feed, tmp_path):
+    loop, spoilt = small_runs.training(), 6
+    checkpoints = Checkpoints(
+        RunDirectory(str(tmp_path)), CheckpointInterval(steps=1), **loop.state()
+    )
+    # The loss and the gradients of that step are finite, what it makes of the weights is not.
+    loop.learning_rate = lambda step: math.inf if step == spoilt else 0.05
+    with pytest.raises(DivergenceError) as caught:
+        loop.fit(feed, 3, [], checkpoints)
+    assert caught.value.step == spoilt + 1
+    assert checkpoints.saved == spoilt
+
+
+def test_data_that_end_early_are_an_error(feed):
+    ends_early = small_runs.shortened(feed, 4)
+    ends_early.batches = lambda first, last: feed.batches(first, last - 2)
+    with pytest.raises(DataError, match="end early: there is no batch for step 7 of 8"):
+        small_runs.training().fit(ends_early, 2)
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+def test_a_signal_saves_and_ends_the_run(undisturbed, feed, tmp_path, name):
+    whole, full_history, *_ = undisturbed
+    number = getattr(signal, name)
+    directory, before = RunDirectory(str(tmp_path)), signal.getsignal(number)
+    first = small_runs.training()
+    first.learning_rate = lambda step: 0.05 / (1 + step)
+    checkpoints = Checkpoints(directory, **first.state())
+    stop = small_runs.KillAfter(6, lambda: signal.raise_signal(number))
+    with pytest.raises(Interrupted, match=f"{name}: the checkpoint of step 7 is saved"):
+        first.fit(feed, 3, [stop], checkpoints)
+    assert signal.getsignal(number) is before
+    second = small_runs.training(initial=9)
+    second.learning_rate = lambda step: 0.05 / (1 + step)
+    checkpoints = Checkpoints(directory, **second.state())
+    assert checkpoints.restore() and int(second.step.numpy()) == 7
+    history = second.fit(feed, 3, checkpoints=checkpoints)
+    assert small_runs.without_times(history) == small_runs.without_times(full_history[1:])
+    for value, expected in zip(small_runs.values(second), small_runs.values(whole), strict=True):
+        np.testing.assert_array_equal(value, expected)
+
+
+def test_a_second_signal_ends_the_run_at_once(feed, tmp_path, capsys):
+    loop, recorder = small_runs.training(), small_runs.Recorder()
+
+    def twice():
+        signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(signal.SIGINT)
+
+    checkpoints = Checkpoints(RunDirectory(str(tmp_path)), **loop.state())
+    with pytest.raises(Interrupted, match="^SIGINT$"):
+        loop.fit(feed, 3, [small_runs.KillAfter(6, twice), recorder], checkpoints)
+    assert "SIGTERM: saves a checkpoint after this step" in capsys.readouterr().err
+    assert checkpoints.restore() and int(loop.step.numpy()) == 4
+
+
+def test_a_signal_before_anything_is_unsaved_ends_the_run_at_once(feed, tmp_path):
+    loop = small_runs.training()
+
+    class AtBegin(small_runs.KillAt):
+        def on_epoch_begin(self, epoch, logs=None):
+            if epoch == self._epoch:
+                signal.raise_signal(signal.SIGTERM)
+
+    checkpoints = Checkpoints(RunDirectory(str(tmp_path)), **loop.state())
+    with pytest.raises(Interrupted, match="^SIGTERM$"):
+        loop.fit(feed, 3, [AtBegin(1)], checkpoints)
+    assert checkpoints.saved == 4
 
 
 def test_evaluation_counts_the_last_batch_as_it_comes(data):
