@@ -203,6 +203,7 @@ class Loop:
         self._check_finite(steps)
         logs = self.epoch_so_far.means(steps)
         logs["seconds_per_step"] = self.epoch_so_far.elapsed()[0] / steps
+        self.epoch_so_far.reset()
         self.step.assign((epoch + 1) * steps)
         return {**logs, **self.epoch_logs()}
 

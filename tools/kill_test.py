@@ -242,8 +242,14 @@ def differences(one: pathlib.Path, other: pathlib.Path) -> list[str]:
 
 
 def _files(run: pathlib.Path) -> list[str]:
-    paths = (path.relative_to(run) for path in run.rglob("*") if path.is_file())
-    return [str(path) for path in paths if path.parts[0] != "events"]
+    """Returns what is compared: of the checkpoints the last, whatever the others' steps were."""
+    paths = [path.relative_to(run) for path in run.rglob("*") if path.is_file()]
+    last = f"ckpt-{last_step(run)}."
+    return [
+        str(path)
+        for path in paths
+        if path.parts[0] not in ("events", "checkpoints") or path.name.startswith(last)
+    ]
 
 
 def _reader(name: str) -> Callable[[pathlib.Path], object] | None:
