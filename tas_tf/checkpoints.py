@@ -30,7 +30,7 @@ from tas_tf.runtime import (
 
 KEPT = 3
 _CHUNK = 2**22
-_NAME = re.compile(r"(ckpt-(\d+))[._].*")
+_NAME = re.compile(r"\.?ckpt-(\d+)[._].*")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -155,7 +155,7 @@ class Checkpoints:
             for name in sorted(tf.io.gfile.listdir(self._path(""))):
                 match = _NAME.fullmatch(name.rstrip("/"))
                 if match:
-                    found.setdefault(int(match[2]), []).append(name.rstrip("/"))
+                    found.setdefault(int(match[1]), []).append(name.rstrip("/"))
         return found
 
     def _remove(self, step: int) -> None:

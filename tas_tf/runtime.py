@@ -103,20 +103,36 @@ def replacing(path: str) -> Iterator[str]:
     Raises:
         RunDirectoryError: If it cannot be written, such as on a full disk. Nothing is left behind.
     """
-    temporary = f"{path}.{os.getpid()}{TEMPORARY}"
+    folder, name = os.path.split(path)
+    # No name that begins with the final one: to `ram://`, that would be a file in a folder.
+    temporary = os.path.join(folder, f".{name}.{os.getpid()}{TEMPORARY}")
     try:
         with explained_writing(path):
             yield temporary
             if tf.io.gfile.isdir(temporary):
-                if tf.io.gfile.exists(path):
-                    tf.io.gfile.rmtree(path)
-                tf.io.gfile.rename(temporary, path)
+                _move_folder(temporary, path)
             else:
                 flush_to_disk(temporary)
                 tf.io.gfile.rename(temporary, path, overwrite=True)
     except BaseException:
         remove(temporary)
         raise
+
+
+def _move_folder(source: str, target: str) -> None:
+    """Puts a folder in the place of another."""
+    if tf.io.gfile.exists(target):
+        tf.io.gfile.rmtree(target)
+    if "://" not in target:
+        tf.io.gfile.rename(source, target)
+        return
+    # Such file systems rename files only. The top of a folder, which tells what it is, comes last.
+    for folder, _, names in tf.io.gfile.walk(source, topdown=False):
+        destination = folder.replace(source, target, 1)
+        tf.io.gfile.makedirs(destination)
+        for name in sorted(names):
+            tf.io.gfile.rename(os.path.join(folder, name), os.path.join(destination, name))
+    tf.io.gfile.rmtree(source)
 
 
 @contextlib.contextmanager

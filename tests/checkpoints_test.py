@@ -166,7 +166,7 @@ def test_a_save_that_fails_leaves_what_was_there(directory, monkeypatch):
     checkpoints = saved(directory)
     before = names(directory)
 
-    def fail(*args):
+    def fail(*args, **kwargs):
         raise tf.errors.ResourceExhaustedError(None, None, "No space left on device")
 
     monkeypatch.setattr(tf.io.gfile, "rename", fail)

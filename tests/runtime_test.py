@@ -69,10 +69,10 @@ def test_a_new_directory_is_accepted_and_checking_leaves_nothing(directory):
 
 def test_what_a_killed_process_left_is_no_other_thing(directory):
     tf.io.gfile.makedirs(directory.path)
-    for name in ("config.gin.12.tmp", runtime.LOCK):
+    for name in (".config.gin.12.tmp", runtime.LOCK):
         runtime.write_whole(directory.file(name), "half")
-    tf.io.gfile.makedirs(directory.file("saved_model.12.tmp"))
-    runtime.write_whole(directory.file("saved_model.12.tmp", "part"), "half")
+    tf.io.gfile.makedirs(directory.file(".saved_model.12.tmp"))
+    runtime.write_whole(directory.file(".saved_model.12.tmp", "part"), "half")
     directory.check(CONFIG)
     directory.open(CONFIG)
     assert files(directory) == [runtime.CONFIG, runtime.LOCK]

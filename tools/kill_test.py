@@ -124,7 +124,7 @@ class Watch:
         steps = {re.match(r"ckpt-(\d+)[._]", n)[1] for n in names if re.match(r"ckpt-\d+[._]", n)}
         unfinished = any(int(step) not in self.saved() for step in steps)
         other = sorted(
-            {n.split(".")[0] for n in names if n.endswith(".tmp")} - {f"ckpt-{s}" for s in steps}
+            {n.split(".")[1] for n in names if n.endswith(".tmp")} - {f"ckpt-{s}" for s in steps}
         )
         return ", ".join(["checkpoint"] * unfinished + other)
 
