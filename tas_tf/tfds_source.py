@@ -149,13 +149,17 @@ class TfdsSource(ImageSource):
 
     def _numbered(self, split: str, seed: tf.Tensor | None = None) -> tf.data.Dataset:
         """Reads (place, record), file after file, or files in a random order, several in turn."""
-        files = [tf.constant(of_files) for of_files in self._files(split)]
+        rows = list(zip(*self._files(split), strict=True))
+        if self.skipping:  # a file that cannot be opened would be tried for ever
+            rows = [row for row in rows if _opens(row[0])]
+        types = tf.string, tf.int64, tf.int64
+        files = [tf.constant([row[i] for row in rows], kind) for i, kind in enumerate(types)]
         if seed is not None:
             order = tf.random.experimental.stateless_shuffle(tf.range(len(files[0])), seed)
             files = [tf.gather(of_files, order) for of_files in files]
 
         def records(path: tf.Tensor, offset: tf.Tensor, length: tf.Tensor) -> tf.data.Dataset:
-            read = tf.data.TFRecordDataset(path).take(tf.cast(length, tf.int64)).enumerate(offset)
+            read = tf.data.TFRecordDataset(path).take(length).enumerate(offset)
             return read.ignore_errors() if self.skipping else read
 
         in_turn = 1 if seed is None else _FILES_READ_AT_ONCE
@@ -166,6 +170,15 @@ class TfdsSource(ImageSource):
     def _shuffle_block(self, split: str) -> int:
         info = self._builder.info.splits[split]
         return max(1, min(info.num_examples, SHUFFLE_BYTES * info.num_examples // info.num_bytes))
+
+
+def _opens(path: str) -> bool:
+    try:
+        with tf.io.gfile.GFile(path, "rb") as file:
+            file.read(1)
+    except (OSError, tf.errors.OpError):
+        return False
+    return True
 
 
 def _shuffled(numbered: tf.data.Dataset, block: int, seed: tf.Tensor) -> tf.data.Dataset:
