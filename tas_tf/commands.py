@@ -21,6 +21,7 @@ from tas_tf.errors import (
     EXIT_USER_ERROR,
     SpecError,
     UserError,
+    WorkerLostError,
 )
 from tas_tf.interruption import Interruption
 
@@ -103,20 +104,18 @@ def call_root(
         configuration.find_spec(file)
     # TensorFlow is imported only now: a mistake in the flags is answered at once.
     with without_startup_noise():
-        from tas_tf import experiments, runtime
+        from tas_tf import cluster, experiments, runtime
 
-        runtime.device_types()
-    # What TensorFlow and Keras log of their own work stays out of the way of ours.
-    if not _FLAGS["verbosity"].present:
-        logging.set_verbosity(logging.ERROR)
+    with contextlib.ExitStack() as held:
+        with without_startup_noise():
+            held.enter_context(cluster.taking_part())
+            runtime.device_types()
+        # What TensorFlow and Keras log of their own work stays out of the way of ours.
+        if not _FLAGS["verbosity"].present:
+            logging.set_verbosity(logging.ERROR)
 
-    configuration.load(files, [*_FLAGS.gin_bindings, *_flag_bindings(), *bindings])
-    return configuration.call(
-        experiments.ROOTS[name],
-        run_dir=run_dir or "runs/dry_run",
-        dry_run=_FLAGS.dry_run,
-        **arguments,
-    )
+        configuration.load(files, [*_FLAGS.gin_bindings, *_flag_bindings(), *bindings])
+        return experiments.call(name, run_dir or "runs/dry_run", dry_run=_FLAGS.dry_run, **arguments)
 
 
 def _check_flags(files: Sequence[str], run_dir: str | None) -> None:
@@ -227,6 +226,9 @@ def _guarded(command: Callable[[], int]) -> int:
     except UserError as error:
         _complain(error)
         return EXIT_USER_ERROR
+    except WorkerLostError as error:
+        _complain(error)
+        return EXIT_INTERRUPTED
     except KeyboardInterrupt as interrupt:
         signal = f" by {interrupt}" if str(interrupt) else ""
         again = shlex.join(sys.orig_argv)

@@ -53,3 +53,7 @@ class DivergenceError(UserError):
         )
         self.half = half
         self.step = step
+
+
+class WorkerLostError(Exception):
+    """Another worker of the run has ended or does not answer: the same command goes on."""

@@ -10,8 +10,10 @@ from typing import Any, Literal
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from tas_tf import (
+    cluster,
     configuration,
     cost,
     derivation,
@@ -454,9 +456,26 @@ def _part(
 ) -> int:
     """Runs one part of a pipeline as its command would; a pipeline's own bindings come last."""
     with configuration.extended(bindings):
-        return configuration.call(
-            ROOTS[root.__name__], run_dir=run_dir, dry_run=dry_run, **arguments
-        )
+        return call(root.__name__, run_dir, dry_run=dry_run, **arguments)
+
+
+def call(name: str, run_dir: str, **arguments: Any) -> int:
+    """Calls a root function as gin configures it.
+
+    What gin makes for a search or a training, such as optimizers, lies on all devices and workers.
+
+    Args:
+        name: Name of the root function.
+        run_dir: The run directory, the same for all workers.
+        arguments: Further arguments of the root function, such as `dry_run`.
+
+    Returns:
+        The exit code.
+    """
+    distributed = name in (run_search.__name__, run_training.__name__)
+    strategy = runtime.choose_strategy() if distributed else tf.distribute.get_strategy()
+    with cluster.own_directory(run_dir) as own, strategy.scope():
+        return configuration.call(ROOTS[name], run_dir=own, **arguments)
 
 
 def _say_done(directory: RunDirectory) -> int:

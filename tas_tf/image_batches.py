@@ -1,7 +1,7 @@
 """Batches of a split's images: out of memory or streamed, in reading order or as a feed."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 import tensorflow as tf
@@ -35,6 +35,34 @@ class Feed:
         if not 0 <= start <= stop:
             raise ValueError(f"batches({start}, {stop}): 0 <= start <= stop is needed")
         return self._make(start, stop).prefetch(tf.data.AUTOTUNE)
+
+    def distributed(self, start: int, stop: int, strategy: tf.distribute.Strategy) -> Iterable:
+        """Returns the same batches, each in as many parts as a strategy has replicas.
+
+        The parts of a batch are as equal as can be, in the order of the replicas; a replica may
+        get none of a small batch. Every worker makes the whole batch and keeps its own parts.
+
+        Args:
+            start: First global step.
+            stop: The step to stop before.
+            strategy: The strategy.
+        """
+        count = strategy.num_replicas_in_sync
+
+        def of_worker(context: tf.distribute.InputContext) -> tf.data.Dataset:
+            batches = self.batches(start, stop)
+            if count == 1:
+                return batches
+            own = count // context.num_input_pipelines
+            first = context.input_pipeline_id * own
+            parts = batches.flat_map(
+                lambda *batch: tf.data.Dataset.range(first, first + own).map(
+                    lambda number: tf.nest.map_structure(lambda t: _part(t, number, count), batch)
+                )
+            )
+            return parts.prefetch(2 * own)
+
+        return strategy.distribute_datasets_from_function(of_worker)
 
     def map(self, function: Callable) -> "Feed":
         """Returns a feed of what a function makes of each batch."""
@@ -238,6 +266,20 @@ def open_reader(
     if size <= MEMORY_LIMIT and not recipe.resizes_crops:
         return MemoryReader(source, split, recipe, readable)
     return StreamReader(source, split, recipe)
+
+
+def _part(batch: tf.Tensor, number: tf.Tensor, count: int) -> tf.Tensor:
+    """Returns the rows of a batch that one of `count` replicas gets."""
+    size = batch.shape[0]
+    if size is not None and size % count == 0:
+        each = size // count
+        return tf.slice(
+            batch,
+            [tf.cast(number, tf.int32) * each] + [0] * (len(batch.shape) - 1),
+            [each, *batch.shape[1:]],
+        )
+    size = tf.shape(batch, tf.int64)[0]
+    return batch[number * size // count : (number + 1) * size // count]
 
 
 def _map(dataset: tf.data.Dataset, function: Callable) -> tf.data.Dataset:

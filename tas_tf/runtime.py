@@ -18,6 +18,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from tas_tf import cluster
 from tas_tf.errors import RunDirectoryError
 
 CONFIG = "config.gin"
@@ -32,7 +33,10 @@ _FREE = ("data_dir", "download", "CheckpointInterval.seconds", "CheckpointInterv
 
 
 def choose_strategy() -> tf.distribute.Strategy:
-    """Returns MirroredStrategy where there are several accelerators, else the default strategy."""
+    """Returns the strategy of the workers that TF_CONFIG names, or of several accelerators, if any."""
+    workers = cluster.current()
+    if workers is not None:
+        return workers.strategy
     accelerators = tf.config.list_logical_devices("GPU")
     if len(accelerators) > 1:
         return _mirrored()

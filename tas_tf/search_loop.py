@@ -115,17 +115,16 @@ class ArchitectureSearch(Loop):
 
     def _weight_step(self, images, labels, step):
         draw = self.supernet.draw(self.temperature, sampling.step_seed(self.seed, step, 0))
-        share = batch_share(labels)
         variables = self.supernet.weight_variables
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch([variable.value for variable in variables])
             logits = self.supernet(images, draw, mode=WEIGHTS)
+            share = batch_share(logits)
             loss = tf.reduce_sum(losses.cross_entropy(labels, logits)) * share
         faults = apply_gradients(tape, loss, self.optimizer, variables, WEIGHTS_HALF)
         return {"loss": loss, "accuracy": correct(labels, logits) * share, **faults}
 
     def _architecture_step(self, images, labels, step):
-        share = batch_share(labels)
         replicas = tf.distribute.get_strategy().num_replicas_in_sync
         variables = self.supernet.architecture_variables
         # Only the logits are watched: no gradient of a kernel is computed in this half.
@@ -133,6 +132,7 @@ class ArchitectureSearch(Loop):
             tape.watch([variable.value for variable in variables])
             draw = self.supernet.draw(self.temperature, sampling.step_seed(self.seed, step, 1))
             logits = self.supernet(images, draw, mode=ARCHITECTURE)
+            share = batch_share(logits)
             loss = tf.reduce_sum(losses.cross_entropy(labels, logits)) * share
             # Every replica adds its part of the cost term: the parts add up to the term.
             cost_term = self._cost_term() / replicas

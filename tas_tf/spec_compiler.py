@@ -79,7 +79,8 @@ class _Compiler:
             architecture.num_classes,
             kernel_initializer=_SMALL_NORMAL,
             name=outline.classifier.name,
-            dtype="float32",
+            # Logits have the variables' type, whatever maps are computed in.
+            dtype=keras.config.dtype_policy().variable_dtype,
         )
         logits = _built(classifier, (None, channels))(x)
         model_class = getattr(layers, "Model", keras.Model)

@@ -156,7 +156,7 @@ class Loop:
         steps = feed.steps_per_epoch
         first, last = int(self.step.numpy()), epochs * steps
         shown = keras.callbacks.CallbackList(list(callbacks), add_history=False)
-        batches = iter(self.strategy.experimental_distribute_dataset(feed.batches(first, last)))
+        batches = iter(feed.distributed(first, last, self.strategy))
         self._interruption, self._first_faults = Interruption(), {}
         history = []
         shown.on_train_begin()
@@ -292,11 +292,11 @@ class Training(Loop):
     def train_step(self, batch, step):
         """One step of gradient descent; returns shares of loss and accuracy."""
         images, labels = batch
-        share = batch_share(labels)
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             variables = self.model.trainable_variables
             tape.watch([variable.value for variable in variables])
             logits = self.model(images, training=True)
+            share = batch_share(logits)
             loss = tf.reduce_sum(self._losses(images, labels, logits)) * share
         faults = apply_gradients(tape, loss, self.optimizer, variables, "training")
         return {"loss": loss, "accuracy": correct(labels, logits) * share, **faults}
@@ -324,9 +324,9 @@ class Training(Loop):
         return {**super().state(), "model": self.model, "optimizer": self.optimizer}
 
 
-def batch_share(labels: tf.Tensor) -> tf.Tensor:
+def batch_share(logits: tf.Tensor) -> tf.Tensor:
     """Returns 1 / (size of the batch over all replicas), the weight of an example in a mean."""
-    count = tf.cast(tf.size(labels), tf.float32)
+    count = tf.cast(tf.shape(logits)[0], logits.dtype)
     context = tf.distribute.get_replica_context()
     if context is not None and context.num_replicas_in_sync > 1:
         count = context.all_reduce(tf.distribute.ReduceOp.SUM, count)
@@ -334,9 +334,9 @@ def batch_share(labels: tf.Tensor) -> tf.Tensor:
 
 
 def correct(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
-    """Returns how many examples are classified rightly, float32."""
+    """Returns how many examples are classified rightly, in the type of the logits."""
     hits = tf.equal(tf.argmax(logits, axis=-1, output_type=labels.dtype), labels)
-    return tf.reduce_sum(tf.cast(hits, tf.float32))
+    return tf.reduce_sum(tf.cast(hits, logits.dtype))
 
 
 def apply_gradients(

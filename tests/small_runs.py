@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from tas_tf.data import ImageData
 from tas_tf.image_batches import Feed
@@ -26,6 +27,11 @@ def space(**options) -> SearchSpace:
     return SearchSpace.resnet(8, 10, (8, 8, 1), ratios=(0.5, 0.75, 1.0), **options)
 
 
+def bottlenecks() -> SearchSpace:
+    """One bottleneck in each stage."""
+    return SearchSpace.resnet(11, 10, (8, 8, 1), block="bottleneck", ratios=(0.5, 0.75, 1.0))
+
+
 def shortened(feed: Feed, steps: int) -> Feed:
     """A feed whose epochs have fewer steps."""
     return Feed(steps, feed.batches)
@@ -39,24 +45,35 @@ def training(initial: int = 0, rate: float = 0.05, **options) -> Training:
     return loop
 
 
-def search(initial: int = 0, supernet: dict | None = None, **options) -> ArchitectureSearch:
-    """A search of a ResNet-8's widths and depths, with initial weights by seed."""
+def search(
+    initial: int = 0,
+    supernet: dict | None = None,
+    searched: SearchSpace | None = None,
+    **options,
+) -> ArchitectureSearch:
+    """A search of a space, by default a ResNet-8's, with initial weights by seed."""
     keras.utils.set_random_seed(initial)
-    net = Supernet(space(), **(supernet or {}))
+    net = Supernet(searched or space(), **(supernet or {}))
     loop = ArchitectureSearch(net, seed=3)
     settings = {"optimizer": SGD(0.05), "arch_optimizer": Adam(0.02), "target": 0.5, **options}
     loop.compile(**settings)
     return loop
 
 
-def values(loop: Loop) -> list[np.ndarray]:
+def variables(loop: Loop) -> list[tf.Variable]:
     """All that a checkpoint of a loop holds."""
-    return [
-        variable.numpy()
+    found = [
+        variable
         for item in loop.state().values()
         if item is not loop.epoch_so_far
         for variable in (item if isinstance(item, list) else getattr(item, "variables", [item]))
     ]
+    return [v.value if isinstance(v, keras.Variable) else v for v in found]
+
+
+def values(loop: Loop) -> list[np.ndarray]:
+    """The values of these variables."""
+    return [variable.numpy() for variable in variables(loop)]
 
 
 def without_times(history: list[dict]) -> list[dict]:

@@ -1,0 +1,245 @@
+"""Runs the same steps on one device and on several replicas, and shows how far results differ.
+
+    python tests/replicas.py                            # the whole table
+    python tests/replicas.py --ways '2 devices' --cases 'search, plain float64'
+
+Each way is a process of its own, or two, since devices and workers are set before TensorFlow
+starts. A batch has 26 images, the last one of an epoch 9: no part of the replicas is like another,
+and of four replicas one gets nothing of the last batch.
+"""
+
+import argparse
+import json
+import os
+import socket
+import subprocess
+import sys
+
+WAYS = {"1 device": 1, "2 devices": 2, "4 devices": 4, "2 workers": 1}
+WORKERS = 2
+BATCH, LAST_BATCH, STEPS, EPOCHS = 26, 9, 5, 4
+# Largest differences: after the first step, and after 20.
+EXACT = (1e-8, 1e-8)
+# What float32 rounds differently grows from step to step; measured differences are in
+# docs/distributed.md.
+ROUNDED = (1e-5, 5e-3)
+CASES = {
+    "search, plain float64": EXACT,
+    "search, drawn float64": EXACT,
+    "search, padded float64": EXACT,
+    "distillation float64": EXACT,
+    "search, plain float32": ROUNDED,
+    "search, drawn float32": ROUNDED,
+    "search, padded float32": ROUNDED,
+    "distillation float32": ROUNDED,
+}
+
+
+def make(case: str):
+    """Returns a loop, its feed, and what gives its logits."""
+    import keras
+    import small_runs
+    import tensorflow as tf
+
+    from tas_tf.data import paired
+    from tas_tf.searchable import INFERENCE
+    from tas_tf.spec_compiler import build_model
+
+    kind, precision = case.rsplit(" ", 1)
+    data = small_runs.digits()
+    images, _ = next(iter(data.evaluation("test", 32)))
+    images = tf.cast(images, precision)
+    if kind == "distillation":
+        keras.config.set_dtype_policy(precision)
+        keras.utils.set_random_seed(5)
+        teacher = build_model(small_runs.space().unpruned())
+        loop = small_runs.training(teacher=teacher)
+        keras.config.set_dtype_policy("float32")
+        feed = data.training(BATCH, seed=0)
+        return loop, feed, lambda: loop.model(images, training=False)
+    options = {
+        "search, plain": {"formulation": "plain"},
+        "search, drawn": {"shapes": "drawn"},
+        "search, padded": {"shapes": "static", "aggregation": "pad"},
+    }[kind]
+    # Bottlenecks have 1x1 units, whose statistics come from their input.
+    loop = small_runs.search(
+        supernet={**options, "dtype": precision}, searched=small_runs.bottlenecks()
+    )
+    draw = loop.supernet.fixed_draw(loop.supernet.space.unpruned())
+    return loop, paired(data, BATCH, 0), lambda: loop.supernet(images, draw, mode=INFERENCE)
+
+
+def uneven(feed, precision: str):
+    """A feed whose epochs end with a smaller batch."""
+    import tensorflow as tf
+
+    from tas_tf.image_batches import Feed
+
+    def cut(step, batch):
+        size = tf.where(step % STEPS == STEPS - 1, LAST_BATCH, BATCH)
+
+        def of(tensor):
+            return tf.cast(tensor[:size], precision if tensor.dtype.is_floating else tensor.dtype)
+
+        return tf.nest.map_structure(of, batch)
+
+    def batches(start, stop):
+        numbered = feed.batches(start, stop).enumerate(start)
+        return numbered.map(lambda step, batch: cut(step, batch))
+
+    return Feed(STEPS, batches)
+
+
+def result(case: str, strategy) -> dict:
+    """Returns state before, after one step and after all; logits and metrics; what differs."""
+    import keras
+    import small_runs
+
+    with strategy.scope():
+        loop, feed, logits = make(case)
+    states = [small_runs.values(loop)]
+
+    class Watch(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            if len(states) == 1:
+                states.append(small_runs.values(loop))
+
+    history = loop.fit(uneven(feed, case.rsplit(" ", 1)[1]), EPOCHS, [Watch()])
+    states.append(small_runs.values(loop))
+    for logs in history:
+        del logs["seconds_per_step"]
+    return {
+        "states": states,
+        "logits": logits().numpy(),
+        "history": history,
+        "apart": apart(loop, strategy),
+    }
+
+
+def apart(loop, strategy) -> float:
+    """Returns how far variables differ between the replicas of a process."""
+    import numpy as np
+    import small_runs
+
+    copies = [
+        [copy.numpy() for copy in strategy.experimental_local_results(variable)]
+        for variable in small_runs.variables(loop)
+    ]
+    return max(float(np.abs(copy - of[0]).max()) for of in copies for copy in of[1:] or of)
+
+
+def difference(mine, theirs) -> float:
+    """Returns the largest difference, relative to the largest value where that is above one."""
+    import numpy as np
+
+    return max(
+        float(np.abs(a - b).max() / max(1, np.abs(b).max()))
+        for a, b in zip(mine, theirs, strict=True)
+    )
+
+
+def compare(case: str, strategy) -> dict:
+    """Compares a case under a strategy with one device."""
+    import numpy as np
+    import tensorflow as tf
+
+    one, several = result(case, tf.distribute.get_strategy()), result(case, strategy)
+    for a, b in zip(several["states"][0], one["states"][0], strict=True):
+        np.testing.assert_array_equal(a, b)
+    metrics = [
+        [abs(a[name] - b[name]) for name in b]
+        for a, b in zip(several["history"], one["history"], strict=True)
+    ]
+    return {
+        "case": case,
+        "moved": difference(one["states"][2], one["states"][0]),
+        "first step": difference(several["states"][1], one["states"][1]),
+        "20 steps": difference(several["states"][2], one["states"][2]),
+        "logits": difference([several["logits"]], [one["logits"]]),
+        "metrics": max(map(max, metrics)),
+        "between replicas": several["apart"],
+    }
+
+
+def run_way(way: str, cases: list[str]) -> None:
+    """Runs cases under a way's strategy in this process; prints a line of JSON for each."""
+    import tensorflow as tf
+
+    from tas_tf import runtime
+
+    devices = WAYS[way]
+    tf.config.set_logical_device_configuration(
+        tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * devices
+    )
+    if "TF_CONFIG" in os.environ:
+        strategy = runtime.choose_strategy()
+    else:
+        # One strategy for all: two would number their collective operations alike, and clash.
+        strategy = tf.distribute.MirroredStrategy([f"CPU:{n}" for n in range(devices)])
+    for case in cases:
+        print(json.dumps({"way": way, **compare(case, strategy)}), flush=True)
+
+
+def free_ports(count: int) -> list[int]:
+    """Returns ports that nobody listens on."""
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        for each in sockets:
+            each.bind(("localhost", 0))
+        return [each.getsockname()[1] for each in sockets]
+    finally:
+        for each in sockets:
+            each.close()
+
+
+def configs(count: int) -> list[str]:
+    """Returns TF_CONFIG for each of several workers on this machine."""
+    workers = [f"localhost:{port}" for port in free_ports(count)]
+    return [
+        json.dumps({"cluster": {"worker": workers}, "task": {"type": "worker", "index": index}})
+        for index in range(count)
+    ]
+
+
+def rows(way: str, cases: list[str]) -> list[dict]:
+    """Runs cases under a way, in processes of their own; returns a row for each and worker."""
+    command = [sys.executable, __file__, "--process", "--ways", way, "--cases", *cases]
+    common = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "TF_CPP_MIN_LOG_LEVEL": "2"}
+    extra = [{"TF_CONFIG": config} for config in configs(WORKERS)] if "work" in way else [{}]
+    started = [
+        subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=common | own
+        )
+        for own in extra
+    ]
+    try:
+        outputs = [process.communicate(timeout=600) for process in started]
+    finally:
+        for process in started:
+            process.kill()
+    for process, (_, stderr) in zip(started, outputs, strict=True):
+        if process.returncode:
+            raise RuntimeError(f"{way}: exit code {process.returncode}\n{stderr[-5000:]}")
+    return [json.loads(line) for stdout, _ in outputs for line in stdout.splitlines()]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS)[1:])
+    parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES))
+    parser.add_argument("--process", action="store_true", help="run the one way in this process")
+    flags = parser.parse_args()
+    if flags.process:
+        run_way(flags.ways[0], flags.cases)
+        return
+    found = [row for way in flags.ways for row in rows(way, flags.cases)]
+    titles = list(found[0])
+    print("| " + " | ".join(titles) + " |\n|" + " --- |" * len(titles))
+    for row in found:
+        shown = (f"{v:.1e}" if isinstance(v, float) else v for v in row.values())
+        print("| " + " | ".join(shown) + " |")
+
+
+if __name__ == "__main__":
+    main()
