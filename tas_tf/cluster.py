@@ -1,7 +1,7 @@
-"""The workers of a run, as TF_CONFIG names them: their strategy, who writes where, which is lost.
+"""The workers of a run, as TF_CONFIG names them: their strategy, where each works, which is lost.
 
-Every worker runs the same command, and computes and decides the same. The first one, the chief, works
-in the run directory and prints; each other one works in a copy of its own that is removed in the end.
+Every worker runs the same command, and computes and decides the same. The first one, the chief,
+works in the run directory and prints; each other one works in a copy of its own that is removed.
 """
 
 from __future__ import annotations

@@ -158,6 +158,15 @@ def _place_in_file(file: str, setting: re.Pattern) -> str | None:
     return None
 
 
+def is_file(path: str) -> bool:
+    """Whether a gin file is there."""
+    if "://" not in path:
+        return os.path.isfile(path)
+    import tensorflow as tf  # late: what lies on this machine needs none, and is answered at once
+
+    return tf.io.gfile.exists(path) and not tf.io.gfile.isdir(path)
+
+
 def find_spec(file: str, asked_by: str = "--gin_file") -> str:
     """Returns the path of a gin file: in the working directory first, then the packaged preset.
 
@@ -170,7 +179,7 @@ def find_spec(file: str, asked_by: str = "--gin_file") -> str:
     """
     root = presets_root()
     for path in (os.path.expanduser(file), os.path.join(root, file)):
-        if os.path.isfile(path):
+        if is_file(path):
             return path
     presets = sorted(str(p.relative_to(root)) for p in (root / "specs").rglob("*.gin"))
     near = difflib.get_close_matches(file, presets, 3)
@@ -208,6 +217,10 @@ def _parse_lines(file: str, lines: list[str], start: int, stop: int) -> None:
 
 def _lines(path: str) -> list[str]:
     try:
+        if "://" in path:
+            from tas_tf import runtime
+
+            return runtime.read_text(path).splitlines()
         return pathlib.Path(path).read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise SpecError(f"{path} cannot be read as a spec: {error}") from None

@@ -24,7 +24,7 @@ def _derive() -> int:
         raise SpecError("--target: at least one budget is needed, such as --target=0.4")
     run_dir = flags.FLAGS.run_dir
     spec = os.path.join(os.path.expanduser(run_dir), "config.gin") if run_dir else None
-    if spec and not flags.FLAGS.gin_file and not os.path.isfile(spec):
+    if spec and not flags.FLAGS.gin_file and not configuration.is_file(spec):
         raise RunDirectoryError(f"{run_dir} is no run directory of a search: {spec} is missing")
     if spec and not flags.FLAGS.gin_file:
         configuration.check_recorded(spec)

@@ -10,7 +10,6 @@ from typing import Any, Literal
 
 import keras
 import numpy as np
-import tensorflow as tf
 
 from tas_tf import (
     cluster,
@@ -121,34 +120,31 @@ def run_search(
     if directory.exists(RESULT) and not dry_run:
         return _say_done(directory)
     runtime.set_seed(seed)
-    strategy = runtime.choose_strategy()
-    with strategy.scope():
-        net = supernet(searched)
+    net = supernet(searched)
     messages.say_how(net.dtype_policy.name, net.shapes)
     if dry_run:
         return EXIT_DONE
 
     data.prepare(seed)
     feed = paired(data, batch_size, seed)
-    with strategy.scope():
-        if start is not None:
-            if order_by_importance:
-                order_channels(start, searched.unpruned())
-            images, _ = next(iter(data.training(batch_size, seed, "weights").batches(0, 1)))
-            net.start_from(start, images)
-        search = ArchitectureSearch(net, seed)
-        search.compile(
-            optimizer,
-            arch_optimizer,
-            target,
-            temperature,
-            cost_weight,
-            tolerance,
-            cost_band,
-            weight_warmup_epochs,
-            warm_cosine(peak, epochs * feed.steps_per_epoch),
-            cost_formula,
-        )
+    if start is not None:
+        if order_by_importance:
+            order_channels(start, searched.unpruned())
+        images, _ = next(iter(data.training(batch_size, seed, "weights").batches(0, 1)))
+        net.start_from(start, images)
+    search = ArchitectureSearch(net, seed)
+    search.compile(
+        optimizer,
+        arch_optimizer,
+        target,
+        temperature,
+        cost_weight,
+        tolerance,
+        cost_band,
+        weight_warmup_epochs,
+        warm_cosine(peak, epochs * feed.steps_per_epoch),
+        cost_formula,
+    )
     with run_parts.opened(directory, config, data):
         run_parts.write_space(directory, searched, budgets)
         seconds = run_parts.fit(
@@ -254,16 +250,15 @@ def run_training(
     data.prepare(seed)
     feed = data.training(batch_size, seed)
     runtime.set_seed(seed)
-    with runtime.choose_strategy().scope():
-        with run_parts.computing_in(precision):
-            model = build_model(compiled, TRAINING_LAYERS)
-        if start is not None:
-            exporting.copy_weights(start, model, "start_from")
-        warmup = min(warmup_epochs, epochs // 3) * feed.steps_per_epoch
-        schedule = warm_cosine(peak, epochs * feed.steps_per_epoch, warmup)
-        holdout = (lambda: data.evaluation("holdout", batch_size)) if data.holdout else None
-        training = Training(model, guide, distillation_alpha, distillation_temperature, holdout)
-        training.compile(optimizer, schedule)
+    with run_parts.computing_in(precision):
+        model = build_model(compiled, TRAINING_LAYERS)
+    if start is not None:
+        exporting.copy_weights(start, model, "start_from")
+    warmup = min(warmup_epochs, epochs // 3) * feed.steps_per_epoch
+    schedule = warm_cosine(peak, epochs * feed.steps_per_epoch, warmup)
+    holdout = (lambda: data.evaluation("holdout", batch_size)) if data.holdout else None
+    training = Training(model, guide, distillation_alpha, distillation_temperature, holdout)
+    training.compile(optimizer, schedule)
     with run_parts.opened(directory, config, data):
         runtime.write_whole(directory.file(ARCHITECTURE), compiled.to_json())
         title = "distillation" if guide is not None else "training"
@@ -428,7 +423,7 @@ def run_pipeline(
     # A mistake in the search's settings is found before the teacher has been trained.
     with contextlib.redirect_stdout(io.StringIO()):
         _part(run_search, search, known, dry_run=True, **profile)
-    with run_parts.opened(directory, whole):
+    with cluster.own_directory(run_dir) as own, run_parts.opened(RunDirectory(own), whole):
         print("1/5 The unpruned network")
         _part(run_training, teacher, **profile)
         print("\n2/5 The search")
@@ -472,10 +467,12 @@ def call(name: str, run_dir: str, **arguments: Any) -> int:
     Returns:
         The exit code.
     """
-    distributed = name in (run_search.__name__, run_training.__name__)
-    strategy = runtime.choose_strategy() if distributed else tf.distribute.get_strategy()
-    with cluster.own_directory(run_dir) as own, strategy.scope():
-        return configuration.call(ROOTS[name], run_dir=own, **arguments)
+    with contextlib.ExitStack() as held:
+        if name in (run_search.__name__, run_training.__name__):
+            held.enter_context(runtime.choose_strategy().scope())
+        if name != run_pipeline.__name__:  # whose parts come here, each with its own
+            run_dir = held.enter_context(cluster.own_directory(run_dir))
+        return configuration.call(ROOTS[name], run_dir=run_dir, **arguments)
 
 
 def _say_done(directory: RunDirectory) -> int:

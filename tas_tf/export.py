@@ -19,7 +19,7 @@ _MODEL = flags.DEFINE_string(
 def _export() -> int:
     trained = _MODEL.value or flags.FLAGS.run_dir
     spec = os.path.join(os.path.expanduser(trained), "config.gin") if trained else None
-    if spec and not flags.FLAGS.gin_file and not os.path.isfile(spec):
+    if spec and not flags.FLAGS.gin_file and not configuration.is_file(spec):
         raise RunDirectoryError(f"{trained} is no run directory of a training: {spec} is missing")
     if spec and not flags.FLAGS.gin_file:
         configuration.check_recorded(spec)

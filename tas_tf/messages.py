@@ -8,6 +8,7 @@ from typing import Any
 import rich.box
 import rich.console
 import rich.table
+import tensorflow as tf
 
 from tas_tf import cost, derivation, runtime
 from tas_tf.architecture import Architecture
@@ -52,13 +53,15 @@ def say_what(
 
 
 def say_how(precision: str, shapes: str | None = None) -> None:
-    """Says in which precision, shapes and on how many threads a run computes."""
+    """Says in which precision and shapes a run computes, on how many threads and replicas."""
     computed = {
         None: "",
         "drawn": "; of the supernet what is drawn",
         "static": "; all channels of the supernet, in static shapes",
     }[shapes]
-    _say(f"Computes in {precision}, {runtime.threads()} threads{computed}")
+    replicas = tf.distribute.get_strategy().num_replicas_in_sync
+    several = f", {replicas} replicas" if replicas > 1 else ""
+    _say(f"Computes in {precision}, {runtime.threads()} threads{several}{computed}")
 
 
 def say_skipped(skipped: Mapping[str, Sequence[str]]) -> None:

@@ -33,7 +33,7 @@ _FREE = ("data_dir", "download", "CheckpointInterval.seconds", "CheckpointInterv
 
 
 def choose_strategy() -> tf.distribute.Strategy:
-    """Returns the strategy of the workers that TF_CONFIG names, or of several accelerators, if any."""
+    """Returns the strategy of TF_CONFIG's workers, or of several accelerators, or the default."""
     workers = cluster.current()
     if workers is not None:
         return workers.strategy

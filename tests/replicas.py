@@ -33,6 +33,7 @@ CASES = {
     "search, padded float32": ROUNDED,
     "distillation float32": ROUNDED,
 }
+OWN_DRAWS = "own draws"  # not to be compared with one device
 
 
 def make(case: str):
@@ -162,6 +163,31 @@ def compare(case: str, strategy) -> dict:
     }
 
 
+def own_draws(strategy) -> dict:
+    """Runs a search in which every replica draws for itself."""
+    import small_runs
+    import tensorflow as tf
+
+    from tas_tf.data import paired
+    from tas_tf.sampling import step_seed
+
+    with strategy.scope():
+        loop = small_runs.search(supernet={"draws": "own", "shapes": "drawn"})
+    before = small_runs.values(loop)
+    feed = paired(small_runs.digits(), BATCH, 0)
+    history = loop.fit(uneven(feed, "float32"), 1)
+    drawn = strategy.run(
+        lambda: loop.supernet.draw(tf.constant(5.0), step_seed(3, tf.constant(0), 0)).indices
+    )
+    return {
+        "case": OWN_DRAWS,
+        "draws": [d.numpy().tolist() for d in strategy.experimental_local_results(drawn)],
+        "moved": difference(small_runs.values(loop), before),
+        "loss": history[0]["loss"],
+        "between replicas": apart(loop, strategy),
+    }
+
+
 def run_way(way: str, cases: list[str]) -> None:
     """Runs cases under a way's strategy in this process; prints a line of JSON for each."""
     import tensorflow as tf
@@ -170,7 +196,8 @@ def run_way(way: str, cases: list[str]) -> None:
 
     devices = WAYS[way]
     tf.config.set_logical_device_configuration(
-        tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * devices
+        tf.config.list_physical_devices("CPU")[0],
+        [tf.config.LogicalDeviceConfiguration()] * devices,
     )
     if "TF_CONFIG" in os.environ:
         strategy = runtime.choose_strategy()
@@ -178,7 +205,8 @@ def run_way(way: str, cases: list[str]) -> None:
         # One strategy for all: two would number their collective operations alike, and clash.
         strategy = tf.distribute.MirroredStrategy([f"CPU:{n}" for n in range(devices)])
     for case in cases:
-        print(json.dumps({"way": way, **compare(case, strategy)}), flush=True)
+        found = own_draws(strategy) if case == OWN_DRAWS else compare(case, strategy)
+        print(json.dumps({"way": way, **found}), flush=True)
 
 
 def free_ports(count: int) -> list[int]:
@@ -227,7 +255,7 @@ def rows(way: str, cases: list[str]) -> list[dict]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS)[1:])
-    parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES))
+    parser.add_argument("--cases", nargs="+", choices=[*CASES, OWN_DRAWS], default=list(CASES))
     parser.add_argument("--process", action="store_true", help="run the one way in this process")
     flags = parser.parse_args()
     if flags.process:
