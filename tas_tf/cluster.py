@@ -19,15 +19,11 @@ import tempfile
 from collections.abc import Iterator
 
 import tensorflow as tf
-from tensorflow.core.protobuf import coordination_config_pb2
 
 from tas_tf.errors import SpecError, WorkerLostError
 
-# A worker from which nothing was heard for so long counts as lost.
-SILENCE_SECONDS = 20
-# How long workers wait for each other at the start, and at the end.
-PATIENCE_SECONDS = 300
-_PROBE_SECONDS = 3
+# How long a worker may take to answer.
+PROBE_SECONDS = 3
 # What TensorFlow raises where another worker does not answer, or is another than before.
 _OF_LOSS = (
     tf.errors.UnavailableError,
@@ -75,19 +71,6 @@ class Cluster:
     @functools.cached_property
     def strategy(self) -> tf.distribute.Strategy:
         """The strategy of all workers, made before TensorFlow does anything else."""
-        leader, index = self.jobs[0]
-        counts = {job: sum(name == job for name, _ in self.jobs) for job, _ in self.jobs}
-        tf.config.experimental.configure_coordination_service(
-            "standalone",
-            service_leader=f"/job:{leader}/replica:0/task:{index}",
-            cluster_register_timeout_in_ms=1000 * PATIENCE_SECONDS,
-            heartbeat_timeout_in_ms=1000 * SILENCE_SECONDS,
-            shutdown_barrier_timeout_in_ms=1000 * _PROBE_SECONDS,
-            coordinated_jobs=[
-                coordination_config_pb2.CoordinatedJob(name=job, num_tasks=count)
-                for job, count in counts.items()
-            ],
-        )
         return tf.distribute.MultiWorkerMirroredStrategy()
 
     def wait(self) -> None:
@@ -97,7 +80,8 @@ class Cluster:
             context = tf.distribute.get_replica_context()
             return context.all_reduce(tf.distribute.ReduceOp.SUM, tf.ones([1]))
 
-        self.strategy.experimental_local_results(self.strategy.run(meet))[0].numpy()
+        met = tf.function(lambda: self.strategy.run(meet), autograph=False)()
+        self.strategy.experimental_local_results(met)[0].numpy()
 
     def lost(self, error: tf.errors.OpError) -> list[int]:
         """Returns the workers that do not answer, or else those that an error names."""
@@ -145,24 +129,33 @@ def is_chief() -> bool:
 
 @contextlib.contextmanager
 def taking_part() -> Iterator[None]:
-    """Only the chief prints; and what TensorFlow raises where a worker is lost names the worker.
+    """Waits for all workers, where there are several; then only the chief prints.
+
+    Raises:
+        WorkerLostError: See `naming_the_lost`.
+    """
+    with naming_the_lost(), contextlib.ExitStack() as held:
+        cluster = current()
+        if cluster is not None:
+            cluster.join()
+        if not is_chief():
+            silent = held.enter_context(open(os.devnull, "w"))
+            held.enter_context(contextlib.redirect_stdout(silent))
+        yield
+
+
+@contextlib.contextmanager
+def naming_the_lost() -> Iterator[None]:
+    """Turns what TensorFlow raises where a worker is lost into an error that names the worker.
 
     Raises:
         WorkerLostError: With the worker.
     """
-    cluster = current()
-    if cluster is None:
-        yield
-        return
     try:
-        with contextlib.ExitStack() as held:
-            cluster.join()
-            if not is_chief():
-                silent = held.enter_context(open(os.devnull, "w"))
-                held.enter_context(contextlib.redirect_stdout(silent))
-            yield
+        yield
     except _OF_LOSS as error:
-        lost = cluster.lost(error)
+        cluster = current()
+        lost = cluster.lost(error) if cluster else []
         if not lost:
             raise
         names = " and ".join(cluster.name(number) for number in lost)
@@ -208,7 +201,7 @@ def _checked(address: str) -> str:
 def _answers(address: str) -> bool:
     host, port = address.rsplit(":", 1)
     try:
-        socket.create_connection((host.strip("[]"), int(port)), _PROBE_SECONDS).close()
+        socket.create_connection((host.strip("[]"), int(port)), PROBE_SECONDS).close()
     except OSError:
         return False
     return True

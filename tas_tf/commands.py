@@ -115,7 +115,9 @@ def call_root(
             logging.set_verbosity(logging.ERROR)
 
         configuration.load(files, [*_FLAGS.gin_bindings, *_flag_bindings(), *bindings])
-        return experiments.call(name, run_dir or "runs/dry_run", dry_run=_FLAGS.dry_run, **arguments)
+        return experiments.call(
+            name, run_dir or "runs/dry_run", dry_run=_FLAGS.dry_run, **arguments
+        )
 
 
 def _check_flags(files: Sequence[str], run_dir: str | None) -> None:

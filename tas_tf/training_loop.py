@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 from matplotlib.figure import Figure
 
-from tas_tf import losses
+from tas_tf import cluster, losses
 from tas_tf.checkpoints import Checkpoints
 from tas_tf.cost import Budget
 from tas_tf.data import Feed
@@ -152,6 +152,7 @@ class Loop:
             DivergenceError: If a loss, or a variable after a step, is not finite.
             EndOfDataError: If the feed ends early.
             Interrupted: At SIGINT or SIGTERM, after a checkpoint.
+            WorkerLostError: If another worker has ended, or does not answer.
         """
         steps = feed.steps_per_epoch
         first, last = int(self.step.numpy()), epochs * steps
@@ -161,7 +162,8 @@ class Loop:
         history = []
         shown.on_train_begin()
         try:
-            with self._interruption if checkpoints is not None else contextlib.nullcontext():
+            caught = self._interruption if checkpoints is not None else contextlib.nullcontext()
+            with cluster.naming_the_lost(), caught:
                 for epoch in range(first // steps, epochs):
                     shown.on_epoch_begin(epoch)
                     logs = self._epoch(batches, epoch, epochs, steps, shown, checkpoints)

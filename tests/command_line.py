@@ -9,11 +9,7 @@ import sys
 
 from absl import flags
 
-<<<<<<< HEAD
 from tas_tf import commands, derive, export, pipeline, search, train
-=======
-from tas_tf import commands, derive, export, train
->>>>>>> b517521 (Tests of distribution and of file systems (in progress))
 
 PROJECT = pathlib.Path(__file__).parents[1]
 QUICK = "--gin_file=specs/quickstart.gin"
@@ -27,12 +23,7 @@ MAINS = {
     "train": train._train,
     "derive": derive._derive,
     "export": export._export,
-<<<<<<< HEAD
     "pipeline": pipeline._pipeline,
-=======
-    "derive": derive._derive,
-    "pipeline": lambda: commands.call_root("run_pipeline"),
->>>>>>> b517521 (Tests of distribution and of file systems (in progress))
 }
 commands.define_flags("Directory of the run.", trains=True)
 

@@ -210,3 +210,18 @@ def test_the_others_name_a_worker_that_is_lost(tmp_path, arguments, lost, how):
             worker.kill()
             worker.communicate()
     assert not list(pathlib.Path(tmp_path).rglob("*.tmp"))
+
+
+def test_the_scheduler_names_the_workers(config):
+    document = (PROJECT / "docs" / "distributed.md").read_text()
+    lines = document[document.index("  workers=$(") : document.index("  until python")]
+    hosts = "scontrol() { printf '%s\\n' node7 node9; };"
+    done = subprocess.run(
+        ["bash", "-c", f'{hosts}\n{lines}\nprintf %s "$TF_CONFIG"'],
+        env={**os.environ, "SLURM_JOB_NODELIST": "node[7,9]", "SLURM_PROCID": "1"},
+        check=True, capture_output=True, text=True,
+    )  # fmt: skip
+    config(done.stdout)
+    assert cluster.current().addresses == ("node7:12345", "node9:12345")
+    assert cluster.current().name(1) == "worker 1 (node9:12345)"
+    assert not cluster.is_chief()
