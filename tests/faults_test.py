@@ -39,7 +39,8 @@ def disk(tmp_path):
     try:
         yield RunDirectory(str(path / "run"))
     finally:
-        subprocess.run(["umount", "-l", str(path)], check=True)
+        while os.path.ismount(path):
+            subprocess.run(["umount", "-l", str(path)], check=True)
 
 
 def fill(directory):
@@ -50,7 +51,9 @@ def fill(directory):
 
 
 def turn_read_only(directory):
-    assert mount("-o", "remount,ro", os.path.dirname(directory.path))
+    """Where a file is open for writing the disk itself cannot, but what is mounted over it can."""
+    folder = os.path.dirname(directory.path)
+    assert mount("--bind", folder, folder) and mount("-o", "remount,bind,ro", folder)
 
 
 FAULTS = {"full": (fill, "No space left on device"), "read-only": (turn_read_only, "Read-only")}

@@ -16,13 +16,19 @@ from tas_tf import configuration
 from tas_tf.cost import costs
 from tas_tf.errors import ArchitectureError, UserError
 
-settings = hypothesis.settings(
-    deadline=None,
-    suppress_health_check=[
+
+def examples(number):
+    """Settings of a test: how many examples it tries."""
+    unhelpful = [
         hypothesis.HealthCheck.function_scoped_fixture,
         hypothesis.HealthCheck.too_slow,
-    ],
-)
+        hypothesis.HealthCheck.filter_too_much,
+    ]
+    return hypothesis.settings(
+        max_examples=number, deadline=None, suppress_health_check=unhelpful, database=None
+    )
+
+
 VALID = tas_tf.SearchSpace.resnet(8, 10, (8, 8, 1)).unpruned().to_json()
 SCALARS = (
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=9)
@@ -61,15 +67,13 @@ def check_architecture(text):
     costs(architecture)
 
 
-@settings
-@hypothesis.settings(max_examples=300)
+@examples(300)
 @hypothesis.given(path=st.lists(st.integers(0, 20), min_size=1, max_size=5), new=VALUES)
 def test_architecture_with_one_place_changed(path, new):
     check_architecture(json.dumps(changed(json.loads(VALID), path, new)))
 
 
-@settings
-@hypothesis.settings(max_examples=200)
+@examples(200)
 @hypothesis.given(
     text=st.text(max_size=200)
     | VALUES.map(json.dumps)
@@ -102,8 +106,7 @@ MEANT = st.recursive(
 BINDING = st.builds("{} = {}".format, NAMES, MEANT) | st.text(string.printable, max_size=30)
 
 
-@settings
-@hypothesis.settings(max_examples=150)
+@examples(150)
 @hypothesis.given(some=st.lists(BINDING, min_size=1, max_size=2))
 def test_bindings_are_loaded_or_refused(some):
     hypothesis.assume(not any("import" in binding or "include" in binding for binding in some))
@@ -114,8 +117,7 @@ def test_bindings_are_loaded_or_refused(some):
         assert str(error)
 
 
-@settings
-@hypothesis.settings(max_examples=40)
+@examples(40)
 @hypothesis.given(binding=st.builds("{} = {}".format, NAMES, MEANT))
 def test_dry_runs_with_any_binding(capsys, binding):
     assert run("search", QUICK, "--dry_run", *bindings("DEPTH = 8", binding)) in (0, 2)
@@ -174,8 +176,7 @@ def check_run(capsys, command, *arguments):
     assert "Traceback" not in capsys.readouterr().err
 
 
-@settings
-@hypothesis.settings(max_examples=40)
+@examples(40)
 @hypothesis.given(**DAMAGE)
 def test_damaged_finished_run(trained, capsys, which, kind, content, seed):
     copy = damaged_copy(trained, (), which, kind, content, seed)
@@ -185,16 +186,14 @@ def test_damaged_finished_run(trained, capsys, which, kind, content, seed):
         check_run(capsys, "train", *TINY, f"--run_dir={copy}")
 
 
-@settings
-@hypothesis.settings(max_examples=8)
+@examples(8)
 @hypothesis.given(**DAMAGE)
 def test_damaged_half_finished_run(trained, capsys, which, kind, content, seed):
     copy = damaged_copy(trained, ("result.json", "model.keras"), which, kind, content, seed)
     check_run(capsys, "train", *TINY, f"--run_dir={copy}")
 
 
-@settings
-@hypothesis.settings(max_examples=5)
+@examples(5)
 @hypothesis.given(**DAMAGE)
 def test_damaged_run_to_export(trained, capsys, which, kind, content, seed):
     copy = damaged_copy(trained, (), which, kind, content, seed)

@@ -62,7 +62,9 @@ def lambda_model(path):
 
 def test_a_keras_file_with_code_is_refused(capsys):
     lambda_model("evil.keras")
-    expected = ["teacher: evil.keras cannot be read", "(?i)lambda|unsafe|safe_mode"]
+    keras.saving.load_model("evil.keras", safe_mode=False)
+    pathlib.Path("ran").unlink()  # the code is there, and would run
+    expected = ["teacher: evil.keras cannot be read"]
     check_refused(
         capsys, "train", *TINY, "--run_dir=run", "--teacher=evil.keras", expected=expected
     )
