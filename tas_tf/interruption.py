@@ -8,7 +8,7 @@ import threading
 
 
 class Interrupted(KeyboardInterrupt):
-    """A signal asked the process to end; its message says which, and what was saved."""
+    """A signal asked the process to end; its message says which, and what was saved last."""
 
 
 class Interruption:
@@ -20,11 +20,13 @@ class Interruption:
 
     Attributes:
         unsaved: Whether something would be lost if the process ended at once.
+        saved: What was saved last, such as "the checkpoint of step 7"; None where nothing was.
         signal: Name of the signal that was noted; None before.
     """
 
     def __init__(self):
         self.unsaved = False
+        self.saved: str | None = None
         self.signal: str | None = None
         self._before: dict[signal.Signals, object] = {}
 
@@ -42,6 +44,10 @@ class Interruption:
     def _handle(self, number: int, frame: object) -> None:
         name = signal.Signals(number).name
         if self.signal is not None or not self.unsaved:
-            raise Interrupted(name)
+            self.end(name)
         self.signal = name
         print(f"\n{name}: saves a checkpoint after this step, then ends", file=sys.stderr)
+
+    def end(self, name: str) -> None:
+        """Ends the process because of the signal of this name."""
+        raise Interrupted(f"{name}; {self.saved} is saved" if self.saved else name)

@@ -18,7 +18,7 @@ from tas_tf.checkpoints import Checkpoints
 from tas_tf.cost import Budget
 from tas_tf.data import Feed
 from tas_tf.errors import ArchitectureError, DivergenceError, EndOfDataError
-from tas_tf.interruption import Interrupted, Interruption
+from tas_tf.interruption import Interruption
 from tas_tf.metrics import Stopwatch, device_clock
 
 # After so many steps the host looks whether all were finite; only then it waits for the device.
@@ -159,6 +159,8 @@ class Loop:
         shown = keras.callbacks.CallbackList(list(callbacks), add_history=False)
         batches = iter(feed.distributed(first, last, self.strategy))
         self._interruption, self._first_faults = Interruption(), {}
+        if checkpoints is not None and checkpoints.saved is not None:
+            self._interruption.saved = f"the checkpoint of step {checkpoints.saved}"
         history = []
         shown.on_train_begin()
         try:
@@ -216,9 +218,9 @@ class Loop:
         self.step.assign(step)
         checkpoints.save(step)
         self._interruption.unsaved = False
+        self._interruption.saved = f"the checkpoint of step {step}"
         if self._interruption.signal:
-            saved = f"the checkpoint of step {step} is saved"
-            raise Interrupted(f"{self._interruption.signal}: {saved}")
+            self._interruption.end(self._interruption.signal)
 
     def _note(self, faults: dict[str, tf.Tensor]) -> None:
         known = self._first_faults

@@ -203,7 +203,7 @@ def test_terminated_pipeline_says_how_to_go_on(pipeline):
     stderr = started.communicate(timeout=MUCH_PATIENCE)[1]
     assert started.returncode == 75
     assert "-m tas_tf.pipeline --gin_file=" in stderr and "Traceback" not in stderr
-    (step,) = re.findall(r"SIGTERM: the checkpoint of step (\d+) is saved", stderr)
+    (step,) = re.findall(r"SIGTERM; the checkpoint of step (\d+) is saved", stderr)
     assert pathlib.Path(f"run/teacher/checkpoints/ckpt-{step}.json").exists()
     assert not list(pathlib.Path("run").rglob("run.lock"))
 
@@ -297,8 +297,8 @@ def test_damaged_run_directory_is_refused(capsys, pipeline, teacher, file, conte
         ("metrics.jsonl", b"{", "metrics.jsonl cannot be read"),
         ("metrics.jsonl", b"3\n", "a record without `step`"),
         ("metrics.jsonl", b'{"step": "x"}\n', "a record without `step`"),
-        ("checkpoints/ckpt-25.index", b"x", "ckpt-25 cannot be used: .*No checkpoint"),
-        ("checkpoints/ckpt-25.data-00000-of-00001", b"x", "has 1 bytes in place of"),
+        ("checkpoints/ckpt-25.index", b"x", "ckpt-25.index has 1 bytes in place of"),
+        ("checkpoints/ckpt-25.data-00000-of-00001", b"x", "No checkpoint of teacher can be used"),
         ("checkpoints/ckpt-25.json", b"x", "its manifest is damaged"),
     ],
 )

@@ -156,7 +156,7 @@ def test_a_signal_saves_and_ends_the_run(undisturbed, feed, tmp_path, name):
     first.learning_rate = lambda step: 0.05 / (1 + step)
     checkpoints = Checkpoints(directory, **first.state())
     stop = small_runs.KillAfter(6, lambda: signal.raise_signal(number))
-    with pytest.raises(Interrupted, match=f"{name}: the checkpoint of step 6 is saved"):
+    with pytest.raises(Interrupted, match=f"^{name}; the checkpoint of step 6 is saved$"):
         first.fit(feed, 3, [stop], checkpoints)
     assert signal.getsignal(number) is before
     second = small_runs.training(initial=9)
@@ -177,7 +177,7 @@ def test_a_second_signal_ends_the_run_at_once(feed, tmp_path, capsys):
         signal.raise_signal(signal.SIGINT)
 
     checkpoints = Checkpoints(RunDirectory(str(tmp_path)), **loop.state())
-    with pytest.raises(Interrupted, match="^SIGINT$"):
+    with pytest.raises(Interrupted, match="^SIGINT; the checkpoint of step 4 is saved$"):
         loop.fit(feed, 3, [small_runs.KillAfter(6, twice), recorder], checkpoints)
     assert "SIGTERM: saves a checkpoint after this step" in capsys.readouterr().err
     assert checkpoints.restore() and int(loop.step.numpy()) == 4
@@ -192,7 +192,7 @@ def test_a_signal_before_anything_is_unsaved_ends_the_run_at_once(feed, tmp_path
                 signal.raise_signal(signal.SIGTERM)
 
     checkpoints = Checkpoints(RunDirectory(str(tmp_path)), **loop.state())
-    with pytest.raises(Interrupted, match="^SIGTERM$"):
+    with pytest.raises(Interrupted, match="^SIGTERM; the checkpoint of step 4 is saved$"):
         loop.fit(feed, 3, [AtBegin(1)], checkpoints)
     assert checkpoints.saved == 4
 

@@ -28,7 +28,7 @@ import time
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 SPEC = """
 include 'specs/quickstart.gin'
@@ -58,13 +58,15 @@ class Command:
                 cwd=folder,
                 stdout=log,
                 stderr=log,
-                env={**os.environ, "TF_DETERMINISTIC_OPS": "1"},
             )
 
 
 @dataclasses.dataclass(frozen=True)
 class Kill:
-    """One kill: where it was aimed, what it left half-written, and how long the way back took."""
+    """One kill: where it was aimed, what it left half-written, and how long the way back took.
+
+    The way back is that of the first process after it that saved something before it was killed.
+    """
 
     aim: str
     command: str
@@ -83,12 +85,9 @@ def commands(spec: str = "../spec.gin", teacher: str = "../teacher") -> dict[str
     }
 
 
-def finish(command: Command, folder: pathlib.Path) -> None:
+def finish(name: str, command: Command, folder: pathlib.Path) -> None:
     """Runs a command to its end."""
-    code = command.start(folder).wait(PATIENCE)
-    if code not in (0, 3):
-        log = (folder / f"{command.run_dir}.log").read_text()
-        raise SystemExit(f"{command.arguments}: exit code {code}\n{log[-3000:]}")
+    _check_code(name, command, folder, command.start(folder).wait(PATIENCE))
 
 
 class Watch:
@@ -96,13 +95,18 @@ class Watch:
 
     Args:
         run: The run directory.
-        process: The process that works in it.
+        process: The process that works in it, which has just begun.
+
+    Attributes:
+        progressed_s: After how many seconds it had saved something that outlasts it; None before.
     """
 
     def __init__(self, run: pathlib.Path, process: subprocess.Popen):
         self._run = run
         self._process = process
+        self._begun = time.monotonic()
         self._before = self.saved()
+        self.progressed_s: float | None = None
 
     def names(self) -> list[str]:
         """Returns the names of its files and of its checkpoints' files."""
@@ -135,18 +139,21 @@ class Watch:
         except (OSError, ValueError):
             return False
 
-    def progressed(self) -> bool:
-        """Whether the process has saved something that outlasts it."""
-        return self.new() > 0 or (self._run / "result.json").exists()
-
     def until(self, condition: Callable[[], bool], seconds: float = PATIENCE) -> bool:
         """Waits for a condition; returns False if the process ends or the time is over first."""
         end = time.monotonic() + seconds
         while time.monotonic() < end and self._process.poll() is None:
+            if self.progressed_s is None and (self.new() or (self._run / "result.json").exists()):
+                self.progressed_s = time.monotonic() - self._begun
             if condition():
                 return True
             time.sleep(LOOK_SECONDS)
         return False
+
+    def wait(self, seconds: float = PATIENCE) -> bool:
+        """Waits for so long; returns False if the process ends before."""
+        self.until(lambda: False, seconds)
+        return self._process.poll() is None
 
 
 def aim(kind: str, watch: Watch, last: int, every: int, rng: random.Random) -> bool:
@@ -160,20 +167,18 @@ def aim(kind: str, watch: Watch, last: int, every: int, rng: random.Random) -> b
         rng: Chooses among the moments.
     """
     if kind == "start":
-        watch.until(lambda: False, rng.uniform(0, 12))
-        return watch.until(lambda: True)
+        return watch.wait(rng.uniform(0, 12))
     if kind == "export":
         # What is exported follows the last checkpoint; a temporary file is there only for moments.
         begun = watch.until(lambda: watch.works() and max(watch.saved(), default=0) == last)
         if rng.random() < 0.6:
             return begun and watch.until(lambda: watch.half_written() not in ("", "checkpoint"))
-        watch.until(lambda: False, rng.uniform(0, 1.5))
-        return watch.until(lambda: True)
+        return begun and watch.wait(rng.uniform(0, 1.5))
     steps = rng.randint(1, max(1, every))
     if not watch.until(lambda: watch.works() and watch.new() >= steps):
         return False
     if kind == "step":
-        watch.until(lambda: False, rng.uniform(0, 0.1))
+        watch.wait(rng.uniform(0, 0.1))
         return watch.until(lambda: watch.half_written() == "")
     return watch.until(lambda: watch.half_written() == "checkpoint")
 
@@ -203,31 +208,35 @@ def disturb(
         rng: Chooses the moments.
     """
     aims = kinds(kills, last > 0)
-    killed = None
+    waiting: list[Kill] = []
     for kind in [*aims, None]:
-        began = time.monotonic()
         process = command.start(folder)
         watch = Watch(folder / command.run_dir, process)
         try:
-            if killed is not None:
-                done = watch.until(watch.progressed) or process.poll() in (0, 3)
-                recovered = time.monotonic() - began
-                yield dataclasses.replace(killed, recovered_s=recovered if done else float("nan"))
-                killed = None
             hit = kind is not None and aim(kind, watch, last, last // len(aims), rng)
             if hit:
                 process.kill()
+            else:
+                watch.wait()
             code = process.wait(PATIENCE)
         finally:
             process.kill()
             process.wait()
+        if watch.progressed_s is not None:
+            yield from (dataclasses.replace(k, recovered_s=watch.progressed_s) for k in waiting)
+            waiting = []
         if not hit:
-            if code not in (0, 3):
-                log = (folder / f"{command.run_dir}.log").read_text()
-                raise SystemExit(f"{name} ended with exit code {code}:\n{log[-3000:]}")
+            _check_code(name, command, folder, code)
+            yield from waiting
             return
         step = max(watch.saved(), default=0)
-        killed = Kill(kind, name, step, watch.half_written() or "nothing", 0.0)
+        waiting.append(Kill(kind, name, step, watch.half_written() or "nothing", 0.0))
+
+
+def _check_code(name: str, command: Command, folder: pathlib.Path, code: int) -> None:
+    if code not in (0, 3):
+        log = (folder / f"{command.run_dir}.log").read_text()
+        raise SystemExit(f"{name} ended with exit code {code}:\n{log[-3000:]}")
 
 
 def differences(one: pathlib.Path, other: pathlib.Path) -> list[str]:
@@ -321,17 +330,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--kills", type=int, default=20, help="how many kills in all")
     parser.add_argument("--seed", type=int, default=0, help="seed of the moments")
     given = parser.parse_args(arguments)
+    # For devices that add up in another order each time.
+    os.environ["TF_DETERMINISTIC_OPS"] = "1"
     with tempfile.TemporaryDirectory() as made:
         return _test(pathlib.Path(made), given.kills, random.Random(given.seed))
 
 
 def _test(folder: pathlib.Path, kills: int, rng: random.Random) -> int:
     (folder / "spec.gin").write_text(SPEC)
-    finish(Command(("tas_tf.train", "--gin_file=spec.gin"), "teacher"), folder)
+    finish("teacher", Command(("tas_tf.train", "--gin_file=spec.gin"), "teacher"), folder)
     undisturbed = folder / "undisturbed"
     undisturbed.mkdir()
-    for command in commands().values():
-        finish(command, undisturbed)
+    for name, command in commands().items():
+        finish(name, command, undisturbed)
     print(f"{'kill':>4} {'command':12} {'aimed at':10} {'step':>5} {'half-written':24} recovered")
     done, wrong = [], []
     for number in itertools.count(1):
