@@ -266,7 +266,7 @@ def _reader(name: str) -> Callable[[pathlib.Path], object] | None:
     if name.startswith("checkpoints/"):
         return _variables if name.endswith(".index") else None
     if name.startswith("saved_model/"):
-        return _variables if name.endswith(".index") else None
+        return _outputs if name.endswith("/saved_model.pb") else None
     if name.endswith(".keras"):
         return _weights
     if name.endswith((".json", ".jsonl")):
@@ -308,6 +308,18 @@ def _variables(path: pathlib.Path) -> dict[str, object]:
     # What an epoch has summed up holds its seconds, and what describes the objects their order.
     names = [name for name in reader.get_variable_to_shape_map() if not name.startswith("_CHECK")]
     return {name: reader.get_tensor(name) for name in names if "epoch_so_far" not in name}
+
+
+def _outputs(path: pathlib.Path) -> dict[str, object]:
+    """Returns what a SavedModel makes of some images: its files name their parts as it comes."""
+    import numpy as np
+    import tensorflow as tf
+
+    serve = tf.saved_model.load(str(path.parent)).signatures["serving_default"]
+    _, signature = serve.structured_input_signature
+    shape = (16, *signature["images"].shape[1:])
+    images = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+    return {name: value.numpy() for name, value in serve(images=tf.constant(images)).items()}
 
 
 def _same(one: object, other: object) -> bool:
