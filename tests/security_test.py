@@ -48,14 +48,10 @@ def network(trained):
 
 def lambda_model(path):
     """Saves a network whose file carries Python code."""
-
-    def leave_a_trace(x):
-        open("ran", "w").close()
-        return x
-
     inputs = keras.Input((8, 8, 1))
     logits = keras.layers.Dense(10)(keras.layers.Flatten()(inputs))
-    model = keras.Model(inputs, keras.layers.Lambda(leave_a_trace)(logits))
+    leave_a_trace = keras.layers.Lambda(lambda x: (open("ran", "w").close(), x)[1], (10,))
+    model = keras.Model(inputs, leave_a_trace(logits))
     model.save(path)
     pathlib.Path("ran").unlink()
 
