@@ -53,12 +53,11 @@ def lambda_model(path):
     leave_a_trace = keras.layers.Lambda(lambda x: (open("ran", "w").close(), x)[1], (10,))
     model = keras.Model(inputs, leave_a_trace(logits))
     model.save(path)
-    pathlib.Path("ran").unlink()
 
 
 def test_a_keras_file_with_code_is_refused(capsys):
     lambda_model("evil.keras")
-    keras.saving.load_model("evil.keras", safe_mode=False)
+    keras.saving.load_model("evil.keras", safe_mode=False)(tf.zeros((1, 8, 8, 1)))
     pathlib.Path("ran").unlink()  # the code is there, and would run
     expected = ["teacher: evil.keras cannot be read"]
     check_refused(

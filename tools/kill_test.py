@@ -16,6 +16,7 @@ import dataclasses
 import io
 import itertools
 import json
+import math
 import os
 import pathlib
 import random
@@ -65,7 +66,8 @@ class Command:
 class Kill:
     """One kill: where it was aimed, what it left half-written, and how long the way back took.
 
-    The way back is that of the first process after it that saved something before it was killed.
+    The way back is that of the first process after it that saved something before it was killed;
+    it is not a number where nothing was left to do.
     """
 
     aim: str
@@ -105,7 +107,7 @@ class Watch:
         self._run = run
         self._process = process
         self._begun = time.monotonic()
-        self._before = self.saved()
+        self._before, self._done = self.saved(), self._has_result()
         self.progressed_s: float | None = None
 
     def names(self) -> list[str]:
@@ -117,6 +119,9 @@ class Watch:
         """Returns the steps of the checkpoints that are finished."""
         found = (re.fullmatch(r"ckpt-(\d+)\.json", name) for name in self.names())
         return {int(match[1]) for match in found if match}
+
+    def _has_result(self) -> bool:
+        return (self._run / "result.json").exists()
 
     def new(self) -> int:
         """Returns how far the last checkpoint lies behind the last one at the start."""
@@ -143,7 +148,8 @@ class Watch:
         """Waits for a condition; returns False if the process ends or the time is over first."""
         end = time.monotonic() + seconds
         while time.monotonic() < end and self._process.poll() is None:
-            if self.progressed_s is None and (self.new() or (self._run / "result.json").exists()):
+            progressed = self.new() or self._has_result() > self._done
+            if progressed and self.progressed_s is None:
                 self.progressed_s = time.monotonic() - self._begun
             if condition():
                 return True
@@ -171,9 +177,9 @@ def aim(kind: str, watch: Watch, last: int, every: int, rng: random.Random) -> b
     if kind == "export":
         # What is exported follows the last checkpoint; a temporary file is there only for moments.
         begun = watch.until(lambda: watch.works() and max(watch.saved(), default=0) == last)
-        if rng.random() < 0.6:
-            return begun and watch.until(lambda: watch.half_written() not in ("", "checkpoint"))
-        return begun and watch.wait(rng.uniform(0, 1.5))
+        if rng.random() < 0.7:
+            return begun and watch.until(lambda: "model" in watch.half_written())
+        return begun and watch.wait(rng.uniform(0, 0.5))
     steps = rng.randint(1, max(1, every))
     if not watch.until(lambda: watch.works() and watch.new() >= steps):
         return False
@@ -230,7 +236,7 @@ def disturb(
             yield from waiting
             return
         step = max(watch.saved(), default=0)
-        waiting.append(Kill(kind, name, step, watch.half_written() or "nothing", 0.0))
+        waiting.append(Kill(kind, name, step, watch.half_written() or "nothing", math.nan))
 
 
 def _check_code(name: str, command: Command, folder: pathlib.Path, code: int) -> None:
@@ -382,7 +388,7 @@ def _test(folder: pathlib.Path, kills: int, rng: random.Random) -> int:
 
 
 def _summarize(done: Sequence[Kill], wrong: Sequence[str]) -> None:
-    times = [kill.recovered_s for kill in done]
+    times = [kill.recovered_s for kill in done if not math.isnan(kill.recovered_s)]
     aims = collections.Counter(kill.aim for kill in done)
     left = collections.Counter(name for kill in done for name in kill.left.split(", "))
     print(
