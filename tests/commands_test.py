@@ -68,11 +68,12 @@ def test_help_explains_every_flag(command):
     assert f"python -m tas_tf.{command} " in stdout and "Exit codes: 0 " in stdout
 
 
-def test_messages_of_tensorflow_are_shown_to_who_asks():
+def test_messages_of_tensorflow_are_shown_to_who_asks(monkeypatch):
+    monkeypatch.delenv("TF_CPP_MIN_LOG_LEVEL", raising=False)
     code, _, stderr = finished("search", QUICK, RUN, "--dry_run")
     assert (code, stderr) == (0, "")
     code, _, stderr = finished("search", QUICK, RUN, "--dry_run", "--verbosity=0")
-    assert code == 0 and "cpu_feature_guard" in stderr
+    assert code == 0 and re.search(r"^[IW]\d{4} ", stderr, re.MULTILINE)
 
 
 def test_missing_tensorboard_is_named():
@@ -82,7 +83,7 @@ def test_missing_tensorboard_is_named():
         [sys.executable, "-c", code, QUICK, RUN], capture_output=True, text=True, env=environment
     )
     assert done.returncode == 2
-    check_message(done.stderr, "TensorBoard is not installed.*'tensorboard'.*pip install")
+    check_message(done.stderr, "TensorBoard is not installed.*pip install 'tensorboard")
     assert not os.listdir()
 
 

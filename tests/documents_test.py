@@ -75,7 +75,7 @@ def workplace(tmp_path_factory):
     """A directory with images, a spec, and runs that later commands of the pages start from."""
     folder = tmp_path_factory.mktemp("workplace")
     save_images(folder / "flowers", 2, 40, 16)
-    save_images(folder / "hundred", 100, 2, 32, parts=("train",))
+    save_images(folder / "hundred", 100, 2, 32)
     (folder / "tensorflow_datasets").mkdir()
     for name in ("specs", "tools"):
         (folder / name).symlink_to(PROJECT / name)
