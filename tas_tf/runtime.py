@@ -11,6 +11,7 @@ import json
 import os
 import pathlib
 import platform
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -202,6 +203,8 @@ def read_text(path: str) -> str:
 def first_line(error: Exception) -> str:
     """Returns the first line of an exception's message, or its name if it has none."""
     text = error.message if isinstance(error, tf.errors.OpError) else str(error)
+    # TensorFlow may begin with the name of a node, which tells a user nothing.
+    text = re.sub(r"^(\s*\{\{.*?\}\})+", "", text)
     return (text.strip().splitlines() or [type(error).__name__])[0]
 
 

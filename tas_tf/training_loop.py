@@ -196,6 +196,7 @@ class Loop:
                 self._check_finite(steps)
             logs = None
             if time.perf_counter() >= read + _READ_SECONDS:
+                self._check_finite(steps)
                 logs = {**self.epoch_so_far.means(index + 1), **self.readings()}
                 read = time.perf_counter()
             shown.on_train_batch_end(index, logs)
