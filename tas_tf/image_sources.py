@@ -5,6 +5,7 @@ A source lists examples and decodes them. It knows nothing of halves, batches or
 
 import abc
 import itertools
+import math
 import os
 from collections.abc import Sequence
 
@@ -66,9 +67,9 @@ class ImageSource(abc.ABC):
         """Tells whether a split is labelled; at most its first label is read."""
         return True
 
-    @abc.abstractmethod
     def fault(self, split: str, place: int) -> str:
         """Says of an image that cannot be read where it lies, and why."""
+        return f"image {place} of {split} of {self.location} cannot be read"
 
     def unreadable(self, split: str) -> np.ndarray:
         """Reads and decodes all of a split; returns the places of what fails, int64, ascending."""
@@ -88,14 +89,13 @@ class ImageSource(abc.ABC):
 
     def culprit(self, split: str) -> str | None:
         """Says what of a split cannot be read, and why; None if all can be."""
-        places = self.unreadable(split)
+        places, count = self.unreadable(split), self.counts[split]
         if not len(places):
             return None
-        return (
-            f"{self.fault(split, places[0])}. Of {split}, {len(places)} of"
-            f" {self.counts[split]} images cannot be read: put them right, or leave them out by"
-            f" ImageData.skip_corrupt = {len(places) / self.counts[split]:.1g} or more"
-        )
+        found = f"{self.fault(split, int(places[0]))}. Of {split}, {len(places)} of {count} images"
+        share = math.ceil(1000 * len(places) / count) / 1000
+        hint = f", or leave them out by ImageData.skip_corrupt = {share}" if share < 0.1 else ""
+        return f"{found} cannot be read: put them right{hint}"
 
 
 class ListedSource(ImageSource):
@@ -148,9 +148,6 @@ class DigitsSource(ListedSource):
 
     def decode(self, key: tf.Tensor) -> tf.Tensor:
         return tf.gather(tf.constant(self._images), key)
-
-    def fault(self, split: str, place: int) -> str:
-        return f"image {place} of {self.location}"
 
 
 class FolderSource(ListedSource):

@@ -29,6 +29,8 @@ MODEL = "model.keras"
 LOCK = "run.lock"
 TEMPORARY = ".tmp"
 
+# What TensorFlow adds to a message: which of its operations failed.
+_OF_TENSORFLOW = re.compile(r"\{\{\w+ .*?\}\} ?| *\[Op:\w+\]( name:)?")
 # Settings that may differ when a run is taken up again: where things lie, and how often it saves.
 _FREE = ("data_dir", "download", "CheckpointInterval.seconds", "CheckpointInterval.steps")
 
@@ -203,9 +205,8 @@ def read_text(path: str) -> str:
 def first_line(error: Exception) -> str:
     """Returns the first line of an exception's message, or its name if it has none."""
     text = error.message if isinstance(error, tf.errors.OpError) else str(error)
-    # TensorFlow may begin with the name of a node, which tells a user nothing.
-    text = re.sub(r"^(\s*\{\{.*?\}\})+", "", text)
-    return (text.strip().splitlines() or [type(error).__name__])[0]
+    text = _OF_TENSORFLOW.sub("", text).strip()
+    return (text.splitlines() or [type(error).__name__])[0]
 
 
 class RunDirectory:

@@ -122,7 +122,7 @@ def test_corrupt_files_are_skipped_where_that_is_asked_for(folder, held):
     message = r"cold/0.PNG' cannot be .* 2 of 20 images .* more than ImageData.skip_corrupt = 0.05"
     with pytest.raises(DataError, match=message):
         _prepared(str(folder), skip_corrupt=0.05)
-    with pytest.raises(DataError, match=r"2 of 20 images cannot .*skip_corrupt = 0.1 or more"):
+    with pytest.raises(DataError, match="2 of 20 images cannot be read: put them right$"):
         _prepared(str(folder))
     images = _prepared(str(folder), skip_corrupt=0.1, augmentation="none", mean=[0], deviation=[1])
     record = images.record()
@@ -134,6 +134,16 @@ def test_corrupt_files_are_skipped_where_that_is_asked_for(folder, held):
     np.testing.assert_array_equal(np.sort(read), [*range(1, 10), *range(200, 207), 208, 209])
     for batch in _arrays(images.training(4, 0).batches(0, 8)):
         np.testing.assert_array_equal(batch[0][:, 0, 0, 0] > 0.5, batch[1] == 1)
+
+
+def test_how_much_to_skip_is_said_where_it_is_little(folder):
+    for number in range(100):
+        _write(folder / "warm" / f"more{number}.png", (6, 5, 1), number)
+    (folder / "warm" / "more7.png").write_bytes(b"")
+    message = r"1 of 120 images cannot .* by ImageData.skip_corrupt = 0.009$"
+    with pytest.raises(DataError, match=message):
+        _prepared(str(folder))
+    assert len(_prepared(str(folder), skip_corrupt=0.009).record()["skipped"]["train"]) == 1
 
 
 def test_nothing_is_skipped_of_a_sound_set(folder, held):
