@@ -167,3 +167,25 @@ def test_a_run_that_may_not_write_goes_on_when_it_may(tmp_path, capsys, monkeypa
     assert run("train", *arguments) == 0
     assert "Goes on from the checkpoint of step" in capsys.readouterr().out
     assert json.loads(pathlib.Path("run/result.json").read_text())["test"]["images"] > 0
+
+
+@pytest.mark.parametrize(
+    ("command", "binding", "half", "lower"),
+    [
+        ("train", "LEARNING_RATE = 1e30", "training", "SGD.learning_rate .macro LEARNING_RATE, "),
+        (
+            "search",
+            "ARCH_LEARNING_RATE = 1e39",
+            "the half of the architecture",
+            "Adam.learning_rate .macro ARCH_LEARNING_RATE, .* or run_search.cost_weight",
+        ),
+    ],
+)
+def test_what_diverges_says_what_to_lower(
+    tmp_path, capsys, monkeypatch, command, binding, half, lower
+):
+    monkeypatch.chdir(tmp_path)
+    assert run(command, *TINY, "--run_dir=run", *bindings(binding, "SEARCH_EPOCHS = 1")) == 2
+    expected = rf"not finite after step \d+ \(epoch 1\), in {half}\. Lower {lower}"
+    message = capsys.readouterr().err
+    check_message(message, expected, "start it in another --run_dir")
