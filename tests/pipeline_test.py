@@ -14,6 +14,7 @@ import time
 import keras
 import kill_test
 import pytest
+import tensorflow as tf
 from command_line import (
     MUCH_PATIENCE,
     QUICK,
@@ -224,6 +225,24 @@ def test_killed_search_comes_to_the_same(pipeline, monkeypatch):
     )
     assert kills[0].left == "checkpoint"
     assert kill_test.differences(undisturbed, pathlib.Path("killed")) == []
+
+
+def test_the_kill_test_sees_what_differs(pipeline, teacher):
+    one, other = pipeline[0] / "teacher", teacher
+    assert kill_test.differences(one, other) == []
+    result = json.loads((other / "result.json").read_text())
+    (other / "result.json").write_text(json.dumps({**result, "seconds": 0}))
+    assert kill_test.differences(one, other) == []
+    shutil.copy(pipeline[0] / "search/model.keras", other)
+    with open(other / "metrics.jsonl", "a") as file:
+        file.write((other / "metrics.jsonl").read_text())
+    (other / "data.json").unlink()
+    found = kill_test.differences(one, other)
+    assert found == ["only in one: data.json", "metrics.jsonl", "model.keras"]
+    moved = tf.train.load_checkpoint(str(one / "checkpoints/ckpt-25"))
+    values = {"step": tf.Variable(moved.get_tensor("step/.ATTRIBUTES/VARIABLE_VALUE") + 1)}
+    tf.train.Checkpoint(**values).write(str(other / "checkpoints/ckpt-25"))
+    assert "checkpoints/ckpt-25.index" in kill_test.differences(one, other)
 
 
 def test_interrupt_before_the_first_epoch(pipeline):

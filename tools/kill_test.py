@@ -21,6 +21,7 @@ import os
 import pathlib
 import random
 import re
+import signal
 import statistics
 import subprocess
 import sys
@@ -124,7 +125,7 @@ class Watch:
         return (self._run / "result.json").exists()
 
     def new(self) -> int:
-        """Returns how far the last checkpoint lies behind the last one at the start."""
+        """Returns how many steps the last checkpoint lies beyond the last one at the start."""
         return max(self.saved(), default=0) - max(self._before, default=0)
 
     def half_written(self) -> str:
@@ -225,6 +226,7 @@ def disturb(
             else:
                 watch.wait()
             code = process.wait(PATIENCE)
+            hit = code == -signal.SIGKILL
         finally:
             process.kill()
             process.wait()
@@ -306,6 +308,7 @@ def _weights(path: pathlib.Path) -> dict[str, object]:
                     found.update({name: item[()]}) if hasattr(item, "shape") else None
                 )
             )
+    assert found, f"{path} holds no weights"
     return found
 
 
