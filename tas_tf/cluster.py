@@ -80,8 +80,9 @@ class Cluster:
             context = tf.distribute.get_replica_context()
             return context.all_reduce(tf.distribute.ReduceOp.SUM, tf.ones([1]))
 
-        met = tf.function(lambda: self.strategy.run(meet), autograph=False)()
-        self.strategy.experimental_local_results(met)[0].numpy()
+        strategy = self.strategy
+        met = tf.function(lambda: strategy.run(meet), autograph=False)()
+        strategy.experimental_local_results(met)[0].numpy()
 
     def lost(self, error: tf.errors.OpError) -> list[int]:
         """Returns the workers that do not answer, or else those that an error names."""

@@ -189,7 +189,8 @@ def _compare(classifier: Classifier, loaded: Any, images: np.ndarray) -> dict[st
 def _copy_tree(source: str, target: str) -> None:
     """Copies a local folder to a path that may lie anywhere."""
     for folder, _, files in os.walk(source):
-        destination = os.path.join(target, os.path.relpath(folder, source))
+        # By name: to some file systems "a/." is another folder than "a".
+        destination = folder.replace(source, target, 1)
         tf.io.gfile.makedirs(destination)
         for file in files:
             tf.io.gfile.copy(os.path.join(folder, file), os.path.join(destination, file))

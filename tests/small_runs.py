@@ -27,11 +27,6 @@ def space(**options) -> SearchSpace:
     return SearchSpace.resnet(8, 10, (8, 8, 1), ratios=(0.5, 0.75, 1.0), **options)
 
 
-def bottlenecks() -> SearchSpace:
-    """One bottleneck in each stage."""
-    return SearchSpace.resnet(11, 10, (8, 8, 1), block="bottleneck", ratios=(0.5, 0.75, 1.0))
-
-
 def shortened(feed: Feed, steps: int) -> Feed:
     """A feed whose epochs have fewer steps."""
     return Feed(steps, feed.batches)
@@ -45,15 +40,10 @@ def training(initial: int = 0, rate: float = 0.05, **options) -> Training:
     return loop
 
 
-def search(
-    initial: int = 0,
-    supernet: dict | None = None,
-    searched: SearchSpace | None = None,
-    **options,
-) -> ArchitectureSearch:
-    """A search of a space, by default a ResNet-8's, with initial weights by seed."""
+def search(initial: int = 0, supernet: dict | None = None, **options) -> ArchitectureSearch:
+    """A search of a ResNet-8's widths and depths, with initial weights by seed."""
     keras.utils.set_random_seed(initial)
-    net = Supernet(searched or space(), **(supernet or {}))
+    net = Supernet(space(), **(supernet or {}))
     loop = ArchitectureSearch(net, seed=3)
     settings = {"optimizer": SGD(0.05), "arch_optimizer": Adam(0.02), "target": 0.5, **options}
     loop.compile(**settings)
