@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import signal
 import sys
 
 import parity
@@ -12,6 +13,10 @@ from tas_tf import blocks
 
 sys.path.append(str(pathlib.Path(__file__).resolve().parents[1] / "tools"))
 _SHARED = pathlib.Path(__file__).resolve().parents[2] / "shared"
+
+
+# A shell has background commands ignore SIGINT, which the tests of interruptions send.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _folder(variable: str, default: pathlib.Path) -> pathlib.Path:
