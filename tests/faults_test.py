@@ -175,7 +175,7 @@ def test_a_run_that_may_not_write_goes_on_when_it_may(tmp_path, capsys, monkeypa
         ("train", "LEARNING_RATE = 1e30", "training", "SGD.learning_rate .macro LEARNING_RATE, "),
         (
             "search",
-            "ARCH_LEARNING_RATE = 1e39",
+            "ARCH_LEARNING_RATE = 3e38",
             "the half of the architecture",
             "Adam.learning_rate .macro ARCH_LEARNING_RATE, .* or run_search.cost_weight",
         ),
