@@ -78,8 +78,8 @@ SLOW = pytest.mark.slow  # each traces three supernets with their gradients: 10 
     [
         ("basic", "interpolate", 5.0),
         ("basic", "interpolate", 0.01),
-        ("basic", "pad", 0.01),
-        ("bottleneck", "interpolate", 5.0),
+        pytest.param("basic", "pad", 0.01, marks=SLOW),
+        pytest.param("bottleneck", "interpolate", 5.0, marks=SLOW),
         pytest.param("bottleneck", "interpolate", 0.01, marks=SLOW),
         pytest.param("bottleneck", "pad", 5.0, marks=SLOW),
         pytest.param("imagenet", "interpolate", 0.01, marks=SLOW),
