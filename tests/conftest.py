@@ -38,6 +38,18 @@ def data_dir() -> pathlib.Path:
     return _folder("TAS_DATA_DIR", _SHARED / "tfds")
 
 
+def pytest_sessionfinish(session):
+    """Hands the comparisons of a process that runs a part of the tests to the one that prints."""
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["parity"] = parity.records()
+
+
+@pytest.hookimpl(optionalhook=True)  # of pytest-xdist
+def pytest_testnodedown(node, error):
+    """Takes what such a process hands over; one that crashed hands nothing."""
+    parity.add(getattr(node, "workeroutput", {}).get("parity", []))
+
+
 def pytest_terminal_summary(terminalreporter):
     """Prints every comparison with the reference, with its tolerance and its worst error."""
     lines = parity.table()

@@ -22,6 +22,17 @@ def check(file: str, quantity: str, error: float, tolerance: float) -> None:
     assert error <= tolerance, f"{file}: {quantity}: {error:.3g} exceeds {tolerance:.3g}"
 
 
+def records() -> list[tuple]:
+    """Returns all comparisons so far, for `add` in another process."""
+    return [(*of_what, errors) for of_what, errors in _errors.items()]
+
+
+def add(found: list[tuple]) -> None:
+    """Adds what another process has compared."""
+    for *of_what, errors in found:
+        _errors.setdefault(tuple(of_what), []).extend(errors)
+
+
 def table() -> list[str]:
     """Returns the table of all comparisons so far, line by line; empty if there were none."""
     if not _errors:

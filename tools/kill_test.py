@@ -157,6 +157,19 @@ class Watch:
             time.sleep(LOOK_SECONDS)
         return False
 
+    def caught(self, condition: Callable[[], bool]) -> bool:
+        """Stops the process while a condition holds, however short that is; as `until` else."""
+        return self.until(lambda: condition() and self._stopped_while(condition))
+
+    def _stopped_while(self, condition: Callable[[], bool]) -> bool:
+        self._process.send_signal(signal.SIGSTOP)
+        # Until all its threads stand still, or it has ended; it stays there to be waited for.
+        os.waitid(os.P_PID, self._process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
+        if condition():
+            return True
+        self._process.send_signal(signal.SIGCONT)
+        return False
+
     def wait(self, seconds: float = PATIENCE) -> bool:
         """Waits for so long; returns False if the process ends before."""
         self.until(lambda: False, seconds)
@@ -179,7 +192,7 @@ def aim(kind: str, watch: Watch, last: int, every: int, rng: random.Random) -> b
         # What is exported follows the last checkpoint; a temporary file is there only for moments.
         begun = watch.until(lambda: watch.works() and max(watch.saved(), default=0) == last)
         if rng.random() < 0.7:
-            return begun and watch.until(lambda: "model" in watch.half_written())
+            return begun and watch.caught(lambda: "model" in watch.half_written())
         return begun and watch.wait(rng.uniform(0, 0.5))
     steps = rng.randint(1, max(1, every))
     if not watch.until(lambda: watch.works() and watch.new() >= steps):
@@ -187,7 +200,7 @@ def aim(kind: str, watch: Watch, last: int, every: int, rng: random.Random) -> b
     if kind == "step":
         watch.wait(rng.uniform(0, 0.1))
         return watch.until(lambda: watch.half_written() == "")
-    return watch.until(lambda: watch.half_written() == "checkpoint")
+    return watch.caught(lambda: watch.half_written() == "checkpoint")
 
 
 def kinds(kills: int, steps: bool) -> list[str]:
