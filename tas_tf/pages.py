@@ -14,9 +14,6 @@ from matplotlib.figure import Figure
 
 from tas_tf import canvas, runtime
 
-# Folder beside a page for the pictures of its Markdown twin.
-PICTURES = "{}_pictures"
-
 
 @dataclasses.dataclass(frozen=True)
 class Text:
@@ -158,7 +155,7 @@ def write_page(page: Page, folder: str, name: str) -> tuple[str, str]:
     Returns:
         The paths of both.
     """
-    pictures = PICTURES.format(name)
+    pictures = runtime.PICTURES.format(name)
     if page.pictures:
         runtime.make_folder(f"{folder}/{pictures}")
     for picture in page.pictures:

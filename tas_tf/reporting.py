@@ -21,8 +21,8 @@ from tas_tf.report_tables import (
     unpruned_of,
 )
 from tas_tf.run_records import Run, read_run
+from tas_tf.runtime import REPORT
 
-REPORT = "report"
 COMPARISON = "comparison"
 
 # What the paper reports with distillation: name, MACs, accuracy on the test split.

@@ -28,6 +28,10 @@ ARCHITECTURE = "architecture.json"
 MODEL = "model.keras"
 LOCK = "run.lock"
 TEMPORARY = ".tmp"
+# What a report adds to a directory, whatever else is in it; its Markdown keeps pictures apart.
+REPORT = "report"
+PICTURES = "{}_pictures"
+REPORT_FILES = (f"{REPORT}.html", f"{REPORT}.md", PICTURES.format(REPORT))
 
 # What TensorFlow adds to a message: which of its operations failed.
 _OF_TENSORFLOW = re.compile(r"\{\{\w+ .*?\}\} ?| *\[Op:\w+\]( name:)?")
@@ -245,7 +249,8 @@ class RunDirectory:
             raise RunDirectoryError(f"--run_dir: {self.path} is a file, not a directory")
         self._check_writable(self.path)
         if not self.exists(CONFIG):
-            if any(name != LOCK for name in self._names() if not name.endswith(TEMPORARY)):
+            passing = (LOCK, *REPORT_FILES)
+            if any(n not in passing for n in self._names() if not n.endswith(TEMPORARY)):
                 raise RunDirectoryError(
                     f"--run_dir: {self.path} is not empty and is no run directory (it has no "
                     f"{CONFIG}); give an empty or a new directory"
