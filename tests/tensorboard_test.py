@@ -58,7 +58,7 @@ def ask(runs):
                 time.sleep(0.5)
             yield asked
         finally:
-            server.terminate()
+            server.kill()  # while it answers it may take no notice of SIGTERM
 
 
 def _asker(url):
