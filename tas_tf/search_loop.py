@@ -15,7 +15,7 @@ from tas_tf.errors import SpecError
 from tas_tf.expected_cost import CostModel
 from tas_tf.sampling import cosine_temperature
 from tas_tf.searchable import ARCHITECTURE, WEIGHTS
-from tas_tf.training_loop import Loop, apply_gradients, batch_share, correct
+from tas_tf.training_loop import Loop, apply_gradients, batch_share, correct, fault
 
 # Formulas of the expected cost E, and of the cost F of the argmax architecture.
 COST_FORMULAS = {
@@ -111,6 +111,9 @@ class ArchitectureSearch(Loop):
         if self.phase == "search":
             with tf.name_scope("architecture_half"):
                 logs |= self._architecture_step(*architecture_batch, step)
+            # Logits have not moved since they were finite: such a loss comes of the weights.
+            for name, found in fault(WEIGHTS_HALF, logs["architecture_loss"]).items():
+                logs[name] = tf.maximum(logs[name], found)
         return logs
 
     def _weight_step(self, images, labels, step):

@@ -371,8 +371,12 @@ def apply_gradients(
     # A sum is not finite if anything in it is not. What was moved tells of its gradient, too.
     moved = [variable.value for variable in variables]
     sums = [tf.cast(tf.reduce_sum(part), tf.float32) for part in (loss, *moved)]
-    finite = tf.math.is_finite(tf.add_n(sums))
-    return {_FAULTS + half: tf.cast(tf.logical_not(finite), tf.float32)}
+    return fault(half, tf.add_n(sums))
+
+
+def fault(half: str, value: tf.Tensor) -> dict[str, tf.Tensor]:
+    """Returns whether a scalar is not finite, by a name that tells the loop where that began."""
+    return {_FAULTS + half: tf.cast(tf.logical_not(tf.math.is_finite(value)), tf.float32)}
 
 
 def _next(batches: Iterator[Any], step: int, last: int) -> Any:
