@@ -78,7 +78,7 @@ def step(
             normalization._over_replicas = lambda sums: sums
         try:
             number = tf.constant(next(calls), tf.int64)
-            values = loop._distributed_step(parts, number, loop.phase)
+            values, _ = loop._distributed_step(parts, number, loop.phase)
             return [value.numpy() for value in values.values()]
         finally:
             normalization._over_replicas = reduce

@@ -23,7 +23,7 @@ from typing import Any
 import gin
 import typeguard
 
-from tas_tf.errors import SpecError, UserError
+from tas_tf.errors import SpecError, UserError, WorkerLostError
 
 _MACRO = re.compile(r"^(\w+) = ", re.MULTILINE)
 _INCLUDE = re.compile(r"""^\s*include\s+['"](.+?)['"]""")
@@ -342,14 +342,16 @@ def call(root: Callable[..., Any], **arguments: Any) -> Any:
 
     Raises:
         UserError: Without what gin adds to it.
+        WorkerLostError: Likewise.
         SpecError: If the spec refers to itself.
     """
     try:
         return root(**arguments)
-    except UserError as error:
+    except (UserError, WorkerLostError) as error:
         # gin adds which values were given, and through which configurables the call went.
         message = re.split(r"\n  (?:No values supplied|In call to configurable)", str(error))[0]
-        raise UserError(message) from None
+        kind = UserError if isinstance(error, UserError) else WorkerLostError
+        raise kind(message) from None
     except RecursionError:
         raise SpecError(
             "the spec goes in a circle: a macro or a reference leads to itself"
