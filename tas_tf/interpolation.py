@@ -77,3 +77,48 @@ def interpolate(x: tf.Tensor, channels: int) -> tf.Tensor:
     """
     width = x.shape[-1]
     return tf.linalg.matmul(x, interpolation_matrix(width, channels, width, channels, x.dtype))
+
+
+@tf.custom_gradient
+def mix_by_taps(x: tf.Tensor, sources: tf.Tensor, values: tf.Tensor):
+    """Returns `x @ M`, for a matrix M of a few entries in every column.
+
+    With channels in rows, an entry is a row that is read, scaled and added: a product of matrices
+    does `channels` times as much arithmetic as there are channels.
+
+    Args:
+        x: (..., channels).
+        sources: (n, columns) int32, the rows of every column's entries.
+        values: (n, columns), the entries. Entries of one place add up.
+
+    Returns:
+        (..., columns).
+    """
+    channels = tf.shape(x)[-1]
+    wide = tf.float32 if x.dtype == tf.bfloat16 else x.dtype
+    rows = _to_rows(x, wide)
+    entries = list(zip(tf.unstack(sources), tf.unstack(tf.cast(values, wide)), strict=True))
+    y = _from_rows(tf.add_n([tf.gather(rows, s) * v[:, None] for s, v in entries]), x)
+
+    def gradient(dy):
+        dy = _to_rows(dy, wide)
+        dx = tf.add_n(
+            [tf.math.unsorted_segment_sum(dy * v[:, None], s, channels) for s, v in entries]
+        )
+        shares = tf.stack([tf.reduce_sum(tf.gather(rows, s) * dy, axis=1) for s, _ in entries])
+        return _from_rows(dx, x), None, tf.cast(shares, values.dtype)
+
+    return y, gradient
+
+
+def _to_rows(x: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
+    """Returns (channels, pixels)."""
+    return tf.cast(tf.transpose(tf.reshape(x, [-1, tf.shape(x)[-1]])), dtype)
+
+
+def _from_rows(rows: tf.Tensor, like: tf.Tensor) -> tf.Tensor:
+    """Returns a map of the shape and type of `like`, but for the number of its channels."""
+    shape = tf.concat([tf.shape(like)[:-1], tf.shape(rows)[:1]], 0)
+    y = tf.reshape(tf.transpose(tf.cast(rows, like.dtype)), shape)
+    y.set_shape([*like.shape[:-1], None])
+    return y

@@ -18,7 +18,7 @@ import tensorflow as tf
 
 from tas_tf.blocks import BlockLayers, Layer
 from tas_tf.errors import SpecError
-from tas_tf.interpolation import interpolation_matrix, interpolation_taps
+from tas_tf.interpolation import interpolation_matrix, interpolation_taps, mix_by_taps
 from tas_tf.normalization import (
     EPSILON,
     MOMENTUM,
@@ -32,10 +32,18 @@ from tas_tf.normalization import (
 AGGREGATIONS = ("interpolate", "pad")
 FORMULATIONS = ("fused", "plain")
 GRAIN = 16  # what `round_up` rounds to
+# From so many channels on a CPU mixes them entry by entry, not by a product of matrices; a channel
+# then costs it what so many multiplications do (`benchmarks/README.md`, Search step).
+TAPPED = 512
+TAPPED_COST = 200
 
 # How a forward pass treats batch normalization: WEIGHTS uses the batch's statistics and moves the
 # averages, ARCHITECTURE uses the batch's and moves nothing, INFERENCE uses the averages.
 WEIGHTS, ARCHITECTURE, INFERENCE = "weights", "architecture", "inference"
+
+
+# What mixes channels: a matrix, or rows and values of the entries of every column (n, columns).
+Mixture = tf.Tensor | tuple[tf.Tensor, tf.Tensor]
 
 
 class Taps(NamedTuple):
@@ -180,7 +188,7 @@ class SearchableUnit(keras.layers.Layer):
         mix, shift = self._mixture(indices, weights, taps, mode, sizes)
         if mode == INFERENCE:
             return self._mix(self._convolve(x, sizes), mix, shift, sizes)
-        if self.aggregation == "interpolate" and self._may_fold(x):
+        if self.aggregation == "interpolate" and self._may_fold(x, sizes):
             y, mean, variance = self._fold(x, mix, shift, sizes)
         else:
             y, mean, variance = self._normalize_and_mix(self._convolve(x, sizes), mix, shift, sizes)
@@ -188,18 +196,17 @@ class SearchableUnit(keras.layers.Layer):
             self._move_averages(indices, weights, mean, variance)
         return y
 
-    def _may_fold(self, x: tf.Tensor) -> bool:
+    def _may_fold(self, x: tf.Tensor, sizes) -> bool:
         """Whether the batch's statistics are cheaper to have from the input than the output."""
         strided = self.layer.stride > 1 and self.layer.kind != "projection"
-        # Products of bfloat16 are too coarse for variances.
-        if self.layer.kernel != (1, 1) or strided or x.dtype == tf.bfloat16:
+        if self.layer.kernel != (1, 1) or strided:
             return False
-        # Products of matrices: covariance, its product with the kernel, the kernel's mixture; or
-        # the map's mixture. Where the batch is not known it is taken to be large.
+        # For every pixel: covariance, its product with the kernel, the kernel's mixture; or the
+        # map's mixture. Where the batch is not known it is taken to be large.
         inside, outside = self.kernel.shape[2:]
         pixels = x.shape[0] * self.layer.size[0] * self.layer.size[1] if x.shape[0] else math.inf
-        folded = inside * (pixels * inside + inside * outside + outside**2)
-        return folded <= pixels * outside**2
+        mixture = outside * (TAPPED_COST if _is_tapped(outside, sizes) else outside)
+        return inside * (inside + (inside * outside + mixture) / pixels) <= mixture
 
     def _sliced_kernel(self, x: tf.Tensor, sizes) -> tf.Tensor:
         kernel = tf.cast(self.kernel, x.dtype)
@@ -223,8 +230,8 @@ class SearchableUnit(keras.layers.Layer):
         scale *= tf.math.rsqrt(tf.convert_to_tensor(self.moving_variance) + EPSILON)
         return scale, offset - tf.convert_to_tensor(self.moving_mean) * scale
 
-    def _mixture(self, indices, weights, taps, mode, sizes) -> tuple[tf.Tensor, tf.Tensor]:
-        """Returns matrix (inner, outer) and vector (outer,) that aggregate.
+    def _mixture(self, indices, weights, taps, mode, sizes) -> tuple[Mixture, tf.Tensor]:
+        """Returns the mixture (inner, outer) and vector (outer,) that aggregate.
 
         For `pad` the diagonal (inner,) and a vector (inner,).
         """
@@ -241,17 +248,14 @@ class SearchableUnit(keras.layers.Layer):
             (taps,) = mixture_taps(indices[None], widths[None], weights[None], self.channels)
         scales, offsets = (tf.gather(tf.reshape(t, [-1]), taps.places) for t in tables)
         shift = tf.reduce_sum(tf.reshape(offsets * taps.shares, [-1, self.channels]), axis=0)
-        shape, entries = (self.channels, self.channels), taps.entries
-        if sizes is not None:
-            # What lies outside has no share.
-            shape, entries, shift = sizes, tf.minimum(entries, sizes - 1), shift[: sizes[1]]
-        return tf.scatter_nd(entries, scales * taps.shares, shape), shift
+        mix = _mixture(taps.entries, scales * taps.shares, self.channels, sizes)
+        return mix, shift if sizes is None else shift[: sizes[1]]
 
     def _drawn(self, table: tf.Tensor, indices: tf.Tensor) -> tf.Tensor:
         """Returns the (k, C) rows of drawn candidates, zero where a candidate has no channel."""
         return tf.gather(table * tf.constant(self.channel_mask, table.dtype), indices)
 
-    def _mix(self, z: tf.Tensor, mix: tf.Tensor, shift: tf.Tensor, sizes) -> tf.Tensor:
+    def _mix(self, z: tf.Tensor, mix: Mixture, shift: tf.Tensor, sizes) -> tf.Tensor:
         if self.aggregation == "pad":
             return _resize(z * tf.cast(mix, z.dtype) + tf.cast(shift, z.dtype), sizes)
         return _mix_channels(z, mix, shift)
@@ -264,7 +268,7 @@ class SearchableUnit(keras.layers.Layer):
             # Between the statistics and the map lies a message: the mixture normalizes, too.
             mean, variance, unbiased = batch_moments(z)
             return _normalizing_mixture(z, mean, variance, mix, shift), mean, variance * unbiased
-        ones = tf.ones(tf.shape(mix)[:1], mix.dtype)
+        ones = tf.ones(tf.shape(z)[-1:], shift.dtype)
         normalized, mean, variance = batch_normalize(
             z, ones, tf.zeros_like(ones), synchronized=self.synchronized
         )
@@ -276,15 +280,15 @@ class SearchableUnit(keras.layers.Layer):
         With mean m and covariance S of the input, `mean(x K) = m K`, `var(x K) = diag(K' S K)`:
         normalization and mixture are one small matrix behind the kernel.
         """
-        kernel = self._sliced_kernel(x, sizes)[0, 0]
-        mean, covariance, unbiased = input_moments(x, self.synchronized)
+        # Products of bfloat16 are too coarse for variances.
+        wide = tf.cast(x, shift.dtype)
+        kernel = self._sliced_kernel(wide, sizes)[0, 0]
+        mean, covariance, unbiased = input_moments(wide, self.synchronized)
         z_mean = tf.linalg.matmul(mean[None], kernel)[0]
         variance = tf.reduce_sum(kernel * tf.linalg.matmul(covariance, kernel), axis=0)
         variance = tf.maximum(variance, 0)
-        rate = tf.math.rsqrt(variance + EPSILON)
-        folded = tf.linalg.matmul(kernel * rate, mix)
-        shift -= tf.linalg.matmul((z_mean * rate)[None], mix)[0]
-        y = _mix_channels(x, folded, shift)
+        folded = _mix_channels(kernel * tf.math.rsqrt(variance + EPSILON), mix)
+        y = _mix_with_mean(x, mean, folded, shift)
         return y, tf.stop_gradient(z_mean), tf.stop_gradient(variance * unbiased)
 
     def _plain(self, x, indices, weights, mode) -> tf.Tensor:
@@ -437,19 +441,19 @@ class SearchableStage(keras.layers.Layer):
                 widths.append(channels)
         if len(outputs) == 1:
             return x, channels
-        widest = tf.reduce_max(tf.stack(widths))
         shares = tf.unstack(depth_weights[: len(outputs)])
+        # Identities join the blocks, so that widths never fall: the last is the widest.
         if self.aggregation == "interpolate":
-            matrices = _interpolations(tf.stack(widths), widest, tf.shape(x)[-1], shares)
-            outputs = [
-                _mix_channels(output, matrix)
-                for output, matrix in zip(outputs, matrices, strict=True)
+            whole = self.blocks[-1].units[-1].channels
+            ends = sizes[-1] and sizes[-1][-1]
+            drawn = None if ends is None else tf.repeat(ends[1:], 2)
+            summed = [
+                _widen(*of_depth, widths[-1], whole, drawn)
+                for of_depth in zip(outputs[:-1], shares[:-1], widths[:-1], strict=True)
             ]
         else:
-            outputs = [
-                tf.cast(share, x.dtype) * o for share, o in zip(shares, outputs, strict=True)
-            ]
-        return tf.add_n(outputs), widest
+            summed = [_scale(*of_depth) for of_depth in zip(outputs[:-1], shares[:-1], strict=True)]
+        return tf.add_n([*summed, _scale(outputs[-1], shares[-1])]), widths[-1]
 
 
 def pool_shortcut(x: tf.Tensor, stride: int) -> tf.Tensor:
@@ -478,31 +482,94 @@ def round_up(widths: tf.Tensor, channels: np.ndarray) -> tf.Tensor:
     return tf.minimum(-(-tf.maximum(widths, 1) // GRAIN) * GRAIN, tf.constant(channels, tf.int32))
 
 
-def _interpolations(
-    widths: tf.Tensor, widest: tf.Tensor, size: tf.Tensor, shares: Sequence[tf.Tensor]
-) -> list[tf.Tensor]:
-    """Returns `q_l A_l` (size, size) for every width, with its share q_l."""
-    sources, inside = interpolation_taps(widths, widest, size)
-    columns = tf.broadcast_to(tf.range(size), tf.shape(sources))
-    entries = tf.unstack(tf.stack([sources, columns], axis=-1), num=len(shares))
-    halves = tf.cast(tf.broadcast_to(inside, [2, size]), shares[0].dtype) / 2
-    return [
-        tf.scatter_nd(of_width, share * halves, [size, size])
-        for of_width, share in zip(entries, shares, strict=True)
-    ]
+def _is_tapped(channels: int, sizes: tf.Tensor | None) -> bool:
+    """Whether maps of so many channels are mixed entry by entry: on CPUs, as `sizes` tells."""
+    return sizes is not None and channels >= TAPPED
 
 
-def _normalizing_mixture(z, mean, variance, mix, shift) -> tf.Tensor:
+def _mixture(
+    entries: tf.Tensor, values: tf.Tensor, channels: int, sizes: tf.Tensor | None
+) -> Mixture:
+    """Returns the mixture (inner, outer) of some entries: every column has equally many.
+
+    Args:
+        entries: (n, 2) int32, rows and columns; columns count up, again and again.
+        values: (n,), zero where an entry lies outside of `sizes`.
+        channels: Channels C of what is mixed.
+        sizes: Inner and outer, or None for C.
+    """
+    if sizes is None:
+        return tf.scatter_nd(entries, values, [channels, channels])
+    entries = tf.minimum(entries, sizes - 1)
+    if not _is_tapped(channels, sizes):
+        return tf.scatter_nd(entries, values, sizes)
+    columns = [-1, channels]
+    sources, values = tf.reshape(entries[:, 0], columns), tf.reshape(values, columns)
+    return sources[:, : sizes[1]], values[:, : sizes[1]]
+
+
+def _scale(x: tf.Tensor, share: tf.Tensor) -> tf.Tensor:
+    return tf.cast(share, x.dtype) * x
+
+
+def _widen(
+    x: tf.Tensor,
+    share: tf.Tensor,
+    width: tf.Tensor,
+    widest: tf.Tensor,
+    channels: int,
+    size: tf.Tensor | None,
+) -> tf.Tensor:
+    """Returns `share * CWI(x, widest)`.
+
+    Args:
+        x: (batch, height, width, `size`), or C channels for None.
+        share: Scalar.
+        width: Channels that x really has.
+        widest: Channels that it gets, no fewer.
+        channels: Channels C of the unpruned network.
+        size: Channels of the maps, (2,) int32.
+    """
+
+    def mixed():
+        sources, inside = interpolation_taps(width, widest, channels)
+        columns = tf.broadcast_to(tf.range(channels), [2, channels])
+        entries = tf.reshape(tf.stack([sources, columns], axis=-1), [-1, 2])
+        halves = tf.cast(tf.broadcast_to(inside, [2, channels]), share.dtype) / 2
+        return _mix_channels(x, _mixture(entries, tf.reshape(share * halves, [-1]), channels, size))
+
+    if size is None or _is_tapped(channels, size):
+        return mixed()
+    # A map as wide as the widest needs no product.
+    return tf.cond(width < widest, mixed, lambda: _scale(x, share))
+
+
+def _normalizing_mixture(z, mean, variance, mix: Mixture, shift) -> tf.Tensor:
     """Returns `normalized(z) @ mix + shift`, as one mixture of z."""
-    mix *= tf.math.rsqrt(variance + EPSILON)[:, None]
+    rate = tf.math.rsqrt(variance + EPSILON)
+    if isinstance(mix, tuple):
+        sources, values = mix
+        return _mix_with_mean(z, mean, (sources, values * tf.gather(rate, sources)), shift)
+    return _mix_with_mean(z, mean, mix * rate[:, None], shift)
+
+
+def _mix_with_mean(x: tf.Tensor, mean: tf.Tensor, mix: Mixture, shift: tf.Tensor) -> tf.Tensor:
+    """Returns `(x - mean) @ mix + shift`, as one mixture of x."""
+    if isinstance(mix, tuple):
+        return _mix_channels(x, mix, shift - _mix_channels(mean[None], mix)[0])
     # What coarser precision makes of the mixture is also what the mean goes through.
-    mix = tf.cast(mix, z.dtype)
-    return _mix_channels(z, mix, shift - tf.linalg.matmul(mean[None], tf.cast(mix, shift.dtype))[0])
+    mix = tf.cast(mix, x.dtype)
+    return _mix_channels(x, mix, shift - tf.linalg.matmul(mean[None], tf.cast(mix, shift.dtype))[0])
 
 
-def _mix_channels(x: tf.Tensor, matrix: tf.Tensor, vector: tf.Tensor | None = None) -> tf.Tensor:
-    """Returns `x @ matrix + vector` over channels, as a 1x1 convolution."""
-    y = tf.nn.conv2d(x, tf.cast(matrix, x.dtype)[None, None], 1, "VALID")
+def _mix_channels(x: tf.Tensor, mix: Mixture, vector: tf.Tensor | None = None) -> tf.Tensor:
+    """Returns `x @ mix + vector` over channels."""
+    if isinstance(mix, tuple):
+        y = mix_by_taps(x, *mix)
+    elif len(x.shape) == 2:
+        y = tf.linalg.matmul(x, mix)
+    else:
+        y = tf.nn.conv2d(x, tf.cast(mix, x.dtype)[None, None], 1, "VALID")
     if vector is None:
         return y
     return (
