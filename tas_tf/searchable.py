@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import keras
 import numpy as np
@@ -18,7 +17,19 @@ import tensorflow as tf
 
 from tas_tf.blocks import BlockLayers, Layer
 from tas_tf.errors import SpecError
-from tas_tf.interpolation import interpolation_matrix, interpolation_taps, mix_by_taps
+from tas_tf.interpolation import interpolation_matrix
+from tas_tf.mixing import (
+    TAPPED_COST,
+    Mixture,
+    is_tapped,
+    make_mixture,
+    mix_channels,
+    mix_with_mean,
+    mixture_taps,
+    normalizing_mixture,
+    scaled,
+    widen,
+)
 from tas_tf.normalization import (
     EPSILON,
     MOMENTUM,
@@ -32,55 +43,10 @@ from tas_tf.normalization import (
 AGGREGATIONS = ("interpolate", "pad")
 FORMULATIONS = ("fused", "plain")
 GRAIN = 16  # what `round_up` rounds to
-# From so many channels on a CPU mixes them entry by entry, not by a product of matrices; a channel
-# then costs it what so many multiplications do (`benchmarks/README.md`, Search step).
-TAPPED = 512
-TAPPED_COST = 200
 
 # How a forward pass treats batch normalization: WEIGHTS uses the batch's statistics and moves the
 # averages, ARCHITECTURE uses the batch's and moves nothing, INFERENCE uses the averages.
 WEIGHTS, ARCHITECTURE, INFERENCE = "weights", "architecture", "inference"
-
-
-# What mixes channels: a matrix, or rows and values of the entries of every column (n, columns).
-Mixture = tf.Tensor | tuple[tf.Tensor, tf.Tensor]
-
-
-class Taps(NamedTuple):
-    """The mixture of drawn candidates, entry by entry: at most two for each candidate and channel.
-
-    Args:
-        places: (n,) int32, where an entry's scale and offset stand in the flat tables of a unit.
-        entries: (n, 2) int32, the channel that is read and the channel that is written.
-        shares: (n,), what they are multiplied by; zero where there is no entry.
-    """
-
-    places: tf.Tensor
-    entries: tf.Tensor
-    shares: tf.Tensor
-
-
-def mixture_taps(
-    indices: tf.Tensor, widths: tf.Tensor, weights: tf.Tensor, channels: int
-) -> list[Taps]:
-    """Returns the mixtures of several units of equally many channels.
-
-    Args:
-        indices: (units, k) int32, drawn candidates.
-        widths: (units, k) int32, their widths.
-        weights: (units, k), their weights.
-        channels: Channels C of every unit.
-    """
-    widest = tf.reduce_max(widths, axis=1, keepdims=True)
-    sources, inside = interpolation_taps(widths, widest, channels)
-    shares = tf.where(inside, weights[:, :, None, None] / 2, 0)
-    shares = tf.broadcast_to(shares, tf.shape(sources))
-    places = indices[:, :, None, None] * channels + sources
-    columns = tf.broadcast_to(tf.range(channels), tf.shape(sources))
-    flat = [indices.shape[0], -1]
-    entries = tf.reshape(tf.stack([sources, columns], axis=-1), [*flat, 2])
-    several = tf.reshape(places, flat), entries, tf.reshape(shares, flat)
-    return [Taps(*of_unit) for of_unit in zip(*map(tf.unstack, several), strict=True)]
 
 
 class SearchableUnit(keras.layers.Layer):
@@ -205,7 +171,7 @@ class SearchableUnit(keras.layers.Layer):
         # map's mixture. Where the batch is not known it is taken to be large.
         inside, outside = self.kernel.shape[2:]
         pixels = x.shape[0] * self.layer.size[0] * self.layer.size[1] if x.shape[0] else math.inf
-        mixture = outside * (TAPPED_COST if _is_tapped(outside, sizes) else outside)
+        mixture = outside * (TAPPED_COST if is_tapped(outside, sizes) else outside)
         return inside * (inside + (inside * outside + mixture) / pixels) <= mixture
 
     def _sliced_kernel(self, x: tf.Tensor, sizes) -> tf.Tensor:
@@ -248,7 +214,7 @@ class SearchableUnit(keras.layers.Layer):
             (taps,) = mixture_taps(indices[None], widths[None], weights[None], self.channels)
         scales, offsets = (tf.gather(tf.reshape(t, [-1]), taps.places) for t in tables)
         shift = tf.reduce_sum(tf.reshape(offsets * taps.shares, [-1, self.channels]), axis=0)
-        mix = _mixture(taps.entries, scales * taps.shares, self.channels, sizes)
+        mix = make_mixture(taps.entries, scales * taps.shares, self.channels, sizes)
         return mix, shift if sizes is None else shift[: sizes[1]]
 
     def _drawn(self, table: tf.Tensor, indices: tf.Tensor) -> tf.Tensor:
@@ -258,7 +224,7 @@ class SearchableUnit(keras.layers.Layer):
     def _mix(self, z: tf.Tensor, mix: Mixture, shift: tf.Tensor, sizes) -> tf.Tensor:
         if self.aggregation == "pad":
             return _resize(z * tf.cast(mix, z.dtype) + tf.cast(shift, z.dtype), sizes)
-        return _mix_channels(z, mix, shift)
+        return mix_channels(z, mix, shift)
 
     def _normalize_and_mix(self, z, mix, shift, sizes) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         if self.aggregation == "pad":
@@ -267,12 +233,12 @@ class SearchableUnit(keras.layers.Layer):
         if over_replicas(self.synchronized):
             # Between the statistics and the map lies a message: the mixture normalizes, too.
             mean, variance, unbiased = batch_moments(z)
-            return _normalizing_mixture(z, mean, variance, mix, shift), mean, variance * unbiased
+            return normalizing_mixture(z, mean, variance, mix, shift), mean, variance * unbiased
         ones = tf.ones(tf.shape(z)[-1:], shift.dtype)
         normalized, mean, variance = batch_normalize(
             z, ones, tf.zeros_like(ones), synchronized=self.synchronized
         )
-        return _mix_channels(normalized, mix, shift), mean, variance
+        return mix_channels(normalized, mix, shift), mean, variance
 
     def _fold(self, x, mix, shift, sizes) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         """As `_normalize_and_mix` of a 1x1 convolution, without its output.
@@ -287,8 +253,8 @@ class SearchableUnit(keras.layers.Layer):
         z_mean = tf.linalg.matmul(mean[None], kernel)[0]
         variance = tf.reduce_sum(kernel * tf.linalg.matmul(covariance, kernel), axis=0)
         variance = tf.maximum(variance, 0)
-        folded = _mix_channels(kernel * tf.math.rsqrt(variance + EPSILON), mix)
-        y = _mix_with_mean(x, mean, folded, shift)
+        folded = mix_channels(kernel * tf.math.rsqrt(variance + EPSILON), mix)
+        y = mix_with_mean(x, mean, folded, shift)
         return y, tf.stop_gradient(z_mean), tf.stop_gradient(variance * unbiased)
 
     def _plain(self, x, indices, weights, mode) -> tf.Tensor:
@@ -448,12 +414,12 @@ class SearchableStage(keras.layers.Layer):
             ends = sizes[-1] and sizes[-1][-1]
             drawn = None if ends is None else tf.repeat(ends[1:], 2)
             summed = [
-                _widen(*of_depth, widths[-1], whole, drawn)
+                widen(*of_depth, widths[-1], whole, drawn)
                 for of_depth in zip(outputs[:-1], shares[:-1], widths[:-1], strict=True)
             ]
         else:
-            summed = [_scale(*of_depth) for of_depth in zip(outputs[:-1], shares[:-1], strict=True)]
-        return tf.add_n([*summed, _scale(outputs[-1], shares[-1])]), widths[-1]
+            summed = [scaled(*of_depth) for of_depth in zip(outputs[:-1], shares[:-1], strict=True)]
+        return tf.add_n([*summed, scaled(outputs[-1], shares[-1])]), widths[-1]
 
 
 def pool_shortcut(x: tf.Tensor, stride: int) -> tf.Tensor:
@@ -480,109 +446,3 @@ def round_up(widths: tf.Tensor, channels: np.ndarray) -> tf.Tensor:
         channels: (n,), the unpruned widths, which are never exceeded.
     """
     return tf.minimum(-(-tf.maximum(widths, 1) // GRAIN) * GRAIN, tf.constant(channels, tf.int32))
-
-
-def _is_tapped(channels: int, sizes: tf.Tensor | None) -> bool:
-    """Whether maps of so many channels are mixed entry by entry: on CPUs, as `sizes` tells."""
-    return sizes is not None and channels >= TAPPED
-
-
-def _mixture(
-    entries: tf.Tensor, values: tf.Tensor, channels: int, sizes: tf.Tensor | None
-) -> Mixture:
-    """Returns the mixture (inner, outer) of some entries: every column has equally many.
-
-    Args:
-        entries: (n, 2) int32, rows and columns; columns count up, again and again.
-        values: (n,), zero where an entry lies outside of `sizes`.
-        channels: Channels C of what is mixed.
-        sizes: Inner and outer, or None for C.
-    """
-    if sizes is None:
-        return tf.scatter_nd(entries, values, [channels, channels])
-    entries = tf.minimum(entries, sizes - 1)
-    if not _is_tapped(channels, sizes):
-        return tf.scatter_nd(entries, values, sizes)
-    columns = [-1, channels]
-    sources, values = tf.reshape(entries[:, 0], columns), tf.reshape(values, columns)
-    return sources[:, : sizes[1]], values[:, : sizes[1]]
-
-
-def _scale(x: tf.Tensor, share: tf.Tensor) -> tf.Tensor:
-    return tf.cast(share, x.dtype) * x
-
-
-def _widen(
-    x: tf.Tensor,
-    share: tf.Tensor,
-    width: tf.Tensor,
-    widest: tf.Tensor,
-    channels: int,
-    size: tf.Tensor | None,
-) -> tf.Tensor:
-    """Returns `share * CWI(x, widest)`.
-
-    Args:
-        x: (batch, height, width, `size`), or C channels for None.
-        share: Scalar.
-        width: Channels that x really has.
-        widest: Channels that it gets, no fewer.
-        channels: Channels C of the unpruned network.
-        size: Channels of the maps, (2,) int32.
-    """
-
-    def mixed():
-        sources, inside = interpolation_taps(width, widest, channels)
-        columns = tf.broadcast_to(tf.range(channels), [2, channels])
-        entries = tf.reshape(tf.stack([sources, columns], axis=-1), [-1, 2])
-        halves = tf.cast(tf.broadcast_to(inside, [2, channels]), share.dtype) / 2
-        return _mix_channels(x, _mixture(entries, tf.reshape(share * halves, [-1]), channels, size))
-
-    if size is None or _is_tapped(channels, size):
-        return mixed()
-    # A map as wide as the widest needs no product.
-    return tf.cond(width < widest, mixed, lambda: _scale(x, share))
-
-
-def _normalizing_mixture(z, mean, variance, mix: Mixture, shift) -> tf.Tensor:
-    """Returns `normalized(z) @ mix + shift`, as one mixture of z."""
-    rate = tf.math.rsqrt(variance + EPSILON)
-    if isinstance(mix, tuple):
-        sources, values = mix
-        return _mix_with_mean(z, mean, (sources, values * tf.gather(rate, sources)), shift)
-    return _mix_with_mean(z, mean, mix * rate[:, None], shift)
-
-
-def _mix_with_mean(x: tf.Tensor, mean: tf.Tensor, mix: Mixture, shift: tf.Tensor) -> tf.Tensor:
-    """Returns `(x - mean) @ mix + shift`, as one mixture of x."""
-    if isinstance(mix, tuple):
-        return _mix_channels(x, mix, shift - _mix_channels(mean[None], mix)[0])
-    # What coarser precision makes of the mixture is also what the mean goes through.
-    mix = tf.cast(mix, x.dtype)
-    return _mix_channels(x, mix, shift - tf.linalg.matmul(mean[None], tf.cast(mix, shift.dtype))[0])
-
-
-def _mix_channels(x: tf.Tensor, mix: Mixture, vector: tf.Tensor | None = None) -> tf.Tensor:
-    """Returns `x @ mix + vector` over channels."""
-    if isinstance(mix, tuple):
-        y = mix_by_taps(x, *mix)
-    elif len(x.shape) == 2:
-        y = tf.linalg.matmul(x, mix)
-    else:
-        y = tf.nn.conv2d(x, tf.cast(mix, x.dtype)[None, None], 1, "VALID")
-    if vector is None:
-        return y
-    return (
-        tf.nn.bias_add(y, tf.cast(vector, x.dtype)) if x.dtype == tf.bfloat16 else _shift(y, vector)
-    )
-
-
-@tf.custom_gradient
-def _shift(x: tf.Tensor, vector: tf.Tensor):
-    """Adds a vector to channels; on CPUs its gradient is faster as a product with ones."""
-
-    def gradient(dy):
-        flat = tf.reshape(dy, [-1, tf.shape(dy)[-1]])
-        return dy, tf.linalg.matmul(tf.ones([1, tf.shape(flat)[0]], flat.dtype), flat)[0]
-
-    return tf.nn.bias_add(x, vector), gradient

@@ -13,6 +13,7 @@ from tas_tf import blocks, sampling
 from tas_tf.architecture import Architecture
 from tas_tf.errors import ArchitectureError, SpecError
 from tas_tf.expected_cost import max_candidates, max_depths
+from tas_tf.mixing import Taps, mixture_taps
 from tas_tf.normalization import EPSILON
 from tas_tf.sampling import Draw
 from tas_tf.search_space import SearchSpace
@@ -21,8 +22,6 @@ from tas_tf.searchable import (
     SearchableBlock,
     SearchableStage,
     SearchableUnit,
-    Taps,
-    mixture_taps,
     round_up,
 )
 
