@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import keras
 import numpy as np
@@ -18,7 +17,19 @@ import tensorflow as tf
 
 from tas_tf.blocks import BlockLayers, Layer
 from tas_tf.errors import SpecError
-from tas_tf.interpolation import interpolation_matrix, interpolation_taps
+from tas_tf.interpolation import interpolation_matrix
+from tas_tf.mixing import (
+    TAPPED_COST,
+    Mixture,
+    is_tapped,
+    make_mixture,
+    mix_channels,
+    mix_with_mean,
+    mixture_taps,
+    normalizing_mixture,
+    scaled,
+    widen,
+)
 from tas_tf.normalization import (
     EPSILON,
     MOMENTUM,
@@ -36,43 +47,6 @@ GRAIN = 16  # what `round_up` rounds to
 # How a forward pass treats batch normalization: WEIGHTS uses the batch's statistics and moves the
 # averages, ARCHITECTURE uses the batch's and moves nothing, INFERENCE uses the averages.
 WEIGHTS, ARCHITECTURE, INFERENCE = "weights", "architecture", "inference"
-
-
-class Taps(NamedTuple):
-    """The mixture of drawn candidates, entry by entry: at most two for each candidate and channel.
-
-    Args:
-        places: (n,) int32, where an entry's scale and offset stand in the flat tables of a unit.
-        entries: (n, 2) int32, the channel that is read and the channel that is written.
-        shares: (n,), what they are multiplied by; zero where there is no entry.
-    """
-
-    places: tf.Tensor
-    entries: tf.Tensor
-    shares: tf.Tensor
-
-
-def mixture_taps(
-    indices: tf.Tensor, widths: tf.Tensor, weights: tf.Tensor, channels: int
-) -> list[Taps]:
-    """Returns the mixtures of several units of equally many channels.
-
-    Args:
-        indices: (units, k) int32, drawn candidates.
-        widths: (units, k) int32, their widths.
-        weights: (units, k), their weights.
-        channels: Channels C of every unit.
-    """
-    widest = tf.reduce_max(widths, axis=1, keepdims=True)
-    sources, inside = interpolation_taps(widths, widest, channels)
-    shares = tf.where(inside, weights[:, :, None, None] / 2, 0)
-    shares = tf.broadcast_to(shares, tf.shape(sources))
-    places = indices[:, :, None, None] * channels + sources
-    columns = tf.broadcast_to(tf.range(channels), tf.shape(sources))
-    flat = [indices.shape[0], -1]
-    entries = tf.reshape(tf.stack([sources, columns], axis=-1), [*flat, 2])
-    several = tf.reshape(places, flat), entries, tf.reshape(shares, flat)
-    return [Taps(*of_unit) for of_unit in zip(*map(tf.unstack, several), strict=True)]
 
 
 class SearchableUnit(keras.layers.Layer):
@@ -180,7 +154,7 @@ class SearchableUnit(keras.layers.Layer):
         mix, shift = self._mixture(indices, weights, taps, mode, sizes)
         if mode == INFERENCE:
             return self._mix(self._convolve(x, sizes), mix, shift, sizes)
-        if self.aggregation == "interpolate" and self._may_fold(x):
+        if self.aggregation == "interpolate" and self._may_fold(x, sizes):
             y, mean, variance = self._fold(x, mix, shift, sizes)
         else:
             y, mean, variance = self._normalize_and_mix(self._convolve(x, sizes), mix, shift, sizes)
@@ -188,18 +162,17 @@ class SearchableUnit(keras.layers.Layer):
             self._move_averages(indices, weights, mean, variance)
         return y
 
-    def _may_fold(self, x: tf.Tensor) -> bool:
+    def _may_fold(self, x: tf.Tensor, sizes) -> bool:
         """Whether the batch's statistics are cheaper to have from the input than the output."""
         strided = self.layer.stride > 1 and self.layer.kind != "projection"
-        # Products of bfloat16 are too coarse for variances.
-        if self.layer.kernel != (1, 1) or strided or x.dtype == tf.bfloat16:
+        if self.layer.kernel != (1, 1) or strided:
             return False
-        # Products of matrices: covariance, its product with the kernel, the kernel's mixture; or
-        # the map's mixture. Where the batch is not known it is taken to be large.
+        # For every pixel: covariance, its product with the kernel, the kernel's mixture; or the
+        # map's mixture. Where the batch is not known it is taken to be large.
         inside, outside = self.kernel.shape[2:]
         pixels = x.shape[0] * self.layer.size[0] * self.layer.size[1] if x.shape[0] else math.inf
-        folded = inside * (pixels * inside + inside * outside + outside**2)
-        return folded <= pixels * outside**2
+        mixture = outside * (TAPPED_COST if is_tapped(outside, sizes) else outside)
+        return inside * (inside + (inside * outside + mixture) / pixels) <= mixture
 
     def _sliced_kernel(self, x: tf.Tensor, sizes) -> tf.Tensor:
         kernel = tf.cast(self.kernel, x.dtype)
@@ -223,8 +196,8 @@ class SearchableUnit(keras.layers.Layer):
         scale *= tf.math.rsqrt(tf.convert_to_tensor(self.moving_variance) + EPSILON)
         return scale, offset - tf.convert_to_tensor(self.moving_mean) * scale
 
-    def _mixture(self, indices, weights, taps, mode, sizes) -> tuple[tf.Tensor, tf.Tensor]:
-        """Returns matrix (inner, outer) and vector (outer,) that aggregate.
+    def _mixture(self, indices, weights, taps, mode, sizes) -> tuple[Mixture, tf.Tensor]:
+        """Returns the mixture (inner, outer) and vector (outer,) that aggregate.
 
         For `pad` the diagonal (inner,) and a vector (inner,).
         """
@@ -241,20 +214,17 @@ class SearchableUnit(keras.layers.Layer):
             (taps,) = mixture_taps(indices[None], widths[None], weights[None], self.channels)
         scales, offsets = (tf.gather(tf.reshape(t, [-1]), taps.places) for t in tables)
         shift = tf.reduce_sum(tf.reshape(offsets * taps.shares, [-1, self.channels]), axis=0)
-        shape, entries = (self.channels, self.channels), taps.entries
-        if sizes is not None:
-            # What lies outside has no share.
-            shape, entries, shift = sizes, tf.minimum(entries, sizes - 1), shift[: sizes[1]]
-        return tf.scatter_nd(entries, scales * taps.shares, shape), shift
+        mix = make_mixture(taps.entries, scales * taps.shares, self.channels, sizes)
+        return mix, shift if sizes is None else shift[: sizes[1]]
 
     def _drawn(self, table: tf.Tensor, indices: tf.Tensor) -> tf.Tensor:
         """Returns the (k, C) rows of drawn candidates, zero where a candidate has no channel."""
         return tf.gather(table * tf.constant(self.channel_mask, table.dtype), indices)
 
-    def _mix(self, z: tf.Tensor, mix: tf.Tensor, shift: tf.Tensor, sizes) -> tf.Tensor:
+    def _mix(self, z: tf.Tensor, mix: Mixture, shift: tf.Tensor, sizes) -> tf.Tensor:
         if self.aggregation == "pad":
             return _resize(z * tf.cast(mix, z.dtype) + tf.cast(shift, z.dtype), sizes)
-        return _mix_channels(z, mix, shift)
+        return mix_channels(z, mix, shift)
 
     def _normalize_and_mix(self, z, mix, shift, sizes) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         if self.aggregation == "pad":
@@ -263,12 +233,12 @@ class SearchableUnit(keras.layers.Layer):
         if over_replicas(self.synchronized):
             # Between the statistics and the map lies a message: the mixture normalizes, too.
             mean, variance, unbiased = batch_moments(z)
-            return _normalizing_mixture(z, mean, variance, mix, shift), mean, variance * unbiased
-        ones = tf.ones(tf.shape(mix)[:1], mix.dtype)
+            return normalizing_mixture(z, mean, variance, mix, shift), mean, variance * unbiased
+        ones = tf.ones(tf.shape(z)[-1:], shift.dtype)
         normalized, mean, variance = batch_normalize(
             z, ones, tf.zeros_like(ones), synchronized=self.synchronized
         )
-        return _mix_channels(normalized, mix, shift), mean, variance
+        return mix_channels(normalized, mix, shift), mean, variance
 
     def _fold(self, x, mix, shift, sizes) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         """As `_normalize_and_mix` of a 1x1 convolution, without its output.
@@ -276,15 +246,15 @@ class SearchableUnit(keras.layers.Layer):
         With mean m and covariance S of the input, `mean(x K) = m K`, `var(x K) = diag(K' S K)`:
         normalization and mixture are one small matrix behind the kernel.
         """
-        kernel = self._sliced_kernel(x, sizes)[0, 0]
-        mean, covariance, unbiased = input_moments(x, self.synchronized)
+        # Products of bfloat16 are too coarse for variances.
+        wide = tf.cast(x, shift.dtype)
+        kernel = self._sliced_kernel(wide, sizes)[0, 0]
+        mean, covariance, unbiased = input_moments(wide, self.synchronized)
         z_mean = tf.linalg.matmul(mean[None], kernel)[0]
         variance = tf.reduce_sum(kernel * tf.linalg.matmul(covariance, kernel), axis=0)
         variance = tf.maximum(variance, 0)
-        rate = tf.math.rsqrt(variance + EPSILON)
-        folded = tf.linalg.matmul(kernel * rate, mix)
-        shift -= tf.linalg.matmul((z_mean * rate)[None], mix)[0]
-        y = _mix_channels(x, folded, shift)
+        folded = mix_channels(kernel * tf.math.rsqrt(variance + EPSILON), mix)
+        y = mix_with_mean(x, mean, folded, shift)
         return y, tf.stop_gradient(z_mean), tf.stop_gradient(variance * unbiased)
 
     def _plain(self, x, indices, weights, mode) -> tf.Tensor:
@@ -437,19 +407,19 @@ class SearchableStage(keras.layers.Layer):
                 widths.append(channels)
         if len(outputs) == 1:
             return x, channels
-        widest = tf.reduce_max(tf.stack(widths))
         shares = tf.unstack(depth_weights[: len(outputs)])
+        # Identities join the blocks, so that widths never fall: the last is the widest.
         if self.aggregation == "interpolate":
-            matrices = _interpolations(tf.stack(widths), widest, tf.shape(x)[-1], shares)
-            outputs = [
-                _mix_channels(output, matrix)
-                for output, matrix in zip(outputs, matrices, strict=True)
+            whole = self.blocks[-1].units[-1].channels
+            ends = sizes[-1] and sizes[-1][-1]
+            drawn = None if ends is None else tf.repeat(ends[1:], 2)
+            summed = [
+                widen(*of_depth, widths[-1], whole, drawn)
+                for of_depth in zip(outputs[:-1], shares[:-1], widths[:-1], strict=True)
             ]
         else:
-            outputs = [
-                tf.cast(share, x.dtype) * o for share, o in zip(shares, outputs, strict=True)
-            ]
-        return tf.add_n(outputs), widest
+            summed = [scaled(*of_depth) for of_depth in zip(outputs[:-1], shares[:-1], strict=True)]
+        return tf.add_n([*summed, scaled(outputs[-1], shares[-1])]), widths[-1]
 
 
 def pool_shortcut(x: tf.Tensor, stride: int) -> tf.Tensor:
@@ -476,46 +446,3 @@ def round_up(widths: tf.Tensor, channels: np.ndarray) -> tf.Tensor:
         channels: (n,), the unpruned widths, which are never exceeded.
     """
     return tf.minimum(-(-tf.maximum(widths, 1) // GRAIN) * GRAIN, tf.constant(channels, tf.int32))
-
-
-def _interpolations(
-    widths: tf.Tensor, widest: tf.Tensor, size: tf.Tensor, shares: Sequence[tf.Tensor]
-) -> list[tf.Tensor]:
-    """Returns `q_l A_l` (size, size) for every width, with its share q_l."""
-    sources, inside = interpolation_taps(widths, widest, size)
-    columns = tf.broadcast_to(tf.range(size), tf.shape(sources))
-    entries = tf.unstack(tf.stack([sources, columns], axis=-1), num=len(shares))
-    halves = tf.cast(tf.broadcast_to(inside, [2, size]), shares[0].dtype) / 2
-    return [
-        tf.scatter_nd(of_width, share * halves, [size, size])
-        for of_width, share in zip(entries, shares, strict=True)
-    ]
-
-
-def _normalizing_mixture(z, mean, variance, mix, shift) -> tf.Tensor:
-    """Returns `normalized(z) @ mix + shift`, as one mixture of z."""
-    mix *= tf.math.rsqrt(variance + EPSILON)[:, None]
-    # What coarser precision makes of the mixture is also what the mean goes through.
-    mix = tf.cast(mix, z.dtype)
-    return _mix_channels(z, mix, shift - tf.linalg.matmul(mean[None], tf.cast(mix, shift.dtype))[0])
-
-
-def _mix_channels(x: tf.Tensor, matrix: tf.Tensor, vector: tf.Tensor | None = None) -> tf.Tensor:
-    """Returns `x @ matrix + vector` over channels, as a 1x1 convolution."""
-    y = tf.nn.conv2d(x, tf.cast(matrix, x.dtype)[None, None], 1, "VALID")
-    if vector is None:
-        return y
-    return (
-        tf.nn.bias_add(y, tf.cast(vector, x.dtype)) if x.dtype == tf.bfloat16 else _shift(y, vector)
-    )
-
-
-@tf.custom_gradient
-def _shift(x: tf.Tensor, vector: tf.Tensor):
-    """Adds a vector to channels; on CPUs its gradient is faster as a product with ones."""
-
-    def gradient(dy):
-        flat = tf.reshape(dy, [-1, tf.shape(dy)[-1]])
-        return dy, tf.linalg.matmul(tf.ones([1, tf.shape(flat)[0]], flat.dtype), flat)[0]
-
-    return tf.nn.bias_add(x, vector), gradient

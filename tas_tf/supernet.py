@@ -13,6 +13,7 @@ from tas_tf import blocks, sampling
 from tas_tf.architecture import Architecture
 from tas_tf.errors import ArchitectureError, SpecError
 from tas_tf.expected_cost import max_candidates, max_depths
+from tas_tf.mixing import Taps, mixture_taps
 from tas_tf.normalization import EPSILON
 from tas_tf.sampling import Draw
 from tas_tf.search_space import SearchSpace
@@ -21,8 +22,6 @@ from tas_tf.searchable import (
     SearchableBlock,
     SearchableStage,
     SearchableUnit,
-    Taps,
-    mixture_taps,
     round_up,
 )
 
@@ -104,6 +103,9 @@ class Supernet(keras.layers.Layer):
         )
         self._stages = self._build_stages(options)
         self._streams = self._find_streams()
+        ends = np.cumsum([1, *(len(units) for stage in space.block_units for units in stage)]) - 1
+        # For every unit whether another of its block follows.
+        self._inner = ~np.isin(np.arange(len(self._streams)), ends)
         sizes = [len(units) for stage in space.block_units for units in stage]
         # For every unit but the stem the number of its block.
         self._unit_blocks = np.repeat(np.arange(len(sizes)), sizes)
@@ -333,6 +335,9 @@ class Supernet(keras.layers.Layer):
         """
         counted = tf.where(weights > 0, widths, 0)
         given = tf.reduce_max(widths if self.aggregation == "interpolate" else counted, axis=1)
+        # Within a block that no depth has, nothing needs to be handed on.
+        absent = tf.constant(self._inner) & (tf.reduce_max(counted, axis=1) == 0)
+        given = tf.where(absent, 0, given)
         streams = tf.constant(self._streams)
         count = max(self._streams) + 1
         given = tf.gather(tf.math.unsorted_segment_max(given, streams, count), streams)

@@ -21,7 +21,7 @@ GROUPS = (
         "derivation",
         "run_schema",
     ),
-    ("interpolation", "sampling", "normalization", "searchable"),
+    ("interpolation", "sampling", "normalization", "mixing", "searchable"),
     ("supernet", "padding", "spec_compiler", "inheritance"),
     ("cluster", "runtime", "metrics", "checkpoints", "run_lock", "interruption")
     + ("image_sources", "tfds_source", "splitting", "augmentation", "image_batches")

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tas_tf import mixing
 from tas_tf.sampling import Draw, step_seed
 from tas_tf.search_space import SearchSpace
 from tas_tf.searchable import ARCHITECTURE, WEIGHTS
@@ -98,6 +99,40 @@ def test_drawn_shapes_are_the_plain_formulation(case, aggregation, temperature):
     expected = results(plain, temperature, seed=0)
     check_equal(results(drawn, temperature, seed=0), expected, 1e-7)
     check_equal(results(static, temperature, seed=0), expected, 1e-7)
+
+
+@pytest.mark.parametrize("strategy", ["two", pytest.param("softmax", marks=SLOW)])
+def test_maps_mixed_entry_by_entry_are_the_plain_formulation(strategy, monkeypatch):
+    monkeypatch.setattr(mixing, "TAPPED", 1)
+    keras.utils.set_random_seed(1)
+    options = {"strategy": strategy, "dtype": "float64"}
+    plain = randomized(Supernet(space(), formulation="plain", **options))
+    drawn = twin(plain, shapes="drawn", **options)
+    check_equal(results(drawn, 5.0, seed=0), results(plain, 5.0, seed=0), 1e-7)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_entries_are_what_their_matrix_is(dtype):
+    random = np.random.default_rng(0)
+    channels, columns = 7, 9
+    x = tf.constant(random.normal(size=(3, 4, 5, channels)), dtype)
+    sources = tf.constant(random.integers(channels, size=(4, columns)), tf.int32)
+    values = tf.constant(random.normal(size=(4, columns)), tf.float32)
+    found = []
+    for by_entry in (True, False):
+        with tf.GradientTape() as tape:
+            tape.watch([x, values])
+            mix = sources, values
+            if not by_entry:
+                places = tf.stack([sources, tf.broadcast_to(tf.range(columns), [4, columns])], -1)
+                mix = tf.scatter_nd(places, values, [channels, columns])
+            wide = x if by_entry else tf.cast(x, tf.float32)
+            y = tf.cast(mixing.mix_channels(wide, mix), tf.float32)
+            loss = tf.reduce_sum(tf.square(y))
+        found.append([y, *(tf.cast(g, tf.float32) for g in tape.gradient(loss, [x, values]))])
+    for mine, theirs in zip(*found, strict=True):
+        tolerance = {"float32": 1e-5, "bfloat16": 1e-2}[dtype]
+        np.testing.assert_allclose(mine, theirs, atol=tolerance * np.abs(theirs).max())
 
 
 def test_static_shapes_compile_by_xla():
