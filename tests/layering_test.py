@@ -42,6 +42,7 @@ GROUPS = (
     (
         "baselines",
         "exporting",
+        "runtimes",
         "configuration",
         "messages",
         "run_parts",
