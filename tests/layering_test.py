@@ -20,6 +20,7 @@ GROUPS = (
         "budgeted",
         "derivation",
         "run_schema",
+        "latency_table",
     ),
     ("interpolation", "sampling", "normalization", "searchable"),
     ("supernet", "padding", "spec_compiler", "inheritance"),
@@ -43,6 +44,8 @@ GROUPS = (
         "baselines",
         "exporting",
         "runtimes",
+        "measuring",
+        "profiling",
         "configuration",
         "messages",
         "run_parts",
@@ -52,9 +55,11 @@ GROUPS = (
         "report_search",
         "report_sections",
         "reporting",
+        "device_experiments",
         "experiments",
     ),
-    ("commands", "search", "train", "derive", "export", "report", "pipeline"),
+    ("commands", "search", "train", "derive", "export", "report", "pipeline")
+    + ("measure", "profile_device"),
 )
 ORDER = sum(GROUPS, ())
 FILES = sorted(
