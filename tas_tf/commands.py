@@ -8,7 +8,6 @@ import os
 import re
 import shlex
 import sys
-import tempfile
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -24,6 +23,7 @@ from tas_tf.errors import (
     WorkerLostError,
 )
 from tas_tf.interruption import Interruption
+from tas_tf.noise import held_back
 
 MAX_PROFILED = 100  # a profile of more steps is too large for a browser
 
@@ -200,21 +200,8 @@ def without_startup_noise() -> Iterator[None]:
     if _FLAGS["verbosity"].present:
         yield
         return
-    sys.stderr.flush()
-    stderr = os.dup(2)
-    with tempfile.TemporaryFile() as held:
-        os.dup2(held.fileno(), 2)
-        try:
-            yield
-        except UserError:
-            raise
-        except Exception:
-            held.seek(0)
-            os.write(stderr, held.read())
-            raise
-        finally:
-            os.dup2(stderr, 2)
-            os.close(stderr)
+    with held_back():
+        yield
 
 
 def _parse_flags(command: Callable[[], int], arguments: list[str]) -> list[str]:

@@ -150,9 +150,9 @@ def say_times(rows: Sequence[Mapping[str, Any]]) -> None:
         rows: As `measuring.measure` yields them.
     """
     table = rich.table.Table(box=rich.box.SIMPLE)
-    columns = ("MACs", "of unpruned", "median ms", "p90", "p99", "unpruned", "of unpruned")
+    columns = ("MACs", "share", "median ms", "p90", "p99", "unpruned ms", "share")
     for column in ("network", *columns):
-        table.add_column(column, justify="left" if column == "network" else "right")
+        table.add_column(column, justify="left" if column == "network" else "right", no_wrap=True)
     for row in rows:
         times, whole = row["times"]["network"], row["times"]["unpruned"]
         table.add_row(
@@ -163,7 +163,8 @@ def say_times(rows: Sequence[Mapping[str, Any]]) -> None:
             f"{whole['median_ms']:.3f}",
             f"{row['share_of_time']:.1%}",
         )
-    rich.console.Console().print(table)
+    # As wide as it is, in a log too.
+    rich.console.Console(width=max(rich.console.Console().width, 120)).print(table)
     slower = [row["name"] for row in rows if row["share_of_time"] >= 1]
     if slower:
         _say(f"NO FASTER than the unpruned network, with fewer MACs: {', '.join(slower)}")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import tempfile
 import time
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -18,6 +19,7 @@ import tensorflow as tf
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
 from tas_tf.errors import InstallationError, SpecError
+from tas_tf.noise import held_back
 
 RUNTIMES = ("keras", "saved_model", "litert", "litert_int8")
 WARM_ROUNDS = 5
@@ -188,8 +190,9 @@ class LiteRTRunner(Runner):
     """
 
     def __init__(self, content: bytes, threads: int = 1):
-        self._interpreter = _interpreter_class()(model_content=content, num_threads=threads)
-        self._interpreter.allocate_tensors()
+        with held_back():
+            self._interpreter = _interpreter_class()(model_content=content, num_threads=threads)
+            self._interpreter.allocate_tensors()
         (self._source,) = self._interpreter.get_input_details()
         (self._target,) = self._interpreter.get_output_details()
 
@@ -235,7 +238,10 @@ def litert_bytes(model: keras.Model, batch_size: int, samples: np.ndarray | None
         converter.representative_dataset = lambda: ([batch] for batch in batches)
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
         converter.inference_input_type = converter.inference_output_type = tf.int8
-    return converter.convert()
+    with held_back(), warnings.catch_warnings():
+        # For each network of int8: that its input has no statistics, which it is about to get.
+        warnings.filterwarnings("ignore", "Statistics for quantized inputs", UserWarning)
+        return converter.convert()
 
 
 def _interpreter_class() -> Any:

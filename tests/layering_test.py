@@ -24,7 +24,7 @@ GROUPS = (
     ),
     ("interpolation", "sampling", "normalization", "searchable"),
     ("supernet", "padding", "spec_compiler", "inheritance"),
-    ("cluster", "runtime", "metrics", "checkpoints", "run_lock", "interruption")
+    ("noise", "cluster", "runtime", "metrics", "checkpoints", "run_lock", "interruption")
     + ("image_sources", "tfds_source", "splitting", "augmentation", "image_batches")
     + (
         "data_checks",
