@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ import tensorflow as tf
 
 from tas_tf import configuration, exporting, run_parts, run_schema, runtime
 from tas_tf.architecture import Architecture
-from tas_tf.cost import Budget
+from tas_tf.cost import Budget, CostKind
 from tas_tf.errors import RunDirectoryError, UserError
 from tas_tf.latency_table import LatencyTable, kinds
 from tas_tf.metrics import METRICS
@@ -235,14 +236,18 @@ class _Reader:
             _check_space(space)
             if latency is not None:
                 latency.check(space)
-            known = kinds(latency)
-            return space, [
-                Budget(**{**budget, "kind": known[budget["kind"]]}) for budget in record["budgets"]
-            ]
+            return space, list(self._budgets(record["budgets"], kinds(latency)))
         # Whatever is raised by what does not fit together.
         except (UserError, ValueError, TypeError, LookupError) as error:
             self.say(f"{SPACE} is damaged: {runtime.first_line(error)}")
             return None, []
+
+    def _budgets(self, records: list[dict], known: dict[str, CostKind]) -> Iterator[Budget]:
+        for fields in records:
+            if fields["kind"] in known:
+                yield Budget(**{**fields, "kind": known[fields["kind"]]})
+            else:
+                self.say(f"the budget of {fields['kind']} is not shown: it needs {LATENCY_TABLE}")
 
     def logits(self, space: SearchSpace) -> list[np.ndarray] | None:
         try:
