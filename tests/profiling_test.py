@@ -3,6 +3,7 @@
 import json
 import pathlib
 
+import keras
 import numpy as np
 import pytest
 import spaces
@@ -13,6 +14,7 @@ from tas_tf.errors import RunDirectoryError
 from tas_tf.latency_table import LatencyTable, layer_widths
 from tas_tf.profiling import Setting
 from tas_tf.search_space import SearchSpace
+from tas_tf.spec_compiler import build_layer, build_model
 
 # Only depths are searched: every layer has one width.
 SPACE = SearchSpace.resnet(14, 10, (8, 8, 1), search="depth")
@@ -110,3 +112,25 @@ def test_scale_and_overhead_are_those_of_whole_networks():
     wrong = (1.5 * sums).round().tolist()
     table = profiling.calibrated(plain, networks, wrong[:3] + [2 * ns for ns in wrong[3:]])
     assert table.error["mean"] == pytest.approx(0.5, abs=0.01)
+
+
+@pytest.mark.parametrize(("depth", "family"), [(8, "cifar_resnet"), (18, "imagenet_resnet")])
+def test_layers_on_their_own_are_those_of_the_network(depth, family):
+    space = SearchSpace.resnet(depth, 5, (33, 32, 3), family=family)
+    widths = [index % 3 for index in range(len(space.choices))]
+    network = space.architecture(widths, [0] * len(space.depths))
+    whole = build_model(network)
+    for layer, in_channels, out_channels, _ in network.layers():
+        alone = build_layer(network, layer, in_channels, out_channels)
+        names = {part.name for part in alone.layers if part.weights}
+        assert names >= {layer.name} and len(names) == 1 + layer.normalized
+        for name in names:
+            expected, received = (model.get_layer(name).weights for model in (whole, alone))
+            assert [w.shape for w in received] == [w.shape for w in expected]
+        assert alone.input_shape == (None, *layer.in_size, in_channels)
+        is_pooled_stem = layer.name == "stem" and layer.pooled_size
+        size = layer.pooled_size if is_pooled_stem else layer.size
+        maps = () if layer.kind == "classifier" else size
+        assert alone.output_shape == (None, *maps, out_channels)
+        ends = layer.kind == "convolution" and not layer.relu
+        assert any(isinstance(part, keras.layers.Add) for part in alone.layers) == ends
