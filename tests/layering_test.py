@@ -20,10 +20,11 @@ GROUPS = (
         "budgeted",
         "derivation",
         "run_schema",
+        "latency_table",
     ),
     ("interpolation", "sampling", "normalization", "mixing", "searchable"),
     ("supernet", "padding", "spec_compiler", "inheritance"),
-    ("cluster", "runtime", "metrics", "checkpoints", "run_lock", "interruption")
+    ("noise", "cluster", "runtime", "metrics", "checkpoints", "run_lock", "interruption")
     + ("image_sources", "tfds_source", "splitting", "augmentation", "image_batches")
     + (
         "data_checks",
@@ -42,6 +43,9 @@ GROUPS = (
     (
         "baselines",
         "exporting",
+        "runtimes",
+        "measuring",
+        "profiling",
         "configuration",
         "messages",
         "run_parts",
@@ -51,9 +55,11 @@ GROUPS = (
         "report_search",
         "report_sections",
         "reporting",
+        "device_experiments",
         "experiments",
     ),
-    ("commands", "search", "train", "derive", "export", "report", "pipeline"),
+    ("commands", "search", "train", "derive", "export", "report", "pipeline")
+    + ("measure", "profile_device"),
 )
 ORDER = sum(GROUPS, ())
 FILES = sorted(
