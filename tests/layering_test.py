@@ -41,6 +41,7 @@ GROUPS = (
     ),
     (
         "baselines",
+        "alignment",
         "exporting",
         "configuration",
         "messages",

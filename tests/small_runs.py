@@ -27,6 +27,17 @@ def space(**options) -> SearchSpace:
     return SearchSpace.resnet(8, 10, (8, 8, 1), ratios=(0.5, 0.75, 1.0), **options)
 
 
+def randomized(model: keras.Model, random: np.random.Generator) -> keras.Model:
+    """Gives every variable a random value, so that nothing is hidden by ones and zeros."""
+    for variable in model.variables:
+        if variable.name == "kernel":
+            fan_in = np.prod(variable.shape[:-1])
+            variable.assign(random.normal(size=variable.shape) / np.sqrt(fan_in))
+        else:
+            variable.assign(random.uniform(0.5, 1.5, variable.shape))
+    return model
+
+
 def shortened(feed: Feed, steps: int) -> Feed:
     """A feed whose epochs have fewer steps."""
     return Feed(steps, feed.batches)
