@@ -41,6 +41,8 @@ GROUPS = (
     ),
     (
         "baselines",
+        "networks",
+        "saved_models",
         "exporting",
         "configuration",
         "messages",
