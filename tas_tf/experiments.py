@@ -9,7 +9,6 @@ from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import keras
-import numpy as np
 
 from tas_tf import (
     cluster,
@@ -18,6 +17,7 @@ from tas_tf import (
     derivation,
     exporting,
     messages,
+    networks,
     reporting,
     run_parts,
     runtime,
@@ -43,7 +43,7 @@ from tas_tf.spec_compiler import TRAINING_LAYERS, build_model
 from tas_tf.supernet import Supernet
 from tas_tf.training_loop import Training, check_fits, evaluate
 
-CHECK_IMAGES = 64
+CHECK_IMAGES = 256
 
 
 def run_search(
@@ -164,7 +164,7 @@ def _finish_search(search: ArchitectureSearch, directory: RunDirectory, seconds:
     # The derived network with the supernet's weights: what a training may start from.
     model = build_model(architecture)
     inherit_weights(model, architecture, search.supernet)
-    exporting.save_model(model, architecture, directory)
+    networks.save_model(model, architecture, directory)
     names = ("width_logits", "depth_logits")
     logits = {n: v.tolist() for n, v in zip(names, search.logits(), strict=True)}
     directory.write_json(LOGITS, logits)
@@ -253,7 +253,7 @@ def run_training(
     with run_parts.computing_in(precision):
         model = build_model(compiled, TRAINING_LAYERS)
     if start is not None:
-        exporting.copy_weights(start, model, "start_from")
+        networks.copy_weights(start, model, "start_from")
     warmup = min(warmup_epochs, epochs // 3) * feed.steps_per_epoch
     schedule = warm_cosine(peak, epochs * feed.steps_per_epoch, warmup)
     holdout = (lambda: data.evaluation("holdout", batch_size)) if data.holdout else None
@@ -265,7 +265,7 @@ def run_training(
         seconds = run_parts.fit(
             title, training, feed, epochs, directory, checkpoints, profile_steps
         )
-        saved = exporting.save_model(model, compiled, directory)
+        saved = networks.save_model(model, compiled, directory)
         # The one time that the test split is read.
         tested = evaluate(saved, data.evaluation("test", batch_size))
         result = {"test": tested, "cost": dict(compiled.cost), "seconds": seconds}
@@ -283,7 +283,7 @@ def _architecture_to_train(
     if path is None:
         searched = space(num_classes=info.num_classes, input_shape=info.input_shape)
         return run_parts.with_cost(searched.unpruned(), {"origin": "unpruned"})
-    architecture = exporting.load_architecture(configuration.find_architecture(path))
+    architecture = networks.load_architecture(configuration.find_architecture(path))
     received = (architecture.input_shape, architecture.num_classes)
     if received != (info.input_shape, info.num_classes):
         raise ArchitectureError(
@@ -311,7 +311,7 @@ def run_export(run_dir: str, dry_run: bool, data: ImageData, model: str | None =
     if not source.exists(runtime.MODEL):
         raise RunDirectoryError(f"{source.path} holds no trained network ({runtime.MODEL})")
     record = source.read_json(DATA_RECORD, ("seed", "mean", "deviation"))
-    network = exporting.load_model(source.path)
+    network = networks.load_model(source.path)
     info = data.describe()
     check_fits(network, info.input_shape, info.num_classes, "model")
     path = directory.file("saved_model")
@@ -321,14 +321,16 @@ def run_export(run_dir: str, dry_run: bool, data: ImageData, model: str | None =
     if config is not None and directory.exists(RESULT) and directory.exists("saved_model"):
         return _say_done(directory)
     data.prepare(record["seed"])
-    images, _ = next(iter(data.evaluation("train", CHECK_IMAGES)))
-    pixels = images.numpy() * np.array(data.deviation) + np.array(data.mean)
+    count = min(CHECK_IMAGES, info.train_images)
+    feed = data.training(count, record["seed"], augment=False, raw=True)
+    images, _ = next(iter(feed.batches(0, 1)))
+    classifier = networks.Classifier(
+        network, record["mean"], record["deviation"], info.label_names, data.decoded
+    )
     with run_parts.opened(directory, config):
         architecture = runtime.read_text(source.file(ARCHITECTURE))
         runtime.write_whole(directory.file(ARCHITECTURE), architecture)
-        checked = exporting.export_saved_model(
-            network, record, path, np.rint(pixels * 255).astype(np.uint8)
-        )
+        checked = exporting.export_saved_model(classifier, path, images.numpy())
         if config is not None:
             directory.write_json(RESULT, {"model": source.path, "check": checked})
     print(
@@ -364,7 +366,7 @@ def run_derive(
     if tolerance is None:
         tolerance = directory.read_json(RESULT, ("tolerance",))["tolerance"]
     run_parts.check_ranges(run_derive, tolerance=tolerance)
-    found = exporting.load_architecture(directory.path)
+    found = networks.load_architecture(directory.path)
     searched = space(num_classes=found.num_classes, input_shape=found.input_shape)
     logits = run_parts.read_logits(directory, searched)
     budgets = [cost.parse_targets(target, searched, tolerance) for target in targets]

@@ -12,7 +12,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from tas_tf import configuration, cost, exporting, messages, runtime
+from tas_tf import configuration, cost, messages, networks, runtime
 from tas_tf.architecture import Architecture
 from tas_tf.callbacks import MetricsLog, Pictures, Profile
 from tas_tf.checkpoints import CheckpointInterval, Checkpoints
@@ -110,7 +110,7 @@ def load_network(
     """
     if path is None:
         return None
-    model = exporting.load_model(path, role)
+    model = networks.load_model(path, role)
     check_fits(model, info.input_shape, info.num_classes, role)
     if precision != "float32":
         for layer in model.layers[:-1]:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tas_tf import configuration, exporting, run_parts, run_schema, runtime
+from tas_tf import configuration, networks, run_parts, run_schema, runtime
 from tas_tf.architecture import Architecture
 from tas_tf.cost import Budget
 from tas_tf.errors import RunDirectoryError, UserError
@@ -192,7 +192,7 @@ class _Reader:
         name = "/".join([*folder, ARCHITECTURE])
         if self._directory.exists(name):
             try:
-                return exporting.load_architecture(self._directory.file(name))
+                return networks.load_architecture(self._directory.file(name))
             except UserError as error:
                 self.say(f"{name} is damaged: {runtime.first_line(error)}")
         else:

@@ -42,6 +42,8 @@ GROUPS = (
     (
         "baselines",
         "alignment",
+        "networks",
+        "saved_models",
         "exporting",
         "configuration",
         "messages",

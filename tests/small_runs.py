@@ -7,7 +7,9 @@ import numpy as np
 import tensorflow as tf
 
 from tas_tf.data import ImageData
-from tas_tf.image_batches import Feed
+from tas_tf.image_batches import Feed, Recipe
+from tas_tf.image_sources import decode
+from tas_tf.networks import Classifier
 from tas_tf.optimizers import SGD, Adam
 from tas_tf.search_loop import ArchitectureSearch
 from tas_tf.search_space import SearchSpace
@@ -36,6 +38,19 @@ def randomized(model: keras.Model, random: np.random.Generator) -> keras.Model:
         else:
             variable.assign(random.uniform(0.5, 1.5, variable.shape))
     return model
+
+
+def classifier(model: keras.Model) -> Classifier:
+    """A network with what stands before and behind it, where images are normalised alike."""
+    height, width, channels = model.input_shape[1:]
+    recipe = Recipe((height, width), "none", 0)
+    return Classifier(
+        model,
+        [0.5] * channels,
+        [0.2] * channels,
+        [f"class {label}" for label in range(model.output_shape[-1])],
+        lambda encoded: recipe.fitted(decode(encoded, (None, None, channels))),
+    )
 
 
 def shortened(feed: Feed, steps: int) -> Feed:
