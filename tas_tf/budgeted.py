@@ -23,7 +23,7 @@ from tas_tf.chain import (
     reachable,
     walk,
 )
-from tas_tf.cost import KINDS, Budget, cost
+from tas_tf.cost import Budget, cost
 from tas_tf.errors import BudgetError
 from tas_tf.search_space import SearchSpace
 
@@ -71,7 +71,7 @@ class Programme:
         if looked_up is not None:
             solution, in_band = looked_up
             return solution, in_band, 0.0 if in_band else None
-        if KINDS[self.budgets[0].kind].peak:
+        if self.budgets[0].kind.peak:
             return self._highest_peak(), False, None
         solution, gap = self._within()
         if solution is not None:
@@ -88,7 +88,7 @@ class Programme:
         inside = [costs for costs in table if self._are_in_bands(costs)]
         if inside:
             best = min(inside, key=lambda costs: table[costs][0])
-        elif KINDS[self.budgets[0].kind].peak:
+        elif self.budgets[0].kind.peak:
             return None
         elif not table:
             raise self._nothing_within()
@@ -114,7 +114,7 @@ class Programme:
 
     def _within(self) -> tuple[Solution | None, float | None]:
         """Returns the best solution in all bands, and the largest possible gap."""
-        sums = sum(not KINDS[budget.kind].peak for budget in self.budgets)
+        sums = sum(not budget.kind.peak for budget in self.budgets)
         if sums > 1:
             return self._balanced(sums), None
         for multiplier in _SINGLE:

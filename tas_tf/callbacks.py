@@ -52,8 +52,8 @@ class MetricsLog(keras.callbacks.Callback):
         self._steps = steps_per_epoch
         self._bands = {}
         for budget in budgets:
-            self._bands[f"floor_{budget.kind}_ratio"] = budget.floor / budget.unpruned
-            self._bands[f"budget_{budget.kind}_ratio"] = budget.amount / budget.unpruned
+            self._bands[f"floor_{budget.kind.name}_ratio"] = budget.floor / budget.unpruned
+            self._bands[f"budget_{budget.kind.name}_ratio"] = budget.amount / budget.unpruned
 
     def on_epoch_end(self, epoch, logs=None):
         """Writes the epoch's record."""

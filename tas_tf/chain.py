@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from tas_tf.blocks import BlockLayers, Placed
-from tas_tf.cost import KINDS, Budget
+from tas_tf.cost import Budget, CostKind, kind_of
 from tas_tf.search_space import SearchSpace
 
 Built = Sequence[Placed]  # layers that a step builds
@@ -105,13 +105,14 @@ def _walk_block(
     return inside
 
 
-def reachable(space: SearchSpace, kind: str) -> tuple[int, int]:
+def reachable(space: SearchSpace, kind: str | CostKind) -> tuple[int, int]:
     """Returns the smallest and the largest cost of any architecture of the space, exactly."""
     widths = [np.zeros(len(choice.candidates)) for choice in space.choices]
     depths = [np.zeros(len(stage)) for stage in space.depths]
+    kind = kind_of(kind)
 
     def extend(total: int, built: Built, regret: float, label: Label) -> int:
-        return KINDS[kind].of([total, *(KINDS[kind].layer(*placed) for placed in built)])
+        return kind.of([total, *(kind.layer(*placed) for placed in built)])
 
     return tuple(walk(space, widths, depths, 0, extend, best) for best in (min, max))
 
@@ -163,7 +164,7 @@ def _joined(budget: Budget, before: float, built: Built) -> float | None:
 
     Of a peak only matters whether it has reached the band: it is 0 or the band's floor.
     """
-    kind = KINDS[budget.kind]
+    kind = budget.kind
     after = kind.of([before, *(kind.layer(*placed) for placed in built)])
     if after > budget.amount:
         return None
@@ -217,11 +218,11 @@ class CostLevels:
         self.slack = 0 if self.unit == 1.0 else math.ceil(2 * math.sqrt(steps))
         self.size = int(self.budget.amount / self.unit) + self.slack + 1
         self.weights = [
-            (KINDS[budget.kind].layer, multiplier / budget.amount)
+            (budget.kind.layer, multiplier / budget.amount)
             for budget, multiplier in zip(budgets, multipliers, strict=True)
             if multiplier
         ]
-        self.peaks = [budget for budget in budgets if KINDS[budget.kind].peak]
+        self.peaks = [budget for budget in budgets if budget.kind.peak]
         values = np.full(self.size, np.inf)
         values[0] = 0.0
         self.start = (values, Trace())
@@ -229,7 +230,7 @@ class CostLevels:
     def extend(self, element: tuple[np.ndarray, Trace], built: Built, regret: float, label: Label):
         """Returns values, what is added, and where they came from; `merge` moves them."""
         values, trace = element
-        added = sum(KINDS[self.budget.kind].layer(*placed) for placed in built) / self.unit
+        added = sum(self.budget.kind.layer(*placed) for placed in built) / self.unit
         offset = 0.0
         if self.unit > 1.0 and built:
             offset = zlib.crc32(built[0][0].name.encode()) / 2**32
@@ -264,7 +265,7 @@ class Weighed:
     """
 
     def __init__(self, budget: Budget, multiplier: float):
-        self.layer = KINDS[budget.kind].layer
+        self.layer = budget.kind.layer
         self.weight = multiplier / budget.amount
         self.start = (0.0, 0)
 

@@ -8,7 +8,6 @@ import os
 import re
 import shlex
 import sys
-import tempfile
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -24,6 +23,7 @@ from tas_tf.errors import (
     WorkerLostError,
 )
 from tas_tf.interruption import Interruption
+from tas_tf.noise import held_back
 
 MAX_PROFILED = 100  # a profile of more steps is too large for a browser
 
@@ -34,11 +34,11 @@ _EXIT_CODES = (
 )
 
 
-def define_flags(run_dir: str, trains: bool = False) -> None:
-    """Defines the flags that every command has.
+def define_flags(run_dir: str | None, trains: bool = False) -> None:
+    """Defines the flags that every command with a spec has.
 
     Args:
-        run_dir: What the help says of `--run_dir`.
+        run_dir: What the help says of `--run_dir`; None for a command that has no run directory.
         trains: Whether the command runs steps, which `--profile_steps` can then profile.
     """
     flags.DEFINE_multi_string(
@@ -47,7 +47,8 @@ def define_flags(run_dir: str, trains: bool = False) -> None:
     flags.DEFINE_multi_string(
         "gin_bindings", [], "A setting that overrides the spec, such as 'TARGET = 0.4'"
     )
-    flags.DEFINE_string("run_dir", None, run_dir)
+    if run_dir is not None:
+        flags.DEFINE_string("run_dir", None, run_dir)
     flags.DEFINE_string(
         "data_dir", None, "Where prepared TFDS data sets lie; by default ~/tensorflow_datasets."
     )
@@ -78,6 +79,8 @@ def call_root(
     bindings: Sequence[str] = (),
     default_spec: str | None = None,
     default_run_dir: str | None = None,
+    has_run_dir: bool = True,
+    threads: int | None = None,
     **arguments: Any,
 ) -> int:
     """Loads the spec that the flags ask for, and calls a root function of `experiments`.
@@ -87,6 +90,8 @@ def call_root(
         bindings: Further bindings that the command's own flags stand for.
         default_spec: Spec to take without `--gin_file`.
         default_run_dir: Run directory to take without `--run_dir`.
+        has_run_dir: Whether the command has a run directory.
+        threads: Number of threads that TensorFlow is to have; None leaves it to TensorFlow.
         arguments: What else the root function gets.
 
     Returns:
@@ -98,33 +103,51 @@ def call_root(
     from tas_tf import configuration
 
     files = _FLAGS.gin_file or ([default_spec] if default_spec else [])
-    run_dir = _FLAGS.run_dir or default_run_dir
-    _check_flags(files, run_dir)
+    if has_run_dir:
+        run_dir = _FLAGS.run_dir or default_run_dir
+        _check_run_dir(run_dir)
+        arguments["run_dir"] = run_dir or "runs/dry_run"
+    _check_flags(files)
     for file in files:
         configuration.find_spec(file)
+    with started(threads):
+        from tas_tf import experiments
+
+        configuration.load(files, [*_FLAGS.gin_bindings, *_flag_bindings(), *bindings])
+        return experiments.call(name, dry_run=_FLAGS.dry_run, **arguments)
+
+
+@contextlib.contextmanager
+def started(threads: int | None = None) -> Iterator[None]:
+    """Starts TensorFlow, as one of several workers where there are some.
+
+    Args:
+        threads: Number of threads; None leaves it to TensorFlow.
+    """
     # TensorFlow is imported only now: a mistake in the flags is answered at once.
     with without_startup_noise():
-        from tas_tf import cluster, experiments, runtime
+        from tas_tf import cluster, experiments, runtime, runtimes  # noqa: F401, all that it needs
 
     with contextlib.ExitStack() as held:
         with without_startup_noise():
             held.enter_context(cluster.taking_part())
+            if threads is not None:
+                runtimes.use_threads(threads)
             runtime.device_types()
         # What TensorFlow and Keras log of their own work stays out of the way of ours.
         if not _FLAGS["verbosity"].present:
             logging.set_verbosity(logging.ERROR)
-
-        configuration.load(files, [*_FLAGS.gin_bindings, *_flag_bindings(), *bindings])
-        return experiments.call(
-            name, run_dir or "runs/dry_run", dry_run=_FLAGS.dry_run, **arguments
-        )
+        yield
 
 
-def _check_flags(files: Sequence[str], run_dir: str | None) -> None:
+def _check_run_dir(run_dir: str | None) -> None:
     if not run_dir and not _FLAGS.dry_run:
         raise SpecError(
             "--run_dir: a directory for the run is needed, such as --run_dir=runs/first"
         )
+
+
+def _check_flags(files: Sequence[str]) -> None:
     if not files:
         raise SpecError("--gin_file: a spec is needed, such as --gin_file=specs/resnet20.gin")
     data_dir = os.path.expanduser(_FLAGS.data_dir or ".")
@@ -177,21 +200,8 @@ def without_startup_noise() -> Iterator[None]:
     if _FLAGS["verbosity"].present:
         yield
         return
-    sys.stderr.flush()
-    stderr = os.dup(2)
-    with tempfile.TemporaryFile() as held:
-        os.dup2(held.fileno(), 2)
-        try:
-            yield
-        except UserError:
-            raise
-        except Exception:
-            held.seek(0)
-            os.write(stderr, held.read())
-            raise
-        finally:
-            os.dup2(stderr, 2)
-            os.close(stderr)
+    with held_back():
+        yield
 
 
 def _parse_flags(command: Callable[[], int], arguments: list[str]) -> list[str]:

@@ -232,6 +232,12 @@ def published_spec(name: str | None) -> str | None:
     return spec if (presets_root() / spec).is_file() else None
 
 
+def published_names() -> list[str]:
+    """Returns the names of the published networks."""
+    found = (presets_root() / "specs" / "architectures").glob("*.json")
+    return sorted(path.stem for path in found)
+
+
 def find_architecture(name: str) -> str:
     """Returns the path of an architecture: as given, or that of a published network's name."""
     preset = presets_root() / "specs" / "architectures" / f"{name}.json"

@@ -1,14 +1,16 @@
 """What an architecture costs, exactly, and what a budget is.
 
-A layer's cost is a function of its widths (`KINDS`). An architecture's is their sum, or for peak
-memory their maximum, in integers. `expected_cost.py` takes the expectation of the same functions.
+A layer's cost is a function of its widths, by the kind of cost: `KINDS`, and the milliseconds of a
+device (`latency_table.py`). An architecture's is their sum, or for peak memory their maximum, in
+integers. `expected_cost.py` takes the expectation of the same functions.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from tas_tf.architecture import Architecture
 from tas_tf.blocks import Layer
@@ -66,11 +68,13 @@ class CostKind:
     """A kind of cost.
 
     Args:
+        name: What records and targets call it.
         layer: Cost of a layer from (layer, input channels, output channels, channels of its
             block's input).
         peak: Whether the network's cost is the largest of its layers' costs, not their sum.
     """
 
+    name: str
     layer: Callable[[Layer, int, int, int], int]
     peak: bool = False
 
@@ -80,25 +84,37 @@ class CostKind:
 
 
 KINDS = {
-    "macs": CostKind(layer_macs),
-    "parameters": CostKind(layer_parameters),
-    "memory": CostKind(layer_memory, peak=True),
+    kind.name: kind
+    for kind in (
+        CostKind("macs", layer_macs),
+        CostKind("parameters", layer_parameters),
+        CostKind("memory", layer_memory, peak=True),
+    )
 }
+LATENCY = "latency"  # a kind of its own for every table, in nanoseconds
+NAMES = (*KINDS, LATENCY)
 
 
-def cost(architecture: Architecture, kind: str = "macs") -> int:
+def kind_of(kind: str | CostKind) -> CostKind:
+    """Returns a kind of cost, which may be given by its name if it is one of `KINDS`."""
+    return KINDS[kind] if isinstance(kind, str) else kind
+
+
+def cost(architecture: Architecture, kind: str | CostKind = "macs") -> int:
     """Returns the exact cost of the network that is built from an architecture.
 
     Args:
         architecture: The architecture.
-        kind: `macs`, `parameters` or `memory` (peak bytes of activations, see `layer_memory`).
+        kind: `macs`, `parameters`, `memory` (peak bytes of activations, see `layer_memory`), or
+            another kind.
     """
-    return KINDS[kind].of([KINDS[kind].layer(*placed) for placed in architecture.layers()])
+    kind = kind_of(kind)
+    return kind.of([kind.layer(*placed) for placed in architecture.layers()])
 
 
-def costs(architecture: Architecture) -> dict[str, int]:
+def costs(architecture: Architecture, kinds: Mapping[str, CostKind] = KINDS) -> dict[str, int]:
     """Returns the cost of an architecture of every kind."""
-    return {kind: cost(architecture, kind) for kind in KINDS}
+    return {name: cost(architecture, kind) for name, kind in kinds.items()}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,13 +122,13 @@ class Budget:
     """A cost that the network may have: `[(1 - tolerance) * amount, amount]`.
 
     Args:
-        kind: `macs`, `parameters` or `memory`.
+        kind: The kind of cost.
         amount: The budget R.
         unpruned: What the unpruned network costs.
         tolerance: Relative width t of the band.
     """
 
-    kind: str
+    kind: CostKind
     amount: float
     unpruned: int
     tolerance: float = 0.05
@@ -126,62 +142,88 @@ class Budget:
         """Whether a cost lies in the band."""
         return self.floor <= value <= self.amount
 
+    def record(self) -> dict[str, Any]:
+        """Returns what a run records of it, plain data."""
+        return {**vars(self), "kind": self.kind.name}
+
     def __str__(self) -> str:
-        return (
-            f"{self.kind} from {shown(self.floor)} to {shown(self.amount)} "
-            f"({self.amount / self.unpruned:.1%} of the unpruned {shown(self.unpruned)})"
+        floor, amount, unpruned = (
+            shown(value, self.kind.name) for value in (self.floor, self.amount, self.unpruned)
         )
+        share = f"{self.amount / self.unpruned:.1%}"
+        return f"{self.kind.name} from {floor} to {amount} ({share} of the unpruned {unpruned})"
 
 
 _SUFFIXES = {"": 1, "k": 10**3, "K": 10**3, "M": 10**6, "G": 10**9}
-_TARGET = re.compile(r"\s*(?:([a-z_]+)\s*:)?\s*([0-9.]+(?:e[+-]?[0-9]+)?)\s*([kKMG]?)\s*")
+_TIMES = {"": 1, "us": 10**3, "ms": 10**6, "s": 10**9}  # in nanoseconds
+_TARGET = re.compile(r"\s*(?:([a-z_]+)\s*:)?\s*([0-9.]+(?:e[+-]?[0-9]+)?)\s*([kKMG]?|[mu]?s)\s*")
 
 
 def parse_targets(
-    targets: float | str | Sequence[float | str], space: SearchSpace, tolerance: float = 0.05
+    targets: float | str | Sequence[float | str],
+    space: SearchSpace,
+    tolerance: float = 0.05,
+    kinds: Mapping[str, CostKind] = KINDS,
 ) -> list[Budget]:
-    """Reads budgets: `0.47`, `'macs: 119M'`, `'parameters: 0.5'`, or a list of such.
+    """Reads budgets: `0.47`, `'macs: 119M'`, `'latency: 4.0 ms'`, or a list of such.
 
     Args:
         targets: A number or text without a kind means MACs; numbers up to 1 without a suffix mean
             shares of the unpruned network's cost.
         space: The search space.
         tolerance: Relative width of the band.
+        kinds: The kinds of cost by their names.
 
     Raises:
         BudgetError: If a target cannot be read.
     """
     several = isinstance(targets, (list, tuple))
     budgets = [
-        _parse_target(target, space, tolerance) for target in (targets if several else [targets])
+        _parse_target(target, space, tolerance, kinds)
+        for target in (targets if several else [targets])
     ]
-    kinds = [budget.kind for budget in budgets]
-    if not budgets or len(set(kinds)) != len(kinds):
+    names = {budget.kind.name for budget in budgets}
+    if not budgets or len(names) != len(budgets):
         raise BudgetError(f"TARGET: expected one target of each kind. Received: {targets!r}")
     return budgets
 
 
-def _parse_target(target: float | str, space: SearchSpace, tolerance: float) -> Budget:
+def _parse_target(
+    target: float | str, space: SearchSpace, tolerance: float, kinds: Mapping[str, CostKind]
+) -> Budget:
     match = None if isinstance(target, bool) else _TARGET.fullmatch(str(target))
     try:
-        kind, number, suffix = match.groups()
-        amount = float(number) * _SUFFIXES[suffix]
-    except (AttributeError, ValueError):
+        name, number, suffix = match.groups()
+        name = name or "macs"
+        amount = float(number) * (_TIMES if name == LATENCY else _SUFFIXES)[suffix]
+    except (AttributeError, KeyError, ValueError):
         raise BudgetError(
-            "TARGET: expected a share such as 0.47, or text such as 'macs: 119M' or "
-            f"'parameters: 0.5'. Received: {target!r}"
+            "TARGET: expected a share such as 0.47, or text such as 'macs: 119M', "
+            f"'parameters: 0.5' or 'latency: 4.0 ms'. Received: {target!r}"
         ) from None
-    kind = kind or "macs"
-    if kind not in KINDS:
-        raise BudgetError(f"TARGET: expected a cost among {', '.join(KINDS)}. Received: {target!r}")
-    unpruned = cost(space.unpruned(), kind)
+    if name == LATENCY and name not in kinds:
+        raise BudgetError(
+            "TARGET: expected a table of latencies beside a budget of latency "
+            "(run_search.latency_table = 'table.json'; python -m tas_tf.profile_device measures "
+            f"one). Received: {target!r}"
+        )
+    if name not in kinds:
+        raise BudgetError(f"TARGET: expected a cost among {', '.join(kinds)}. Received: {target!r}")
+    unpruned = cost(space.unpruned(), kinds[name])
     if not suffix and amount <= 1:
         amount *= unpruned
-    return Budget(kind, amount, unpruned, tolerance)
+    return Budget(kinds[name], amount, unpruned, tolerance)
 
 
-def shown(amount: float) -> str:
-    """Returns a cost as people write it, such as 119.3 M."""
+def shown(amount: float, name: str = "") -> str:
+    """Returns a cost as people write it, such as 119.3 M.
+
+    Args:
+        amount: The cost.
+        name: Name of its kind, which may have a unit of its own.
+    """
+    if name == LATENCY:
+        return f"{amount / 10**6:.4g} ms"
     for suffix, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
         if abs(amount) >= size:
             return f"{amount / size:.4g} {suffix}"

@@ -11,7 +11,7 @@ import numpy as np
 from tas_tf.architecture import Architecture
 from tas_tf.budgeted import Programme
 from tas_tf.chain import reachable
-from tas_tf.cost import KINDS, Budget, cost, shown
+from tas_tf.cost import Budget, cost, shown
 from tas_tf.errors import BudgetError
 from tas_tf.search_space import SearchSpace
 
@@ -51,7 +51,7 @@ class Derivation:
             "optimality_gap": self.optimality_gap,
             "argmax_log_probability": self.argmax_log_probability,
             "budgets": {
-                budget.kind: {
+                budget.kind.name: {
                     "floor": budget.floor,
                     "amount": budget.amount,
                     "cost": cost(self.architecture, budget.kind),
@@ -100,7 +100,7 @@ def derive(
         BudgetError: If every architecture of the space exceeds a budget.
     """
     check_reachable(space, budgets)
-    budgets = sorted(budgets, key=lambda budget: KINDS[budget.kind].peak)
+    budgets = sorted(budgets, key=lambda budget: budget.kind.peak)
     widths, depths = _regrets(space, width_logits, depth_logits)
     best_sum = sum(_log_softmax(row).max() for row in _rows(space, width_logits, depth_logits))
     programme = Programme(space, widths, depths, budgets, levels)
@@ -124,9 +124,10 @@ def check_reachable(space: SearchSpace, budgets: Sequence[Budget]) -> None:
     for budget in budgets:
         smallest, largest = reachable(space, budget.kind)
         if smallest > budget.amount or largest < budget.floor:
+            name = budget.kind.name
             raise BudgetError(
                 f"TARGET: no architecture of the space has {budget}. Reachable are "
-                f"{shown(smallest)} to {shown(largest)} {budget.kind}, that is "
+                f"{shown(smallest, name)} to {shown(largest, name)} {name}, that is "
                 f"{smallest / budget.unpruned:.3f} to {largest / budget.unpruned:.3f} of the "
                 "unpruned network"
             )

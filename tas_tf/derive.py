@@ -2,6 +2,7 @@
 
 python -m tas_tf.derive --run_dir=runs/search20 --target=0.3 --target=0.5
 python -m tas_tf.derive --run_dir=runs/search20 --target='macs: 0.4, parameters: 0.5'
+python -m tas_tf.derive --run_dir=runs/search20 --target='latency: 0.6' --latency_table=table.json
 """
 
 import os
@@ -19,6 +20,13 @@ _TARGETS = flags.DEFINE_multi_string(
 )
 
 
+_LATENCY_TABLE = flags.DEFINE_string(
+    "latency_table",
+    None,
+    "Table of latencies, for budgets such as 'latency: 4.0 ms'; by default the search's.",
+)
+
+
 def _derive() -> int:
     if not _TARGETS.value:
         raise SpecError("--target: at least one budget is needed, such as --target=0.4")
@@ -30,6 +38,7 @@ def _derive() -> int:
         configuration.check_recorded(spec)
     targets = [text.split(",") if "," in text else text for text in _TARGETS.value]
     bindings = ["run_derive.space = @resnet()", f"run_derive.targets = {targets!r}"]
+    bindings += commands.path_binding("run_derive.latency_table", _LATENCY_TABLE.value)
     return commands.call_root("run_derive", bindings, default_spec=spec)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tas_tf.cost import KINDS, Budget
+from tas_tf.cost import NAMES, Budget
 from tas_tf.errors import InstallationError
 from tas_tf.runtime import RunDirectory, explained_writing
 
@@ -46,7 +46,7 @@ SCALARS = {
     "device_seconds": "time/device_seconds",
     **{
         f"{which}_{kind}_ratio": f"cost/{kind}/{which}"
-        for kind in KINDS
+        for kind in NAMES
         for which in ("expected", "argmax", "derived", "floor", "budget")
     },
 }
@@ -125,7 +125,7 @@ class EventFiles:
     def cost_charts(self, budgets: Sequence[Budget]) -> None:
         """Lays out a chart for each budget: the expected cost, and the band around it."""
         charts = []
-        for kind in [budget.kind for budget in budgets]:
+        for kind in [budget.kind.name for budget in budgets]:
             which = ("expected", "floor", "budget")
             value, lower, upper = (SCALARS[f"{name}_{kind}_ratio"] for name in which)
             series = layout_pb2.MarginChartContent.Series(value=value, lower=lower, upper=upper)

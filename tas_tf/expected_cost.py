@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from tas_tf.blocks import BlockLayers, Layer
-from tas_tf.cost import KINDS
+from tas_tf.cost import CostKind, kind_of
 from tas_tf.search_space import SearchSpace
 
 # Sharpness of the log-sum-exp bound of a peak, per cost of the unpruned network: the bound of one
@@ -144,13 +144,13 @@ class CostModel:
 
     Args:
         space: The search space.
-        kind: `macs`, `parameters` or `memory`.
+        kind: The kind of cost, or the name of one of `cost.KINDS`.
         formula: One of `FORMULAS`.
     """
 
-    def __init__(self, space: SearchSpace, kind: str = "macs", formula: str = "built"):
+    def __init__(self, space: SearchSpace, kind: str | CostKind = "macs", formula: str = "built"):
         self.space = space
-        self.kind = KINDS[kind]
+        self.kind = kind_of(kind)
         found = places(space, FORMULAS[formula])
         self._scale = 1.0
         if self.kind.peak:

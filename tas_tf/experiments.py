@@ -27,6 +27,7 @@ from tas_tf.architecture import Architecture
 from tas_tf.checkpoints import CheckpointInterval
 from tas_tf.configuration import configurable
 from tas_tf.data import DataInfo, ImageData, paired
+from tas_tf.device_experiments import run_profile
 from tas_tf.errors import (
     EXIT_DONE,
     EXIT_OUTSIDE_BAND,
@@ -34,8 +35,9 @@ from tas_tf.errors import (
     RunDirectoryError,
 )
 from tas_tf.inheritance import inherit_weights, order_channels
+from tas_tf.latency_table import LatencyTable, kinds
 from tas_tf.optimizers import SGD, Adam, warm_cosine
-from tas_tf.run_parts import DATA_RECORD, LOGITS
+from tas_tf.run_parts import DATA_RECORD, LATENCY_TABLE, LOGITS
 from tas_tf.runtime import ARCHITECTURE, RESULT, RunDirectory
 from tas_tf.search_loop import ArchitectureSearch
 from tas_tf.search_space import SearchSpace
@@ -67,6 +69,7 @@ def run_search(
     start_from: str | None = None,
     order_by_importance: bool = False,
     cost_formula: Literal["built", "published"] = "built",
+    latency_table: str | None = None,
     checkpoints: CheckpointInterval | None = None,
 ) -> int:
     """Searches an architecture within a budget; writes `architecture.json`.
@@ -92,6 +95,8 @@ def run_search(
         start_from: Run directory of the trained unpruned network that the supernet starts from.
         order_by_importance: Whether its channels are put in order of importance first.
         cost_formula: `built`, or `published` for comparison with the published code.
+        latency_table: Path of what `python -m tas_tf.profile_device` measured, or of the run
+            directory of a search that had it; a budget of latency needs it.
         checkpoints: How often the search saves one within an epoch.
 
     Returns:
@@ -112,11 +117,14 @@ def run_search(
         temperature=min(temperature(epoch, epochs) for epoch in (0, epochs - 1)),
     )
     searched = space(num_classes=info.num_classes, input_shape=info.input_shape)
-    budgets = cost.parse_targets(target, searched, tolerance)
+    latency = run_parts.load_latency(latency_table, searched)
+    budgets = cost.parse_targets(target, searched, tolerance, kinds(latency))
     derivation.check_reachable(searched, budgets)
+    run_parts.check_latency(directory, latency)
     start = run_parts.load_network(start_from, "start_from", info)
     messages.say_what("Search", directory, info, epochs, batch_size, halves=True)
     messages.say_space(searched, budgets)
+    messages.say_latency(latency)
     if directory.exists(RESULT) and not dry_run:
         return _say_done(directory)
     runtime.set_seed(seed)
@@ -144,19 +152,27 @@ def run_search(
         weight_warmup_epochs,
         warm_cosine(peak, epochs * feed.steps_per_epoch),
         cost_formula,
+        latency,
     )
     with run_parts.opened(directory, config, data):
-        run_parts.write_space(directory, searched, budgets)
+        run_parts.write_space(directory, searched, budgets, latency)
         seconds = run_parts.fit(
             "search", search, feed, epochs, directory, checkpoints, profile_steps
         )
-        return _finish_search(search, directory, seconds)
+        return _finish_search(search, directory, seconds, latency)
 
 
-def _finish_search(search: ArchitectureSearch, directory: RunDirectory, seconds: float) -> int:
+def _finish_search(
+    search: ArchitectureSearch,
+    directory: RunDirectory,
+    seconds: float,
+    latency: LatencyTable | None,
+) -> int:
     found = search.derivation()
     summary = found.summary(search.budgets)
-    architecture = run_parts.with_cost(found.architecture, {"derivation": summary})
+    architecture = run_parts.with_origin(
+        found.architecture, search.supernet.space, summary, latency
+    )
     runtime.write_whole(directory.file(ARCHITECTURE), architecture.to_json())
     entropies = search.entropies()
     messages.say_derivation(summary, search.budgets, directory.file(ARCHITECTURE))
@@ -171,7 +187,7 @@ def _finish_search(search: ArchitectureSearch, directory: RunDirectory, seconds:
     result = {"derivation": summary, "tolerance": search.budgets[0].tolerance}
     directory.write_json(RESULT, {**result, **entropies, "seconds": seconds})
     derived = {
-        f"derived_{budget.kind}_ratio": architecture.cost[budget.kind] / budget.unpruned
+        f"derived_{budget.kind.name}_ratio": architecture.cost[budget.kind.name] / budget.unpruned
         for budget in search.budgets
     }
     run_parts.record_end(directory, int(search.step.numpy()), architecture, **derived)
@@ -347,6 +363,7 @@ def run_derive(
     space: Callable[..., SearchSpace],
     targets: Sequence[float | str | Sequence[float | str]],
     tolerance: float | None = None,
+    latency_table: str | None = None,
 ) -> int:
     """Derives architectures for several budgets from one finished search.
 
@@ -356,6 +373,7 @@ def run_derive(
         space: Makes the search space that was searched.
         targets: Budgets, or lists of budgets to meet at once; one architecture for each.
         tolerance: Relative width of the budgets' bands; None takes the search's.
+        latency_table: Path of a table of latencies; None takes the search's, if it has one.
 
     Returns:
         The exit code: `EXIT_OUTSIDE_BAND` if one of them lies outside its band.
@@ -369,9 +387,15 @@ def run_derive(
     found = networks.load_architecture(directory.path)
     searched = space(num_classes=found.num_classes, input_shape=found.input_shape)
     logits = run_parts.read_logits(directory, searched)
-    budgets = [cost.parse_targets(target, searched, tolerance) for target in targets]
+    if latency_table is None and directory.exists(LATENCY_TABLE):
+        latency_table = directory.path
+    latency = run_parts.load_latency(latency_table, searched)
+    budgets = [
+        cost.parse_targets(target, searched, tolerance, kinds(latency)) for target in targets
+    ]
     for several in budgets:
         derivation.check_reachable(searched, several)
+    messages.say_latency(latency)
     code = EXIT_DONE
     for target, several in zip(targets, budgets, strict=True):
         messages.say_space(searched, several)
@@ -379,7 +403,7 @@ def run_derive(
             continue
         derived = derivation.derive(searched, *logits, several)
         summary = derived.summary(several)
-        architecture = run_parts.with_cost(derived.architecture, {"derivation": summary})
+        architecture = run_parts.with_origin(derived.architecture, searched, summary, latency)
         name = re.sub(r"[^\w.]+", "_", str(target)).strip("_")
         path = directory.file("derived", name, ARCHITECTURE)
         runtime.make_folder(directory.file("derived", name))
@@ -456,14 +480,14 @@ def _part(
         return call(root.__name__, run_dir, dry_run=dry_run, **arguments)
 
 
-def call(name: str, run_dir: str, **arguments: Any) -> int:
+def call(name: str, run_dir: str | None = None, **arguments: Any) -> int:
     """Calls a root function as gin configures it.
 
     What gin makes for a search or a training, such as optimizers, lies on all devices and workers.
 
     Args:
         name: Name of the root function.
-        run_dir: The run directory, the same for all workers.
+        run_dir: The run directory, the same for all workers; None where the function has none.
         arguments: Further arguments of the root function, such as `dry_run`.
 
     Returns:
@@ -472,9 +496,13 @@ def call(name: str, run_dir: str, **arguments: Any) -> int:
     with contextlib.ExitStack() as held:
         if name in (run_search.__name__, run_training.__name__):
             held.enter_context(runtime.choose_strategy().scope())
-        if name != run_pipeline.__name__:  # whose parts come here, each with its own
-            run_dir = held.enter_context(cluster.own_directory(run_dir))
-        return configuration.call(ROOTS[name], run_dir=run_dir, **arguments)
+        if run_dir is not None:
+            # A pipeline's parts come here, each with its own.
+            own = name != run_pipeline.__name__
+            arguments["run_dir"] = (
+                held.enter_context(cluster.own_directory(run_dir)) if own else run_dir
+            )
+        return configuration.call(ROOTS[name], **arguments)
 
 
 def _say_done(directory: RunDirectory) -> int:
@@ -486,7 +514,7 @@ def _say_done(directory: RunDirectory) -> int:
 
 ROOTS = {
     root.__name__: configurable(root, root.__name__)
-    for root in (run_search, run_training, run_derive, run_export, run_pipeline)
+    for root in (run_search, run_training, run_derive, run_export, run_pipeline, run_profile)
 }
 for _function, _name in (
     (ImageData, "ImageData"),

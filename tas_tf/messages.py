@@ -15,6 +15,7 @@ from tas_tf.architecture import Architecture
 from tas_tf.callbacks import duration
 from tas_tf.cost import shown
 from tas_tf.data import DataInfo
+from tas_tf.latency_table import LatencyTable
 from tas_tf.runtime import ARCHITECTURE, RESULT, RunDirectory
 from tas_tf.search_space import SearchSpace
 
@@ -82,11 +83,25 @@ def say_space(space: SearchSpace, budgets: Sequence[cost.Budget]) -> None:
         f"unpruned {cost.cost(unpruned):,} MACs, {cost.cost(unpruned, 'parameters'):,} parameters"
     )
     for budget in budgets:
-        smallest, largest = derivation.reachable(space, budget.kind)
+        reached = (*derivation.reachable(space, budget.kind), cost.cost(middle, budget.kind))
+        smallest, largest, between = (shown(value, budget.kind.name) for value in reached)
         _say(
-            f"Budget: {budget}; reachable {shown(smallest)} to {shown(largest)}, "
-            f"the middle candidates have {shown(cost.cost(middle, budget.kind))}"
+            f"Budget: {budget}; reachable {smallest} to {largest}, the middle candidates have "
+            f"{between}"
         )
+
+
+def say_latency(table: LatencyTable | None) -> None:
+    """Says where the latencies of a budget were measured, and how well they predict networks."""
+    if table is not None:
+        error = table.error
+        _say(
+            f"Latency: {table.described()}; {error['networks']} whole networks differ from it by "
+            f"{error['mean']:.1%} on average, {error['largest']:.1%} at most"
+        )
+        here = runtime.device_names()[0]
+        if table.device["processor"] != here:
+            _say(f"This machine is another ({here}): milliseconds are those of the table's device")
 
 
 def say_network(architecture: Architecture, teacher: str | None) -> None:
@@ -104,10 +119,15 @@ def say_network(architecture: Architecture, teacher: str | None) -> None:
 def say_derivation(summary: dict[str, Any], budgets: Sequence[cost.Budget], path: str) -> None:
     """Says what was derived, beside the plain argmax."""
     for budget in budgets:
-        kind = summary["budgets"][budget.kind]
+        name = budget.kind.name
+        found, argmax = (summary["budgets"][name][key] for key in ("cost", "argmax_cost"))
+        exact, argmax = (
+            shown(value, name) if name == cost.LATENCY else f"{value:,}"
+            for value in (found, argmax)
+        )
         _say(
-            f"Derived: {kind['cost']:,} {budget.kind} ({kind['cost'] / budget.unpruned:.1%} of the "
-            f"unpruned network's); band {budget}; plain argmax {kind['argmax_cost']:,}"
+            f"Derived: {exact} {name} ({found / budget.unpruned:.1%} of the unpruned network's); "
+            f"band {budget}; plain argmax {argmax}"
         )
     _say(f"Architecture: {path}")
     if not summary["in_band"]:
@@ -121,6 +141,38 @@ def say_entropies(entropies: dict[str, float]) -> None:
             " (the search has hardly told its candidates apart)" if value > UNDECIDED else ""
         )
         _say(f"Relative {name.replace('_', ' ')} at the end: {value:.2f}{undecided}")
+
+
+def say_times(rows: Sequence[Mapping[str, Any]]) -> None:
+    """Says what networks take beside the unpruned ones, and what share of the MACs they have.
+
+    Args:
+        rows: As `measuring.measure` yields them.
+    """
+    table = rich.table.Table(box=rich.box.SIMPLE)
+    columns = ("MACs", "share", "median ms", "p90", "p99", "unpruned ms", "share")
+    for column in ("network", *columns):
+        table.add_column(column, justify="left" if column == "network" else "right", no_wrap=True)
+    for row in rows:
+        times, whole = row["times"]["network"], row["times"]["unpruned"]
+        table.add_row(
+            row["name"],
+            shown(row["macs"]["network"]),
+            f"{row['share_of_macs']:.1%}",
+            *(f"{times[name]:.3f}" for name in ("median_ms", "p90_ms", "p99_ms")),
+            f"{whole['median_ms']:.3f}",
+            f"{row['share_of_time']:.1%}",
+        )
+    # As wide as it is, in a log too.
+    rich.console.Console(width=max(rich.console.Console().width, 120)).print(table)
+    slower = [row["name"] for row in rows if row["share_of_time"] >= 1]
+    if slower:
+        _say(f"NO FASTER than the unpruned network, with fewer MACs: {', '.join(slower)}")
+    if not all(row["depth_is_known"] for row in rows):
+        _say(
+            "Where an architecture does not tell how deep its unpruned network was, that has as "
+            "many blocks as are left."
+        )
 
 
 def say_table(directory: RunDirectory) -> None:

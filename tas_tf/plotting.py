@@ -48,9 +48,9 @@ def draw_cost(records: Sequence[Mapping[str, Any]], budget: Budget) -> Figure:
     for look, (field, name) in enumerate(
         {"expected": "expected", "argmax": "most probable"}.items()
     ):
-        _line(ax, name, *_series(records, f"{field}_{budget.kind}_ratio"), look)
+        _line(ax, name, *_series(records, f"{field}_{budget.kind.name}_ratio"), look)
     ax.yaxis.set_major_formatter(PercentFormatter(1, None))
-    ax.set_ylabel(f"{name_of(budget.kind)}, of {shown(budget.unpruned)}")
+    ax.set_ylabel(f"{name_of(budget.kind.name)}, of {shown(budget.unpruned, budget.kind.name)}")
     label_epochs(ax)
     figure.legend(loc="outside lower center", ncols=2)
     return figure

@@ -157,15 +157,15 @@ class Progress(keras.callbacks.Callback):
             if known:
                 yield name, ", ".join(known)
         for budget in self._budgets:
-            if f"expected_{budget.kind}_ratio" in self._logs:
+            if f"expected_{budget.kind.name}_ratio" in self._logs:
                 costs = (self._placed(budget, which) for which in ("expected", "argmax"))
-                yield name_of(budget.kind), ", ".join(costs)
+                yield name_of(budget.kind.name), ", ".join(costs)
 
     def _placed(self, budget: Budget, which: str) -> str:
         """Returns a cost, and where it lies beside the budget's band."""
-        cost = self._logs[f"{which}_{budget.kind}_ratio"] * budget.unpruned
+        cost = self._logs[f"{which}_{budget.kind.name}_ratio"] * budget.unpruned
         place = "in band" if budget.contains(cost) else "above" if cost > budget.floor else "below"
-        return f"{which} {shown(cost)} {place}"
+        return f"{which} {shown(cost, budget.kind.name)} {place}"
 
     def _display(self) -> rich.console.RenderableType:
         """Returns what a terminal shows, at most 60 columns wide where the terminal is."""
@@ -190,9 +190,9 @@ class Progress(keras.callbacks.Callback):
         for name, text in self._rows():
             numbers.add_row(name, text)
         for budget in self._budgets:
-            numbers.add_row(
-                "band", f"{shown(budget.floor)} to {shown(budget.amount)} {name_of(budget.kind)}"
-            )
+            name = budget.kind.name
+            floor, amount = shown(budget.floor, name), shown(budget.amount, name)
+            numbers.add_row("band", f"{floor} to {amount} {name_of(name)}")
         if seconds:
             numbers.add_row("end", f"about {self._end():%Y-%m-%d %H:%M}")
         return rich.console.Group(rich.text.Text(head), bar, numbers)

@@ -80,7 +80,7 @@ def _losses(search: Part) -> Picture:
 
 
 def _costs(search: Part, budget: Budget) -> Picture:
-    kind = budget.kind
+    kind = budget.kind.name
     expected = _span(search.records, f"expected_{kind}_ratio", "{:.1%}")
     argmax = _span(search.records, f"argmax_{kind}_ratio", "{:.1%}")
     return Picture(

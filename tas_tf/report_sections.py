@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterator, Sequence
 
-from tas_tf import drawing, plotting
+from tas_tf import drawing, latency_table, plotting
 from tas_tf.architecture import Architecture
 from tas_tf.callbacks import duration
 from tas_tf.cost import cost
@@ -71,10 +71,16 @@ def _search_facts(search: Part) -> dict[str, str]:
     space = search.space
     facts = {}
     for budget in search.budgets:
-        band = f"{amount(budget.floor, budget.kind)} to {amount(budget.amount, budget.kind)}"
+        name = budget.kind.name
+        band = f"{amount(budget.floor, name)} to {amount(budget.amount, name)}"
         share = percent(budget.amount / budget.unpruned, 1)
-        facts[f"Budget of {plotting.name_of(budget.kind)}"] = (
-            f"{band}; at most {share} of the unpruned"
+        facts[f"Budget of {plotting.name_of(name)}"] = f"{band}; at most {share} of the unpruned"
+    if search.latency is not None:
+        error = search.latency.error
+        facts["Latency"] = (
+            f"{search.latency.described()}; whole networks differ from the table by "
+            f"{percent(error['mean'], 1)} on average ({error['networks']} networks), "
+            f"{percent(error['largest'], 1)} at most"
         )
     if space is not None:
         widths = sum(len(choice.candidates) > 1 for choice in space.choices)
@@ -133,10 +139,17 @@ def _found(run: Run) -> Iterator[Element]:
         if run.search.result is not None:
             yield Text(_derivation(run.search))
         networks |= {f"derived for {name}": each for name, each in run.search.derived.items()}
-    yield cost_table(networks)
+    table = run.search.latency if run.search else None
+    yield cost_table(networks, latency_table.kinds(table))
+    latency = (
+        "Latency is the sum of layers that were measured on their own: python -m tas_tf.measure "
+        "measures whole networks."
+        if table
+        else "Latency was not measured in this run: fewer MACs are not always fewer milliseconds."
+    )
     yield Text(
         "MACs count a multiplication and an addition together once (papers often say FLOPs). "
-        "Latency was not measured in this run: fewer MACs are not always fewer milliseconds."
+        + latency
     )
     yield layer_table(network, against)
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from tas_tf.architecture import Architecture
 from tas_tf.blocks import BLOCKS
 from tas_tf.callbacks import duration
-from tas_tf.cost import KINDS, cost, layer_macs, shown
+from tas_tf.cost import LATENCY, CostKind, costs, layer_macs, shown
 from tas_tf.pages import Table
 from tas_tf.run_records import Part, Run
 from tas_tf.search_space import SearchSpace
@@ -25,7 +25,7 @@ def percent(share: float, digits: int = 2) -> str:
 
 def amount(value: float, kind: str) -> str:
     """Returns a cost with its unit where it has one."""
-    text = shown(value) + ("B" if kind == "memory" else "")
+    text = shown(value, kind) + ("B" if kind == "memory" else "")
     return text.replace(" ", "\N{NO-BREAK SPACE}")
 
 
@@ -93,20 +93,23 @@ def space_size(space: SearchSpace) -> str:
     return f"at most 10{power.translate(_SUPERSCRIPTS)}"
 
 
-def cost_table(networks: Mapping[str, Architecture]) -> Table:
+def cost_table(networks: Mapping[str, Architecture], kinds: Mapping[str, CostKind]) -> Table:
     """Returns what networks cost; shares are of the first one's."""
     rows = []
-    costs = {
-        name: {kind: cost(network, kind) for kind in KINDS} for name, network in networks.items()
-    }
-    whole = next(iter(costs.values()))
-    for name, values in costs.items():
+    found = {name: costs(network, kinds) for name, network in networks.items()}
+    whole = next(iter(found.values()))
+    for name, values in found.items():
         cells = [name]
         for kind, value in values.items():
             share = f" ({percent(value / whole[kind], 1)})" if values is not whole else ""
             cells.append(amount(value, kind) + share)
         rows.append(cells)
-    header = ["network", "MACs", "parameters", "peak memory of activations, one image"]
+    titles = {
+        "macs": "MACs",
+        "memory": "peak memory of activations, one image",
+        LATENCY: "latency by the table",
+    }
+    header = ["network", *(titles.get(kind, kind) for kind in kinds)]
     return Table("What the networks cost", header, rows)
 
 

@@ -6,11 +6,13 @@ import contextlib
 import dataclasses
 import json
 import math
+import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from tas_tf import configuration, cost, messages, networks, runtime
 from tas_tf.architecture import Architecture
@@ -20,6 +22,7 @@ from tas_tf.data import DataInfo, Feed, ImageData
 from tas_tf.errors import DivergenceError, RunDirectoryError, SpecError
 from tas_tf.events import EventFiles
 from tas_tf.expected_cost import max_candidates, max_depths
+from tas_tf.latency_table import LatencyTable, kinds
 from tas_tf.metrics import Metrics
 from tas_tf.progress import Progress
 from tas_tf.run_lock import check_free, locked
@@ -31,6 +34,7 @@ from tas_tf.training_loop import Loop, check_fits
 DATA_RECORD = "data.json"
 SPACE = "space.json"
 LOGITS = "logits.json"
+LATENCY_TABLE = "latency_table.json"
 
 # Least and largest value of what the root functions take.
 _RANGES = {
@@ -157,11 +161,33 @@ def opened(
             yield
 
 
+def check_latency(directory: RunDirectory, table: LatencyTable | None) -> None:
+    """Refuses to go on with another table than a search began with.
+
+    Raises:
+        RunDirectoryError: If the run directory holds another one.
+    """
+    if table is not None and directory.exists(LATENCY_TABLE):
+        if runtime.read_text(directory.file(LATENCY_TABLE)) != table.to_json():
+            raise RunDirectoryError(
+                f"--run_dir: {directory.path} began with another table of latencies than "
+                f"{table.source}: give {directory.file(LATENCY_TABLE)}, or another --run_dir"
+            )
+
+
 def write_space(
-    directory: RunDirectory, space: SearchSpace, budgets: Sequence[cost.Budget]
+    directory: RunDirectory,
+    space: SearchSpace,
+    budgets: Sequence[cost.Budget],
+    latency: LatencyTable | None,
 ) -> None:
-    """Records what is searched, and within which budgets."""
-    record = {"space": dataclasses.asdict(space), "budgets": [*map(dataclasses.asdict, budgets)]}
+    """Records what is searched, within which budgets, by which table of latencies."""
+    if latency is not None:
+        runtime.write_whole(directory.file(LATENCY_TABLE), latency.to_json())
+    record = {
+        "space": dataclasses.asdict(space),
+        "budgets": [budget.record() for budget in budgets],
+    }
     runtime.write_whole(directory.file(SPACE), json.dumps(record) + "\n")
 
 
@@ -242,9 +268,49 @@ def _advice(title: str, error: DivergenceError, loop: Loop, checkpoints: Checkpo
     )
 
 
-def with_cost(architecture: Architecture, provenance: Any) -> Architecture:
+def with_cost(
+    architecture: Architecture, provenance: Any, latency: LatencyTable | None = None
+) -> Architecture:
     """Returns the architecture with its costs, and with what is known of its origin."""
-    return architecture.replace(cost=cost.costs(architecture), provenance=provenance)
+    costs = cost.costs(architecture, kinds(latency))
+    return architecture.replace(cost=costs, provenance=provenance)
+
+
+def with_origin(
+    architecture: Architecture,
+    space: SearchSpace,
+    derivation: dict[str, Any],
+    latency: LatencyTable | None,
+) -> Architecture:
+    """Returns a derived architecture with its costs, and with what it was derived from and how."""
+    origin = {"derivation": derivation, "dense_blocks_per_stage": [*space.blocks_per_stage]}
+    return with_cost(architecture, origin, latency)
+
+
+def load_latency(path: str | None, space: SearchSpace) -> LatencyTable | None:
+    """Reads a table of latencies, which must have all layers of a space.
+
+    Args:
+        path: The table's file, or the run directory of a search that had one; None gives None.
+        space: The search space.
+
+    Raises:
+        SpecError: If it is missing, malformed, or of another space.
+    """
+    if path is None:
+        return None
+    path = os.path.expanduser(path)
+    file = f"{path}/{LATENCY_TABLE}" if tf.io.gfile.isdir(path) else path
+    try:
+        content = runtime.read_text(file)
+    except (tf.errors.OpError, OSError, UnicodeDecodeError) as error:
+        raise SpecError(
+            f"{configuration.described('run_search.latency_table')}: {file} cannot be read: "
+            f"{runtime.first_line(error)}"
+        ) from None
+    table = LatencyTable.from_json(content, file)
+    table.check(space)
+    return table
 
 
 def read_logits(directory: RunDirectory, space: SearchSpace) -> list[np.ndarray]:

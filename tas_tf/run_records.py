@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -10,10 +11,11 @@ import tensorflow as tf
 
 from tas_tf import configuration, networks, run_parts, run_schema, runtime
 from tas_tf.architecture import Architecture
-from tas_tf.cost import Budget
+from tas_tf.cost import Budget, CostKind
 from tas_tf.errors import RunDirectoryError, UserError
+from tas_tf.latency_table import LatencyTable, kinds
 from tas_tf.metrics import METRICS
-from tas_tf.run_parts import DATA_RECORD, LOGITS, SPACE
+from tas_tf.run_parts import DATA_RECORD, LATENCY_TABLE, LOGITS, SPACE
 from tas_tf.run_schema import PIPELINE
 from tas_tf.runtime import ARCHITECTURE, CONFIG, RESULT, RunDirectory
 from tas_tf.search_space import SearchSpace, WidthChoice
@@ -38,6 +40,7 @@ class Part:
         architecture: The network that was trained or found.
         space: What was searched.
         budgets: Within which budgets.
+        latency: The table of a budget of latency.
         logits: Logits of widths and depths at the end of a search.
         derived: What was derived from a search for further budgets, by their names.
         missing: What is missing or damaged, for people.
@@ -54,6 +57,7 @@ class Part:
     architecture: Architecture | None = None
     space: SearchSpace | None = None
     budgets: list[Budget] = dataclasses.field(default_factory=list)
+    latency: LatencyTable | None = None
     logits: list[np.ndarray] | None = None
     derived: dict[str, Architecture] = dataclasses.field(default_factory=dict)
     missing: list[str] = dataclasses.field(default_factory=list)
@@ -151,7 +155,8 @@ def read_part(directory: RunDirectory, name: str) -> Part:
     part.data = reader.json(DATA_RECORD, run_schema.DATA)
     part.machine = reader.json(MACHINE, run_schema.MACHINE)
     if kind == "search":
-        part.space, part.budgets = reader.space()
+        part.latency = reader.latency()
+        part.space, part.budgets = reader.space(part.latency)
         if part.space is not None and part.result is not None:
             part.logits = reader.logits(part.space)
         part.derived = reader.derived()
@@ -206,7 +211,15 @@ class _Reader:
         found = {name: self.architecture(DERIVED, name) for name in names}
         return {name: architecture for name, architecture in found.items() if architecture}
 
-    def space(self) -> tuple[SearchSpace | None, list[Budget]]:
+    def latency(self) -> LatencyTable | None:
+        text = self.text(LATENCY_TABLE) if self._directory.exists(LATENCY_TABLE) else None
+        try:
+            return None if text is None else LatencyTable.from_json(text, LATENCY_TABLE)
+        except UserError as error:
+            self.say(f"{LATENCY_TABLE} is damaged: {runtime.first_line(error)}")
+            return None
+
+    def space(self, latency: LatencyTable | None) -> tuple[SearchSpace | None, list[Budget]]:
         record = self.json(SPACE, run_schema.SPACE)
         if record is None:
             return None, []
@@ -221,11 +234,20 @@ class _Reader:
             fields["depths"] = tuple(map(tuple, fields["depths"]))
             space = SearchSpace(**fields)
             _check_space(space)
-            return space, [Budget(**budget) for budget in record["budgets"]]
+            if latency is not None:
+                latency.check(space)
+            return space, list(self._budgets(record["budgets"], kinds(latency)))
         # Whatever is raised by what does not fit together.
         except (UserError, ValueError, TypeError, LookupError) as error:
             self.say(f"{SPACE} is damaged: {runtime.first_line(error)}")
             return None, []
+
+    def _budgets(self, records: list[dict], known: dict[str, CostKind]) -> Iterator[Budget]:
+        for fields in records:
+            if fields["kind"] in known:
+                yield Budget(**{**fields, "kind": known[fields["kind"]]})
+            else:
+                self.say(f"the budget of {fields['kind']} is not shown: it needs {LATENCY_TABLE}")
 
     def logits(self, space: SearchSpace) -> list[np.ndarray] | None:
         try:

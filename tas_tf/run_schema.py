@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from tas_tf.cost import KINDS
+from tas_tf.cost import KINDS, NAMES
 
 # The parts of a pipeline, in order, and what each is.
 PIPELINE = {
@@ -50,10 +50,10 @@ def truth(value: Any) -> bool:
 
 def kind(value: Any) -> bool:
     """A kind of cost."""
-    return text(value) and value in KINDS
+    return text(value) and value in NAMES
 
 
-_ANY = "*"  # whatever the name
+ANY = "*"  # whatever the name
 # Patterns: a function above for every value, in dictionaries and lists.
 EPOCH = {"step": count, "epoch": count}  # a line of metrics.jsonl
 RESULTS = {
@@ -69,9 +69,7 @@ RESULTS = {
             "log_probability": number,
             "argmax_log_probability": number,
             "budgets": {
-                _ANY: dict.fromkeys(
-                    ("floor", "amount", "cost", "argmax_cost", "unpruned"), positive
-                )
+                ANY: dict.fromkeys(("floor", "amount", "cost", "argmax_cost", "unpruned"), positive)
             },
         },
         "tolerance": share,
@@ -89,11 +87,11 @@ DATA = {
     "dataset": text,
     "seed": count,
     "evaluation_split": text,
-    "splits": {_ANY: {"of": text, "images": count, "fingerprint": text}},
+    "splits": {ANY: {"of": text, "images": count, "fingerprint": text}},
     "input_shape": [count],
     "num_classes": count,
 }
-MACHINE = {"command": [text], "devices": [text], "cores": count, "versions": {_ANY: text}}
+MACHINE = {"command": [text], "devices": [text], "cores": count, "versions": {ANY: text}}
 SPACE = {
     "space": {
         "family": text,
@@ -143,9 +141,9 @@ def _mismatches(value: Any, pattern: Any, place: str = "") -> Iterator[str]:
     if isinstance(pattern, dict):
         if not isinstance(value, dict):
             yield f"{place or 'the file'}: expected an object"
-        elif _ANY in pattern:
+        elif ANY in pattern:
             for name, inner in value.items():
-                yield from _mismatches(inner, pattern[_ANY], f"{place}.{name}".lstrip("."))
+                yield from _mismatches(inner, pattern[ANY], f"{place}.{name}".lstrip("."))
         else:
             for name, inner in pattern.items():
                 field = f"{place}.{name}".lstrip(".")

@@ -79,14 +79,14 @@ def describe_machine() -> dict[str, Any]:
     return {
         "command": ["python", *sys.orig_argv[1:]],
         "devices": [device.name for device in tf.config.list_logical_devices()],
-        "device_names": _device_names(),
+        "device_names": device_names(),
         "cores": os.cpu_count(),
         "threads": threads(),
         "versions": versions,
     }
 
 
-def _device_names() -> list[str]:
+def device_names() -> list[str]:
     """Returns what the accelerators are called, or without any the processor."""
     accelerators = [
         tf.config.experimental.get_device_details(device).get("device_name", device.name)

@@ -13,6 +13,7 @@ from tas_tf.architecture import Architecture
 from tas_tf.derivation import Derivation
 from tas_tf.errors import SpecError
 from tas_tf.expected_cost import CostModel
+from tas_tf.latency_table import LatencyTable, kinds
 from tas_tf.sampling import cosine_temperature
 from tas_tf.searchable import ARCHITECTURE, WEIGHTS
 from tas_tf.training_loop import Loop, apply_gradients, batch_share, correct
@@ -56,6 +57,7 @@ class ArchitectureSearch(Loop):
         warmup_epochs: int = 0,
         learning_rate: Callable[[int], float] | None = None,
         cost_formula: str = "built",
+        latency: LatencyTable | None = None,
     ) -> None:
         """Sets what varies between searches.
 
@@ -71,6 +73,7 @@ class ArchitectureSearch(Loop):
             learning_rate: Learning rate of the weights by step; None leaves it to the optimizer.
             cost_formula: `built` (what is really built), or `published`: the published code's
                 formulas, of MACs only, for comparison (docs/method.md 5).
+            latency: The table of a budget of latency.
 
         Raises:
             BudgetError: If no architecture of the space can meet the target.
@@ -80,9 +83,9 @@ class ArchitectureSearch(Loop):
                 f"cost_band: expected one of {list(losses.COST_BANDS)}. Received: {cost_band!r}"
             )
         space = self.supernet.space
-        self.budgets = cost.parse_targets(target, space, tolerance)
+        self.budgets = cost.parse_targets(target, space, tolerance, kinds(latency))
         derivation.check_reachable(space, self.budgets)
-        if cost_formula == "published" and any(b.kind != "macs" for b in self.budgets):
+        if cost_formula == "published" and any(b.kind.name != "macs" for b in self.budgets):
             raise SpecError("cost_formula: the published formulas are of MACs; so must TARGET be")
         names = COST_FORMULAS[cost_formula]
         self._expected_models, self._current_models = (
@@ -181,8 +184,9 @@ class ArchitectureSearch(Loop):
         argmax = derivation.argmax(space, *self.logits())
         for model, budget in zip(self._expected_models, self.budgets, strict=True):
             expected = float(model.expected(widths, depths))
-            logs[f"expected_{budget.kind}_ratio"] = expected / budget.unpruned
-            logs[f"argmax_{budget.kind}_ratio"] = cost.cost(argmax, budget.kind) / budget.unpruned
+            name = budget.kind.name
+            logs[f"expected_{name}_ratio"] = expected / budget.unpruned
+            logs[f"argmax_{name}_ratio"] = cost.cost(argmax, budget.kind) / budget.unpruned
         logs |= self.entropies()
         return logs
 

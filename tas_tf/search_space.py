@@ -180,20 +180,40 @@ class SearchSpace:
 
     def unpruned(self) -> Architecture:
         """Returns the unpruned network's architecture, whether its widths are candidates or not."""
-        family = blocks.FAMILIES[self.family]
-        units = blocks.BLOCKS[self.block].units
-        stages = tuple(
-            (tuple(base * unit.widening for unit in units),) * count
-            for base, count in zip(family.base_widths, self.blocks_per_stage, strict=True)
+        return unpruned(
+            self.family, self.block, self.blocks_per_stage, self.input_shape, self.num_classes
         )
-        return Architecture(
-            family=self.family,
-            block=self.block,
-            input_shape=self.input_shape,
-            num_classes=self.num_classes,
-            stem_width=family.stem_width,
-            stages=stages,
-        )
+
+
+def unpruned(
+    family: str,
+    block: str,
+    blocks_per_stage: Sequence[int],
+    input_shape: tuple[int, int, int],
+    num_classes: int,
+) -> Architecture:
+    """Returns the architecture of an unpruned network.
+
+    Args:
+        family: Name of the family.
+        block: Name of the block.
+        blocks_per_stage: Number of blocks of every stage.
+        input_shape: (height, width, channels) of the images.
+        num_classes: Number of classes.
+    """
+    data, units = blocks.FAMILIES[family], blocks.BLOCKS[block].units
+    stages = tuple(
+        (tuple(base * unit.widening for unit in units),) * count
+        for base, count in zip(data.base_widths, blocks_per_stage, strict=True)
+    )
+    return Architecture(
+        family=family,
+        block=block,
+        input_shape=input_shape,
+        num_classes=num_classes,
+        stem_width=data.stem_width,
+        stages=stages,
+    )
 
 
 class _ChoiceBuilder:

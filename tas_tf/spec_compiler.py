@@ -63,6 +63,35 @@ def build_model(
     return _Compiler(architecture, layers, map_width).build()
 
 
+def build_layer(
+    architecture: Architecture, layer: Layer, in_channels: int, out_channels: int
+) -> keras.Model:
+    """Builds one layer of a network with all that belongs to it, to be measured on its own.
+
+    The stem has its pooling, the classifier the one before it, and a convolution that ends its
+    block the addition and the ReLU.
+
+    Args:
+        architecture: An architecture of the same family.
+        layer: The layer.
+        in_channels: Its input channels.
+        out_channels: Its output channels.
+
+    Returns:
+        A model from maps (batch, height, width, in_channels).
+    """
+    compiler = _Compiler(architecture, keras.layers, int)
+    maps = keras.layers.Input(shape=(*layer.in_size, in_channels), name="maps")
+    if layer.kind == "classifier":
+        return keras.Model(maps, compiler._classify(maps, in_channels, out_channels))
+    x = compiler._unit(maps, layer, in_channels, out_channels)
+    if layer.kind == "convolution" and layer.pooled_size:
+        x = compiler._pool_stem(x)
+    elif layer.kind == "convolution" and not layer.relu:
+        x = compiler._end_block(x, x, "block")
+    return keras.Model(maps, x)
+
+
 class _Compiler:
     def __init__(self, architecture: Architecture, layers: Any, map_width: Callable[[int], int]):
         self.architecture = architecture
@@ -77,24 +106,30 @@ class _Compiler:
         stem_width = self.map_width(channels)
         x = self._unit(images, outline.stem, architecture.input_shape[2], stem_width)
         if self.family.stem_pool:
-            # Behind a ReLU padding by zero is padding by the smallest value.
-            x = layers.ZeroPadding2D(1, name="stem_pool_pad")(x)
-            x = layers.MaxPooling2D(3, strides=2, name="stem_pool")(x)
+            x = self._pool_stem(x)
         for stage, stage_widths in zip(outline.stages, architecture.stages, strict=True):
             for block, widths in zip(stage, stage_widths, strict=True):
                 x = self._block(x, block, channels, widths)
                 channels = widths[-1]
-        x = layers.GlobalAveragePooling2D(name="pool")(x)
-        classifier = layers.Dense(
-            architecture.num_classes,
+        logits = self._classify(x, self.map_width(channels), architecture.num_classes)
+        model_class = getattr(layers, "Model", keras.Model)
+        return model_class(images, logits, name=architecture.family)
+
+    def _pool_stem(self, x: Any) -> Any:
+        # Behind a ReLU padding by zero is padding by the smallest value.
+        x = self.layers.ZeroPadding2D(1, name="stem_pool_pad")(x)
+        return self.layers.MaxPooling2D(3, strides=2, name="stem_pool")(x)
+
+    def _classify(self, x: Any, channels: int, classes: int) -> Any:
+        x = self.layers.GlobalAveragePooling2D(name="pool")(x)
+        classifier = self.layers.Dense(
+            classes,
             kernel_initializer=_SMALL_NORMAL,
-            name=outline.classifier.name,
+            name=self.architecture.outline.classifier.name,
             # Logits have the variables' type, whatever maps are computed in.
             dtype=keras.config.dtype_policy().variable_dtype,
         )
-        logits = _built(classifier, (None, self.map_width(channels)))(x)
-        model_class = getattr(layers, "Model", keras.Model)
-        return model_class(images, logits, name=architecture.family)
+        return _built(classifier, (None, channels))(x)
 
     def _block(self, x: Any, block: BlockLayers, channels: int, widths: tuple[int, ...]) -> Any:
         y = x
@@ -105,7 +140,9 @@ class _Compiler:
         # By the true widths: maps of different ones may come out as wide as each other.
         if block.needs_projection(channels, widths[-1]):
             x = self._unit(x, block.projection, maps[0], maps[-1])
-        name = block.projection.name.removesuffix("_projection")
+        return self._end_block(x, y, block.projection.name.removesuffix("_projection"))
+
+    def _end_block(self, x: Any, y: Any, name: str) -> Any:
         x = self.layers.Add(name=f"{name}_add")([x, y])
         return self.layers.ReLU(name=f"{name}_relu")(x)
 

@@ -16,11 +16,13 @@ import types
 
 import numpy as np
 import pytest
+import spaces
 import tensorflow as tf
 from command_line import PROJECT, bindings, run
 from sklearn.datasets import load_digits
 
 from tas_tf import configuration
+from tas_tf.search_space import SearchSpace
 
 PAGES = ["README.md", *(f"docs/{path.name}" for path in sorted((PROJECT / "docs").glob("*.md")))]
 TROUBLE = "docs/troubleshooting.md"
@@ -32,6 +34,8 @@ ELSEWHERE = {
     "pip install": "in tools/venv.sh and tests/packaging_test.py",
     "tensorboard": "in tests/tensorboard_test.py",
     "python -m tas_tf.report": "in tests/report_test.py",
+    "python -m tas_tf.measure": "in tests/latency_command_test.py",
+    "python -m tas_tf.profile_device": "in tests/latency_command_test.py, tests/profiling_test.py",
 }
 # A network that has the same parts and takes seconds.
 SMALL = ["AUGMENTATION = 'crop'", "BATCH_SIZE = 16", "EPOCHS = 1", "SEARCH_EPOCHS = 1"]
@@ -80,6 +84,8 @@ def workplace(tmp_path_factory):
     for name in ("specs", "tools"):
         (folder / name).symlink_to(PROJECT / name)
     (folder / "flowers.gin").write_text(spec_of_tutorial())
+    table = spaces.latency_table(SearchSpace.resnet(8, 2, (16, 16, 3)), most=10**6)
+    (folder / "table.json").write_text(table.to_json())
     spec = ["--gin_file=specs/resnet20.gin", *bindings(*SHRUNK)]
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)

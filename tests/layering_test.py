@@ -20,10 +20,11 @@ GROUPS = (
         "budgeted",
         "derivation",
         "run_schema",
+        "latency_table",
     ),
     ("interpolation", "sampling", "normalization", "searchable"),
     ("supernet", "padding", "spec_compiler", "inheritance"),
-    ("cluster", "runtime", "metrics", "checkpoints", "run_lock", "interruption")
+    ("noise", "cluster", "runtime", "metrics", "checkpoints", "run_lock", "interruption")
     + ("image_sources", "tfds_source", "splitting", "augmentation", "image_batches")
     + (
         "data_checks",
@@ -45,6 +46,9 @@ GROUPS = (
         "networks",
         "saved_models",
         "exporting",
+        "runtimes",
+        "measuring",
+        "profiling",
         "configuration",
         "messages",
         "run_parts",
@@ -54,9 +58,11 @@ GROUPS = (
         "report_search",
         "report_sections",
         "reporting",
+        "device_experiments",
         "experiments",
     ),
-    ("commands", "search", "train", "derive", "export", "report", "pipeline"),
+    ("commands", "search", "train", "derive", "export", "report", "pipeline")
+    + ("measure", "profile_device"),
 )
 ORDER = sum(GROUPS, ())
 FILES = sorted(

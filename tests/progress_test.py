@@ -9,7 +9,7 @@ import rich.console
 
 from tas_tf import progress, training_loop
 from tas_tf.callbacks import duration
-from tas_tf.cost import Budget
+from tas_tf.cost import KINDS, Budget
 from tas_tf.progress import Progress
 
 SEARCH_LOGS = {
@@ -23,7 +23,7 @@ SEARCH_LOGS = {
     "argmax_macs_ratio": 0.54,
     "other": 1.0,
 }
-BUDGET = Budget("macs", 22_000_000, 40_000_000)
+BUDGET = Budget(KINDS["macs"], 22_000_000, 40_000_000)
 
 
 def screen(width: int, interactive: bool = True) -> rich.console.Console:

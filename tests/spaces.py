@@ -7,8 +7,10 @@ from collections.abc import Iterator
 import numpy as np
 from hypothesis import strategies as st
 
-from tas_tf import blocks
+from tas_tf import blocks, cost
 from tas_tf.architecture import Architecture
+from tas_tf.cost import CostKind
+from tas_tf.latency_table import Grid, LatencyTable, layer_widths
 from tas_tf.search_space import SearchSpace, WidthChoice
 
 # Blocks that no family has: kernels that are not square, widths that grow, a single unit.
@@ -85,6 +87,35 @@ def odd_architectures(draw) -> Architecture:
         stem_width=stem,
         stages=tuple(stages),
     )
+
+
+def latency_table(space: SearchSpace, seed: int = 0, most: int = 60) -> LatencyTable:
+    """A table of a space whose times are random, up to so many nanoseconds for a layer."""
+    random, grids = np.random.default_rng(seed), []
+    for layer, ends in layer_widths(space).items():
+        times = random.integers(1, most, size=[len(widths) for widths in ends]).tolist()
+        grids.append(Grid(layer, *ends, tuple(map(tuple, times))))
+    return LatencyTable(
+        runtime="litert",
+        batch_size=1,
+        threads=1,
+        device={"processor": "none", "cores": 1, "versions": {"tas_tf": "0"}},
+        space={
+            "family": space.family,
+            "block": space.block,
+            "input_shape": list(space.input_shape),
+            "num_classes": space.num_classes,
+        },
+        scale=1.5,
+        overhead_ns=int(random.integers(0, most)),
+        error={"networks": 30, "mean": 0.05, "largest": 0.1},
+        grids=tuple(grids),
+    )
+
+
+def kind_of(name: str, space: SearchSpace) -> CostKind:
+    """A kind of cost by its name; of latency that of a random table."""
+    return latency_table(space).kind if name == "latency" else cost.KINDS[name]
 
 
 def all_indices(space: SearchSpace) -> Iterator[tuple[tuple[int, ...], tuple[int, ...]]]:

@@ -101,7 +101,7 @@ def test_the_document_lists_every_scalar():
     text = (PROJECT / "docs/tensorboard.md").read_text()
     for name in SCALARS.values():
         kind = name.split("/")[1]
-        assert f"`{name.replace(kind, 'KIND', 1) if kind in cost.KINDS else name}`" in text
+        assert f"`{name.replace(kind, 'KIND', 1) if kind in cost.NAMES else name}`" in text
 
 
 def test_every_choice_has_its_distribution(ask):

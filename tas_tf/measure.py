@@ -1,0 +1,52 @@
+"""Measures what networks take in a runtime, in turn with the unpruned ones they were cut from.
+
+python -m tas_tf.measure --architecture=runs/search20 --runtime=litert
+python -m tas_tf.measure --architecture=published --runtime=saved_model --batch_size=32 --threads=2
+"""
+
+from absl import flags
+
+from tas_tf import commands, configuration
+from tas_tf.errors import SpecError
+
+_ARCHITECTURES = flags.DEFINE_multi_string(
+    "architecture",
+    [],
+    "Architecture file, run directory, name of a published network such as tas_resnet56_cifar100, "
+    "or 'published' for all of them. Repeatable.",
+)
+_RUNTIME = flags.DEFINE_string(
+    "runtime", "saved_model", "keras, saved_model, litert (float32) or litert_int8."
+)
+_BATCH_SIZE = flags.DEFINE_integer("batch_size", 1, "Images in a call.", lower_bound=1)
+_THREADS = flags.DEFINE_integer("threads", 1, "Number of threads.", lower_bound=1)
+_SECONDS = flags.DEFINE_float(
+    "seconds", 10.0, "About how long a network and its unpruned one are timed.", lower_bound=0.0
+)
+_OUTPUT = flags.DEFINE_string("output", None, "JSON file that also gets all times.")
+
+
+def _measure() -> int:
+    if not _ARCHITECTURES.value:
+        raise SpecError(
+            "--architecture: a network is needed, such as --architecture=tas_resnet20_cifar10"
+        )
+    names = [
+        name
+        for given in _ARCHITECTURES.value
+        for name in (configuration.published_names() if given == "published" else [given])
+    ]
+    asked = _RUNTIME.value, _BATCH_SIZE.value, _THREADS.value, _SECONDS.value, _OUTPUT.value
+    with commands.started(_THREADS.value):
+        from tas_tf import device_experiments
+
+        return device_experiments.run_measure(names, *asked)
+
+
+def run() -> None:
+    """Runs the command."""
+    commands.run(_measure)
+
+
+if __name__ == "__main__":
+    run()

@@ -1,0 +1,73 @@
+"""How long networks take in a runtime on the device at hand, beside the unpruned ones."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from tas_tf import runtimes
+from tas_tf.architecture import Architecture
+from tas_tf.cost import cost
+from tas_tf.search_space import unpruned
+from tas_tf.spec_compiler import build_model
+
+
+def unpruned_of(architecture: Architecture) -> tuple[Architecture, bool]:
+    """Returns the network that an architecture was cut from, and whether its depth is known.
+
+    Where the architecture does not tell, the unpruned network has as many blocks as are left.
+    """
+    kept = [len(stage) for stage in architecture.stages]
+    blocks = (architecture.provenance or {}).get("dense_blocks_per_stage")
+    known = (
+        isinstance(blocks, (list, tuple))
+        and len(blocks) == len(kept)
+        and all(type(n) is int and 0 < m <= n for m, n in zip(kept, blocks, strict=True))
+    )
+    whole = unpruned(
+        architecture.family,
+        architecture.block,
+        blocks if known else kept,
+        architecture.input_shape,
+        architecture.num_classes,
+    )
+    return whole, known
+
+
+def measure(
+    architectures: Mapping[str, Architecture],
+    runtime: str,
+    batch_size: int = 1,
+    threads: int = 1,
+    seconds: float = 10.0,
+) -> Iterator[dict[str, Any]]:
+    """Yields for every architecture what it and the unpruned network take, timed in turn.
+
+    Weights are random: what they are does not change what a network takes.
+
+    Args:
+        architectures: Architectures by their names.
+        runtime: One of `runtimes.RUNTIMES`.
+        batch_size: Images in a call.
+        threads: Number of threads.
+        seconds: About how long each pair is timed.
+    """
+    for name, architecture in architectures.items():
+        whole, known = unpruned_of(architecture)
+        runners = {}
+        for role, network in (("network", architecture), ("unpruned", whole)):
+            model = build_model(network)
+            runners[role] = runtimes.runner(model, runtime, batch_size, threads)
+            runners[role].load(runtimes.random_images(model, batch_size))
+        found = runtimes.timed({role: runner.run for role, runner in runners.items()}, seconds)
+        macs = {"network": cost(architecture), "unpruned": cost(whole)}
+        yield {
+            "name": name,
+            "unpruned_blocks": [len(stage) for stage in whole.stages],
+            "depth_is_known": known,
+            "macs": macs,
+            "times": {role: dataclasses.asdict(times) for role, times in found.items()},
+            "share_of_macs": macs["network"] / macs["unpruned"],
+            "share_of_time": found["network"].median_ms / found["unpruned"].median_ms,
+        }
