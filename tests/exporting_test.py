@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 
+import documents_test
 import keras
 import numpy as np
 import pytest
@@ -137,6 +138,14 @@ def test_the_saved_model_has_stock_operations_and_no_training(folder):
         "sys.exit([op for op in sys.argv[1:] if op_def_registry.get(op) is None] or 0)"
     )
     subprocess.run([sys.executable, "-c", code, *operations], check=True, capture_output=True)
+
+
+@pytest.mark.slow  # two processes that start TensorFlow
+def test_saved_model_cli_as_documented():
+    for command in documents_test.commands("docs/deployment.md"):
+        if command.startswith("saved_model_cli"):
+            own = command.replace("runs/deploy20", "run").replace("32,32,3", "8,8,1")
+            documents_test.in_shell(own)
 
 
 def test_label_names_are_an_asset(folder):
