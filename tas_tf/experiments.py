@@ -11,6 +11,7 @@ from typing import Any, Literal
 import keras
 
 from tas_tf import (
+    alignment,
     cluster,
     configuration,
     cost,
@@ -44,8 +45,6 @@ from tas_tf.search_space import SearchSpace
 from tas_tf.spec_compiler import TRAINING_LAYERS, build_model
 from tas_tf.supernet import Supernet
 from tas_tf.training_loop import Training, check_fits, evaluate
-
-CHECK_IMAGES = 256
 
 
 def run_search(
@@ -309,18 +308,41 @@ def _architecture_to_train(
     return run_parts.with_cost(architecture, architecture.provenance)
 
 
-def run_export(run_dir: str, dry_run: bool, data: ImageData, model: str | None = None) -> int:
-    """Exports a trained network as a SavedModel with its preprocessing.
+def run_export(
+    run_dir: str,
+    dry_run: bool,
+    data: ImageData,
+    model: str | None = None,
+    formats: str | Sequence[str] = "saved_model",
+    qat_epochs: int = 2,
+    qat_batch_size: int = 128,
+    qat_learning_rate: float = 0.005,
+    align: int | str = 1,
+) -> int:
+    """Exports a trained network in several formats, each checked against the Keras model.
 
     Args:
-        run_dir: The run directory that gets `saved_model/`.
+        run_dir: The run directory that gets the artifacts, `manifest.json` and `model_card.md`.
         dry_run: Whether only to say what would be done.
-        data: The images; some of the training set are what the SavedModel is checked with.
+        data: The images: some of the training set check and calibrate, all of it trains for int8.
         model: Run directory of the trained network; None takes `run_dir` itself.
+        formats: `saved_model`, `litert`, `litert_int8`, `litert_qat`, `keras`, or several.
+        qat_epochs: Epochs of quantization-aware training, for `litert_qat`.
+        qat_batch_size: Images in its batches.
+        qat_learning_rate: Its learning rate at the start.
+        align: What widths become multiples of, by channels that are zero, in a SavedModel and in
+            LiteRT: 1, 8, 16, ..., or `auto`, which measures and takes what is fastest.
 
     Returns:
         The exit code.
     """
+    run_parts.check_ranges(
+        run_export,
+        qat_epochs=qat_epochs,
+        qat_batch_size=qat_batch_size,
+        qat_learning_rate=qat_learning_rate,
+    )
+    names, align = exporting.parse_formats(formats), alignment.parse_align(align)
     directory, source = RunDirectory(run_dir), RunDirectory(model or run_dir)
     config = configuration.resolved() if model else None
     directory.check(config)
@@ -330,30 +352,31 @@ def run_export(run_dir: str, dry_run: bool, data: ImageData, model: str | None =
     network = networks.load_model(source.path)
     info = data.describe()
     check_fits(network, info.input_shape, info.num_classes, "model")
-    path = directory.file("saved_model")
-    print(f"Export: {source.path} as a SavedModel to {path}")
-    if dry_run:
-        return EXIT_DONE
-    if config is not None and directory.exists(RESULT) and directory.exists("saved_model"):
-        return _say_done(directory)
-    data.prepare(record["seed"])
-    count = min(CHECK_IMAGES, info.train_images)
-    feed = data.training(count, record["seed"], augment=False, raw=True)
-    images, _ = next(iter(feed.batches(0, 1)))
     classifier = networks.Classifier(
         network, record["mean"], record["deviation"], info.label_names, data.decoded
     )
+    export = exporting.Export(
+        classifier,
+        networks.load_architecture(source.path),
+        data,
+        record["seed"],
+        qat_epochs,
+        qat_batch_size,
+        qat_learning_rate,
+        align,
+    )
+    for name in names:
+        target = directory.file(exporting.FORMATS[name].file)
+        print(f"Export: {source.path} as {name} to {target}")
+    if dry_run:
+        return EXIT_DONE
+    data.prepare(record["seed"])
     with run_parts.opened(directory, config):
         architecture = runtime.read_text(source.file(ARCHITECTURE))
         runtime.write_whole(directory.file(ARCHITECTURE), architecture)
-        checked = exporting.export_saved_model(classifier, path, images.numpy())
+        exporting.export_all(export, source, directory, names)
         if config is not None:
-            directory.write_json(RESULT, {"model": source.path, "check": checked})
-    print(
-        f"SavedModel: {path}; on {checked['images']} real images its logits differ from the Keras "
-        f"model's by {checked['largest_relative_difference']:.1e} at most, "
-        f"{checked['class_agreement']:.0%} of the classes agree"
-    )
+            directory.write_json(RESULT, {"model": source.path})
     return EXIT_DONE
 
 

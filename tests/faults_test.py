@@ -15,7 +15,7 @@ import small_runs
 import tensorflow as tf
 from command_line import MUCH_PATIENCE, QUICK, bindings, check_message, process, run
 
-from tas_tf import exporting, networks, run_lock, runtime
+from tas_tf import networks, run_lock, runtime
 from tas_tf.checkpoints import Checkpoints
 from tas_tf.errors import RunDirectoryError
 from tas_tf.metrics import Metrics, read_metrics
@@ -103,7 +103,7 @@ def export(directory):
     classifier = small_runs.classifier(model)
 
     def write():
-        exporting.export_saved_model(classifier, directory.file("saved_model"), images)
+        small_runs.export_saved_model(classifier, directory.file("saved_model"), images)
 
     write()
     return write

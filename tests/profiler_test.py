@@ -21,7 +21,6 @@ from parity import check
 from spec_compiler_test import ALL, reference_networks
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
-from tas_tf import exporting
 from tas_tf.cost import cost
 from tas_tf.spec_compiler import build_model
 
@@ -91,7 +90,7 @@ def exported_counts(architecture, path: str) -> dict[str, int]:
     images = np.zeros((2, *architecture.input_shape), np.uint8)
     model = build_model(architecture)
     model.get_layer("classifier").bias.assign(np.ones(architecture.num_classes))
-    exporting.export_saved_model(small_runs.classifier(model), path, images)
+    small_runs.export_saved_model(small_runs.classifier(model), path, images)
     loaded = tf.saved_model.load(path)
     return float_operations(
         lambda images: loaded.signatures["serving_default"](images=images),

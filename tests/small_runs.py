@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tas_tf import exporting
 from tas_tf.data import ImageData
 from tas_tf.image_batches import Feed, Recipe
 from tas_tf.image_sources import decode
@@ -51,6 +52,12 @@ def classifier(model: keras.Model) -> Classifier:
         [f"class {label}" for label in range(model.output_shape[-1])],
         lambda encoded: recipe.fitted(decode(encoded, (None, None, channels))),
     )
+
+
+def export_saved_model(classifier: Classifier, path: str, images: np.ndarray) -> dict:
+    """Exports a SavedModel, for which neither data nor architecture are needed."""
+    export = exporting.Export(classifier, None, None, 0, 0, 1, 0.0)
+    return export.make("saved_model", path, images)
 
 
 def shortened(feed: Feed, steps: int) -> Feed:
