@@ -2,15 +2,18 @@
 
 import keras
 import numpy as np
+import pytest
+import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from small_runs import randomized
+from small_runs import classifier, randomized
 from spaces import odd_architectures
 from spec_compiler_test import counted
 
-from tas_tf import alignment
+from tas_tf import alignment, exporting, runtimes
 from tas_tf.architecture import Architecture
 from tas_tf.cost import cost
+from tas_tf.errors import SpecError
 from tas_tf.spec_compiler import build_model
 
 # Blocks whose two widths differ, and are the same once they are multiples of 4, 8 or 16.
@@ -75,3 +78,51 @@ def test_a_grain_of_one_is_the_network_bit_for_bit():
     np.testing.assert_array_equal(
         logits(alignment.aligned(model, SAME_WHEN_ALIGNED, 1)), logits(model)
     )
+
+
+@pytest.mark.parametrize("align, expected", [("8", 8), (16, 16), ("auto", "auto"), (" 1 ", 1)])
+def test_what_align_may_say(align, expected):
+    assert alignment.parse_align(align) == expected
+
+
+@pytest.mark.parametrize("align", ["0", -8, "65", "eight", "", True, 2.5])
+def test_what_it_may_not_say(align):
+    with pytest.raises(SpecError, match="--align: expected a whole number from 1 to 64"):
+        alignment.parse_align(align)
+
+
+def test_int8_is_the_same_bit_for_bit():
+    pytest.importorskip("ai_edge_litert")
+    model = randomized(build_model(SAME_WHEN_ALIGNED), np.random.default_rng(0))
+    samples = runtimes.random_images(model, 16)
+    found = [
+        runtimes.runner(network, "litert_int8", samples=samples)(samples[:1])
+        for network in (model, alignment.aligned(model, SAME_WHEN_ALIGNED, 8))
+    ]
+    np.testing.assert_array_equal(found[1], found[0])
+
+
+def test_auto_takes_what_was_measured_to_be_fastest():
+    model = randomized(build_model(SAME_WHEN_ALIGNED), np.random.default_rng(0))
+    grain, measured = alignment.fastest(model, SAME_WHEN_ALIGNED, "saved_model", seconds=0.1)
+    medians = measured["median_ms"]
+    assert list(medians) == [str(grain) for grain in alignment.GRAINS]
+    assert medians[str(grain)] == min(medians.values()) > 0
+
+
+@pytest.mark.parametrize("align", [8, "auto"])
+def test_an_aligned_artifact_is_the_network_and_says_what_it_is(tmp_path, align):
+    model = randomized(build_model(SAME_WHEN_ALIGNED), np.random.default_rng(0))
+    export = exporting.Export(classifier(model), SAME_WHEN_ALIGNED, None, 0, 0, 1, 0.0, align=align)
+    images = np.random.default_rng(1).integers(0, 256, (4, 6, 5, 3)).astype(np.uint8)
+    entry = export.make("saved_model", str(tmp_path / "saved_model"), images)
+    assert entry["check"]["class_agreement"] == 1
+    said = entry["alignment"]
+    grain = said["grain"]
+    assert entry["settings"] == {"align": align} and (grain == 8 or align == "auto")
+    assert said["true_macs"] == cost(SAME_WHEN_ALIGNED)
+    assert said["padded_macs"] == alignment.aligned_macs(SAME_WHEN_ALIGNED, grain)
+    assert (said["measured"] is None) == (align == 8)
+    loaded = tf.saved_model.load(str(tmp_path / "saved_model"))
+    stem = (3, 3, 3, -(-5 // grain) * grain)
+    assert tuple(loaded.weights[0].shape) == stem
