@@ -267,7 +267,10 @@ def check(flags: argparse.Namespace) -> None:
             check_many(port, wanted, flags.requests, flags.clients)
             if process.poll() is not None:
                 raise Failed("the server has ended before it was told to")
-        print(f"KServe has stopped, exit code {process.returncode}")
+        # Told to stop, uvicorn ends what it is doing, and then itself by the same signal.
+        if process.returncode != -signal.SIGTERM:
+            raise Failed(f"the server did not stop in order: exit code {process.returncode}")
+        print("KServe has stopped")
         check_readers(flags.server_python, saved_model, wanted, folder)
 
 
