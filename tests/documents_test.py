@@ -30,6 +30,7 @@ TROUBLE = "docs/troubleshooting.md"
 ELSEWHERE = {
     "tools/quickstart": "in tests/pipeline_test.py, step by step",
     "tools/test": "in .ci/run",
+    "tools/serve_check": "in tests/serving_protocol_test.py",
     "python -m venv": "in tools/venv.sh",
     "pip install": "in tools/venv.sh and tests/packaging_test.py",
     "tensorboard": "in tests/tensorboard_test.py",
