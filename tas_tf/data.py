@@ -19,7 +19,7 @@ from tas_tf.data_checks import (
 )
 from tas_tf.errors import DataError, EndOfDataError
 from tas_tf.image_batches import Feed
-from tas_tf.image_sources import ImageSource
+from tas_tf.image_sources import ImageSource, decode
 from tas_tf.runtime import first_line
 from tas_tf.splitting import TENTH, draw_parts, fingerprint, share_of
 from tas_tf.tfds_source import open_source
@@ -242,7 +242,12 @@ class ImageData:
             raise
 
     def training(
-        self, batch_size: int, seed: int, part: str = "train", augment: bool = True
+        self,
+        batch_size: int,
+        seed: int,
+        part: str = "train",
+        augment: bool = True,
+        raw: bool = False,
     ) -> Feed:
         """Makes the feed of a training part; its order is new in every epoch.
 
@@ -251,6 +256,7 @@ class ImageData:
             seed: Seed of order and augmentation.
             part: `train` (the training set less the holdout), `weights` or `architecture`.
             augment: Whether to augment.
+            raw: Whether images stay uint8, not normalised.
 
         Returns:
             A feed of (images, labels): normalised float32 (batch, height, width, channels), and
@@ -268,14 +274,15 @@ class ImageData:
             )
         stream = tf.constant([seed, list(_TRAINING_PARTS).index(part)], tf.int64)
         feed = self._reader(split).shuffled(chosen, batch_size, stream, augment)
-        return feed.map(self._normalised)
+        return feed if raw else feed.map(self._normalised)
 
-    def evaluation(self, split: str, batch_size: int) -> tf.data.Dataset:
+    def evaluation(self, split: str, batch_size: int, raw: bool = False) -> tf.data.Dataset:
         """Returns every image of a part once, not augmented, the last batch as it comes.
 
         Args:
             split: `test` (the evaluation split), `holdout`, `architecture` or `train`.
             batch_size: Images in each batch but the last.
+            raw: Whether images stay uint8, not normalised.
 
         Returns:
             A dataset of (images, labels): normalised float32 (batch, height, width, channels), and
@@ -293,7 +300,20 @@ class ImageData:
             if not self._source().has_labels(of_split):
                 raise DataError(f"the split {of_split!r} of {self.dataset!r} has no labels")
             batches = self._reader(of_split).plain(chosen, batch_size)
+        if raw:
+            return batches
         return batches.map(self._normalised, tf.data.AUTOTUNE, deterministic=True)
+
+    def decoded(self, encoded: tf.Tensor) -> tf.Tensor:
+        """Decodes an image file of any size and brings it to size, as evaluation does.
+
+        Args:
+            encoded: The bytes of a PNG or JPEG file, a scalar.
+
+        Returns:
+            An image, uint8 (height, width, channels).
+        """
+        return self._recipe().fitted(decode(encoded, (None, None, self._input_shape()[2])))
 
     def _source(self) -> ImageSource:
         if self._opened is None:
@@ -366,14 +386,14 @@ class ImageData:
 
     def _reader(self, split: str) -> image_batches.MemoryReader | image_batches.StreamReader:
         if split not in self._readers:
-            recipe = image_batches.Recipe(
-                self._input_shape()[:2], self.augmentation, self.crop_padding
-            )
             readable = self._less_skipped(split, np.arange(self._source().counts[split]))
             self._readers[split] = image_batches.open_reader(
-                self._source(), split, recipe, readable
+                self._source(), split, self._recipe(), readable
             )
         return self._readers[split]
+
+    def _recipe(self) -> image_batches.Recipe:
+        return image_batches.Recipe(self._input_shape()[:2], self.augmentation, self.crop_padding)
 
     def _measured(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """Computes mean and standard deviation of the training set's channels, scale 0 to 1."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 
-from tas_tf import configuration, exporting, messages, runtime, runtimes
+from tas_tf import configuration, messages, networks, runtime, runtimes
 from tas_tf.data import ImageData
 from tas_tf.errors import EXIT_DONE
 from tas_tf.measuring import measure
@@ -36,7 +36,7 @@ def run_measure(
     """
     runtimes.check_runtime(runtime_name)
     loaded = {
-        name: exporting.load_architecture(configuration.find_architecture(name))
+        name: networks.load_architecture(configuration.find_architecture(name))
         for name in architectures
     }
     rows = []

@@ -9,15 +9,16 @@ from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import keras
-import numpy as np
 
 from tas_tf import (
+    alignment,
     cluster,
     configuration,
     cost,
     derivation,
     exporting,
     messages,
+    networks,
     reporting,
     run_parts,
     runtime,
@@ -44,8 +45,6 @@ from tas_tf.search_space import SearchSpace
 from tas_tf.spec_compiler import TRAINING_LAYERS, build_model
 from tas_tf.supernet import Supernet
 from tas_tf.training_loop import Training, check_fits, evaluate
-
-CHECK_IMAGES = 64
 
 
 def run_search(
@@ -180,7 +179,7 @@ def _finish_search(
     # The derived network with the supernet's weights: what a training may start from.
     model = build_model(architecture)
     inherit_weights(model, architecture, search.supernet)
-    exporting.save_model(model, architecture, directory)
+    networks.save_model(model, architecture, directory)
     names = ("width_logits", "depth_logits")
     logits = {n: v.tolist() for n, v in zip(names, search.logits(), strict=True)}
     directory.write_json(LOGITS, logits)
@@ -269,7 +268,7 @@ def run_training(
     with run_parts.computing_in(precision):
         model = build_model(compiled, TRAINING_LAYERS)
     if start is not None:
-        exporting.copy_weights(start, model, "start_from")
+        networks.copy_weights(start, model, "start_from")
     warmup = min(warmup_epochs, epochs // 3) * feed.steps_per_epoch
     schedule = warm_cosine(peak, epochs * feed.steps_per_epoch, warmup)
     holdout = (lambda: data.evaluation("holdout", batch_size)) if data.holdout else None
@@ -281,7 +280,7 @@ def run_training(
         seconds = run_parts.fit(
             title, training, feed, epochs, directory, checkpoints, profile_steps
         )
-        saved = exporting.save_model(model, compiled, directory)
+        saved = networks.save_model(model, compiled, directory)
         # The one time that the test split is read.
         tested = evaluate(saved, data.evaluation("test", batch_size))
         result = {"test": tested, "cost": dict(compiled.cost), "seconds": seconds}
@@ -299,7 +298,7 @@ def _architecture_to_train(
     if path is None:
         searched = space(num_classes=info.num_classes, input_shape=info.input_shape)
         return run_parts.with_cost(searched.unpruned(), {"origin": "unpruned"})
-    architecture = exporting.load_architecture(configuration.find_architecture(path))
+    architecture = networks.load_architecture(configuration.find_architecture(path))
     received = (architecture.input_shape, architecture.num_classes)
     if received != (info.input_shape, info.num_classes):
         raise ArchitectureError(
@@ -309,49 +308,75 @@ def _architecture_to_train(
     return run_parts.with_cost(architecture, architecture.provenance)
 
 
-def run_export(run_dir: str, dry_run: bool, data: ImageData, model: str | None = None) -> int:
-    """Exports a trained network as a SavedModel with its preprocessing.
+def run_export(
+    run_dir: str,
+    dry_run: bool,
+    data: ImageData,
+    model: str | None = None,
+    formats: str | Sequence[str] = "saved_model",
+    qat_epochs: int = 2,
+    qat_batch_size: int = 128,
+    qat_learning_rate: float = 0.005,
+    align: int | str = 1,
+) -> int:
+    """Exports a trained network in several formats, each checked against the Keras model.
 
     Args:
-        run_dir: The run directory that gets `saved_model/`.
+        run_dir: The run directory that gets the artifacts, `manifest.json` and `model_card.md`.
         dry_run: Whether only to say what would be done.
-        data: The images; some of the training set are what the SavedModel is checked with.
+        data: The images: some of the training set check and calibrate, all of it trains for int8.
         model: Run directory of the trained network; None takes `run_dir` itself.
+        formats: `saved_model`, `litert`, `litert_int8`, `litert_qat`, `keras`, or several.
+        qat_epochs: Epochs of quantization-aware training, for `litert_qat`.
+        qat_batch_size: Images in its batches.
+        qat_learning_rate: Its learning rate at the start.
+        align: What widths become multiples of, by channels that are zero, in a SavedModel and in
+            LiteRT: 1, 8, 16, ..., or `auto`, which measures and takes what is fastest.
 
     Returns:
         The exit code.
     """
+    run_parts.check_ranges(
+        run_export,
+        qat_epochs=qat_epochs,
+        qat_batch_size=qat_batch_size,
+        qat_learning_rate=qat_learning_rate,
+    )
+    names, align = exporting.parse_formats(formats), alignment.parse_align(align)
     directory, source = RunDirectory(run_dir), RunDirectory(model or run_dir)
     config = configuration.resolved() if model else None
     directory.check(config)
     if not source.exists(runtime.MODEL):
         raise RunDirectoryError(f"{source.path} holds no trained network ({runtime.MODEL})")
     record = source.read_json(DATA_RECORD, ("seed", "mean", "deviation"))
-    network = exporting.load_model(source.path)
+    network = networks.load_model(source.path)
     info = data.describe()
     check_fits(network, info.input_shape, info.num_classes, "model")
-    path = directory.file("saved_model")
-    print(f"Export: {source.path} as a SavedModel to {path}")
+    classifier = networks.Classifier(
+        network, record["mean"], record["deviation"], info.label_names, data.decoded
+    )
+    export = exporting.Export(
+        classifier,
+        networks.load_architecture(source.path),
+        data,
+        record["seed"],
+        qat_epochs,
+        qat_batch_size,
+        qat_learning_rate,
+        align,
+    )
+    for name in names:
+        target = directory.file(exporting.FORMATS[name].file)
+        print(f"Export: {source.path} as {name} to {target}")
     if dry_run:
         return EXIT_DONE
-    if config is not None and directory.exists(RESULT) and directory.exists("saved_model"):
-        return _say_done(directory)
     data.prepare(record["seed"])
-    images, _ = next(iter(data.evaluation("train", CHECK_IMAGES)))
-    pixels = images.numpy() * np.array(data.deviation) + np.array(data.mean)
     with run_parts.opened(directory, config):
         architecture = runtime.read_text(source.file(ARCHITECTURE))
         runtime.write_whole(directory.file(ARCHITECTURE), architecture)
-        checked = exporting.export_saved_model(
-            network, record, path, np.rint(pixels * 255).astype(np.uint8)
-        )
+        exporting.export_all(export, source, directory, names)
         if config is not None:
-            directory.write_json(RESULT, {"model": source.path, "check": checked})
-    print(
-        f"SavedModel: {path}; on {checked['images']} real images its logits differ from the Keras "
-        f"model's by {checked['largest_relative_difference']:.1e} at most, "
-        f"{checked['class_agreement']:.0%} of the classes agree"
-    )
+            directory.write_json(RESULT, {"model": source.path})
     return EXIT_DONE
 
 
@@ -382,7 +407,7 @@ def run_derive(
     if tolerance is None:
         tolerance = directory.read_json(RESULT, ("tolerance",))["tolerance"]
     run_parts.check_ranges(run_derive, tolerance=tolerance)
-    found = exporting.load_architecture(directory.path)
+    found = networks.load_architecture(directory.path)
     searched = space(num_classes=found.num_classes, input_shape=found.input_shape)
     logits = run_parts.read_logits(directory, searched)
     if latency_table is None and directory.exists(LATENCY_TABLE):

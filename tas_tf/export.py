@@ -1,6 +1,7 @@
-"""Exports a trained network as a SavedModel with its preprocessing inside.
+"""Exports a trained network for servers and devices, its preprocessing inside, and checks it.
 
 python -m tas_tf.export --run_dir=runs/student20
+python -m tas_tf.export --run_dir=runs/student20 --format=saved_model,litert,litert_int8
 python -m tas_tf.export --model=runs/student20 --run_dir=runs/export20
 """
 
@@ -14,6 +15,20 @@ from tas_tf.errors import RunDirectoryError
 _MODEL = flags.DEFINE_string(
     "model", None, "Run directory of the trained network, where it is another than --run_dir."
 )
+_FORMATS = flags.DEFINE_multi_string(
+    "format",
+    [],
+    "What to make: saved_model (the default), litert, litert_int8 (calibrated), litert_qat (int8 "
+    "by quantization-aware training), keras. Several: repeated, or with commas.",
+)
+_QAT_EPOCHS = flags.DEFINE_integer("qat_epochs", None, "Epochs of training for litert_qat.")
+
+_ALIGN = flags.DEFINE_string(
+    "align",
+    None,
+    "Pad widths with zeros to multiples of this number, such as 8 or 16, in a SavedModel and in "
+    "LiteRT; auto measures and takes what is fastest. The function stays the same.",
+)
 
 
 def _export() -> int:
@@ -26,6 +41,12 @@ def _export() -> int:
     # What a training records does not say what an export does.
     bindings = ["run_export.data = @ImageData()"]
     bindings += commands.path_binding("run_export.model", _MODEL.value)
+    if _FORMATS.value:
+        bindings.append(f"run_export.formats = {_FORMATS.value!r}")
+    if _QAT_EPOCHS.value is not None:
+        bindings.append(f"run_export.qat_epochs = {_QAT_EPOCHS.value}")
+    if _ALIGN.value is not None:
+        bindings.append(f"run_export.align = {_ALIGN.value!r}")
     return commands.call_root("run_export", bindings, default_spec=spec)
 
 

@@ -1,193 +1,327 @@
-"""Trained networks as files: `model.keras` of stock layers, and a SavedModel with preprocessing."""
+"""Exports a trained network; every artifact is checked against the network before it has a name."""
 
 from __future__ import annotations
 
+import dataclasses
+import difflib
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
+from tas_tf import alignment, litert, manifest, quantization
 from tas_tf.architecture import Architecture
-from tas_tf.errors import ArchitectureError
-from tas_tf.runtime import ARCHITECTURE, MODEL, RunDirectory, first_line, read_text, replacing
-from tas_tf.spec_compiler import build_model
+from tas_tf.cost import cost, shown
+from tas_tf.data import ImageData
+from tas_tf.errors import ArchitectureError, SpecError
+from tas_tf.networks import Classifier
+from tas_tf.runtime import (
+    CONFIG,
+    DATA_RECORD,
+    MODEL,
+    RESULT,
+    RunDirectory,
+    read_text,
+    replacing,
+)
+from tas_tf.saved_models import read_saved_model, write_saved_model
 
-# Largest difference of a logit between the SavedModel and the Keras model, relative to the largest.
-TOLERANCE = 1e-4
+CHECK_IMAGES = 256
+_TEST_BATCH = 256
 
 
-def save_model(
-    model: keras.Model, architecture: Architecture, directory: RunDirectory
-) -> keras.Model:
-    """Writes `model.keras`, and returns it: rebuilt of stock layers, with the model's weights.
+@dataclasses.dataclass(frozen=True)
+class Format:
+    """A kind of artifact.
 
     Args:
-        model: The trained network, whatever layers it was trained with.
+        file: Its name in the run directory.
+        tolerance: Largest difference of a logit from the Keras model's, relative to the largest
+            logit, that is let pass: rounding of float32, or a conversion to int8 that is not sound.
+        quantized: Whether it computes in int8: then its accuracy is measured.
+        aligned: Whether its widths may be padded for the device.
+        require: Refuses to go on where a package is missing.
+    """
+
+    file: str
+    tolerance: float = 1e-4
+    quantized: bool = False
+    aligned: bool = False
+    require: Callable[[], None] = lambda: None
+
+
+FORMATS = {
+    "saved_model": Format("saved_model", aligned=True),
+    "litert": Format("model.tflite", aligned=True, require=litert.require_litert),
+    "litert_int8": Format("model_int8.tflite", 0.5, True, True, litert.require_litert),
+    "litert_qat": Format("model_int8_qat.tflite", 0.5, True, require=litert.require_litert),
+    "keras": Format(MODEL),
+}
+
+
+def parse_formats(formats: str | Sequence[str]) -> list[str]:
+    """Returns names of formats, each once, from a list or from text with commas.
+
+    Raises:
+        SpecError: If one is unknown; it lists the known.
+        InstallationError: If one needs a package that is not installed.
+    """
+    texts = [formats] if isinstance(formats, str) else formats
+    expected = f"--format: expected one or several of {', '.join(FORMATS)}"
+    names = list(dict.fromkeys(name.strip() for text in texts for name in text.split(",")))
+    for name in names:
+        if name not in FORMATS:
+            near = difflib.get_close_matches(name, FORMATS, 1)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            raise SpecError(f"{expected}. Received: {name!r}{hint}")
+        FORMATS[name].require()
+    if not names:
+        raise SpecError(expected)
+    return names
+
+
+@dataclasses.dataclass(frozen=True)
+class Export:
+    """Makes artifacts of one trained network.
+
+    Args:
+        classifier: The network.
         architecture: Its architecture.
-        directory: The run directory.
-    """
-    stock = build_model(architecture)
-    stock.set_weights(model.get_weights())
-    with replacing(directory.file(MODEL)) as temporary, tempfile.TemporaryDirectory() as folder:
-        local = os.path.join(folder, MODEL)
-        stock.save(local)
-        tf.io.gfile.copy(local, temporary, overwrite=True)
-    return stock
-
-
-def load_model(path: str, role: str = "model") -> keras.Model:
-    """Loads a trained network; no code of the file is run.
-
-    Args:
-        path: A run directory with `architecture.json` and `model.keras`, or a Keras file.
-        role: What errors call it.
-
-    Raises:
-        ArchitectureError: If there is none, or it cannot be read.
-    """
-    directory = RunDirectory(path)
-    if not tf.io.gfile.exists(directory.path):
-        raise ArchitectureError(
-            f"{role}: {path} does not exist; give the run directory of a trained network"
-        )
-    is_run = tf.io.gfile.isdir(directory.path)
-    if is_run and not directory.exists(MODEL):
-        raise ArchitectureError(f"{role}: {path} holds no trained network ({MODEL} is missing)")
-    if not is_run and not path.endswith(".keras"):
-        raise ArchitectureError(f"{role}: {path} is neither a run directory nor a .keras file")
-    model = build_model(load_architecture(path)) if is_run else None
-    try:
-        if model is None:
-            return keras.saving.load_model(directory.path, compile=False, safe_mode=True)
-        with tempfile.TemporaryDirectory() as folder:
-            local = os.path.join(folder, MODEL)
-            tf.io.gfile.copy(directory.file(MODEL), local)
-            model.load_weights(local)
-        return model
-    # What Keras, h5py and zipfile raise at a damaged file has nothing else in common.
-    except Exception as error:
-        reason = first_line(error)
-        raise ArchitectureError(
-            f"{role}: {directory.file(MODEL) if is_run else path} cannot be read: {reason}"
-        ) from None
-
-
-def copy_weights(source: keras.Model, target: keras.Model, role: str) -> None:
-    """Gives a model the weights of another of the same architecture.
-
-    Args:
-        source: Where they come from.
-        target: The model that gets them.
-        role: What errors call the source.
-
-    Raises:
-        ArchitectureError: If their weights have other shapes.
-    """
-    expected = [(variable.name, tuple(variable.shape)) for variable in target.weights]
-    received = [(variable.name, tuple(variable.shape)) for variable in source.weights]
-    if expected != received:
-        raise ArchitectureError(f"{role}: its network is of another architecture")
-    target.set_weights(source.get_weights())
-
-
-def load_architecture(path: str) -> Architecture:
-    """Reads an architecture from a JSON file, or from a run directory's `architecture.json`.
-
-    Raises:
-        ArchitectureError: If it is missing or malformed.
-    """
-    path = os.path.expanduser(str(path))
-    file = f"{path}/{ARCHITECTURE}" if tf.io.gfile.isdir(path) else path
-    try:
-        text = read_text(file)
-    except (tf.errors.OpError, OSError) as error:
-        reason = first_line(error)
-        raise ArchitectureError(f"architecture: {file} cannot be read: {reason}") from None
-    except UnicodeDecodeError:
-        raise ArchitectureError(f"architecture: {file} is not UTF-8 text") from None
-    return Architecture.from_json(text, source=file)
-
-
-class Classifier(tf.Module):
-    """A network with its preprocessing: uint8 images to logits, probabilities and classes.
-
-    Args:
-        model: From normalized images to logits.
-        mean: Mean of each channel, of images scaled to 0..1.
-        deviation: Standard deviation of each channel, likewise.
+        data: Its images, prepared.
+        seed: Seed of which images of the training set check, calibrate and train.
+        qat_epochs: Epochs of quantization-aware training.
+        qat_batch_size: Images in its batches.
+        qat_learning_rate: Its first learning rate.
+        align: What widths become multiples of, or `auto`: see `alignment.py`.
     """
 
-    def __init__(self, model: keras.Model, mean: Sequence[float], deviation: Sequence[float]):
-        super().__init__()
-        self.model = model
-        scale = 255 * np.asarray(deviation, np.float32)
-        self._scale = 1 / scale
-        self._shift = -np.asarray(mean, np.float32) * 255 / scale
+    classifier: Classifier
+    architecture: Architecture
+    data: ImageData
+    seed: int
+    qat_epochs: int
+    qat_batch_size: int
+    qat_learning_rate: float
+    align: int | str = 1
 
-    def __call__(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Classifies images (batch, height, width, channels) uint8."""
-        logits = self.model(tf.cast(images, tf.float32) * self._scale + self._shift, training=False)
+    def images(self) -> np.ndarray:
+        """Returns real training images, uint8 (batch, height, width, channels)."""
+        count = min(CHECK_IMAGES, self.data.describe().train_images)
+        feed = self.data.training(count, self.seed, augment=False, raw=True)
+        images, _ = next(iter(feed.batches(0, 1)))
+        return images.numpy()
+
+    def settings(self, name: str) -> dict[str, Any]:
+        """Returns what else than the network an artifact of a format depends on."""
+        settings = {"align": self.align} if FORMATS[name].aligned else {}
+        if FORMATS[name].quantized:
+            settings |= {"calibration_images": CHECK_IMAGES, "seed": self.seed}
+        if name == "litert_qat":
+            settings["qat_epochs"] = self.qat_epochs
+            settings["qat_batch_size"] = self.qat_batch_size
+            settings["qat_learning_rate"] = self.qat_learning_rate
+        return settings
+
+    def make(self, name: str, path: str, images: np.ndarray) -> dict[str, Any]:
+        """Writes an artifact, checked before it gets its name; what stands there is replaced.
+
+        Args:
+            name: Its format.
+            path: Where it goes.
+            images: What `images` returns.
+
+        Returns:
+            Its entry in a manifest.
+
+        Raises:
+            ArchitectureError: If it disagrees with the Keras model: nothing is written.
+        """
+        made, accuracy = FORMATS[name], None
+        aligned, widths = self.aligned(name)
+        with replacing(path) as temporary, tempfile.TemporaryDirectory() as folder:
+            local = os.path.join(folder, os.path.basename(path))
+            aligned._write(name, local, images)
+            logits = self._read(name, local)
+            expected = self.classifier.logits(images).numpy()
+            check = compare(expected, logits(images), made.tolerance, name)
+            if made.quantized:
+                accuracy = self.accuracy(logits)
+            files = manifest.file_facts(local)
+            _copy(local, temporary)
         return {
-            "logits": logits,
-            "probabilities": tf.nn.softmax(logits),
-            "classes": tf.argmax(logits, axis=-1, output_type=tf.int32),
+            "file": made.file,
+            "bytes": sum(file["bytes"] for file in files.values()),
+            "files": files,
+            "check": check,
+            "accuracy": accuracy,
+            "settings": self.settings(name),
+            **widths,
+            "versions": manifest.versions(),
         }
 
+    def aligned(self, name: str) -> tuple[Export, dict[str, Any]]:
+        """Returns what makes a format with the widths that suit it, and what a manifest says."""
+        if not FORMATS[name].aligned or self.align == 1:
+            return self, {}
+        model, grain, measured = self.classifier.model, self.align, None
+        if grain == alignment.AUTO:
+            grain, measured = alignment.fastest(model, self.architecture, name)
+        wide = alignment.aligned(model, self.architecture, grain)
+        classifier = dataclasses.replace(self.classifier, model=wide)
+        return dataclasses.replace(self, classifier=classifier), {
+            "alignment": {
+                "grain": grain,
+                "true_macs": cost(self.architecture),
+                "padded_macs": alignment.aligned_macs(self.architecture, grain),
+                "measured": measured,
+            }
+        }
 
-def export_saved_model(
-    model: keras.Model, record: dict[str, Any], path: str, images: np.ndarray
+    def accuracy(self, logits: Callable[[np.ndarray], np.ndarray]) -> float:
+        """Returns the accuracy on the test split of what gives logits of uint8 images."""
+        right = count = 0
+        for images, labels in self.data.evaluation("test", _TEST_BATCH, raw=True):
+            right += int(np.sum(logits(images.numpy()).argmax(axis=1) == labels.numpy()))
+            count += len(labels)
+        return right / count
+
+    def _write(self, name: str, path: str, images: np.ndarray) -> None:
+        if name == "saved_model":
+            write_saved_model(self.classifier, path, images)
+        elif name == "keras":
+            self.classifier.model.save(path)
+        else:
+            with open(path, "wb") as file:
+                file.write(self._litert(name, images))
+
+    def _litert(self, name: str, images: np.ndarray) -> bytes:
+        if name == "litert":
+            return litert.to_float(self.classifier)
+        if name == "litert_int8":
+            return litert.to_int8(self.classifier, images)
+        batch_size = min(self.qat_batch_size, self.data.describe().train_images)
+        return quantization.to_int8(
+            self.classifier,
+            self.architecture,
+            images,
+            self.data.training(batch_size, self.seed, raw=True),
+            self.qat_epochs,
+            self.qat_learning_rate,
+            self.seed,
+        )
+
+    def _read(self, name: str, path: str) -> Callable[[np.ndarray], np.ndarray]:
+        if name == "saved_model":
+            return read_saved_model(path)
+        if name == "keras":
+            loaded = keras.saving.load_model(path, compile=False, safe_mode=True)
+            classifier = dataclasses.replace(self.classifier, model=loaded)
+            return lambda images: classifier.logits(images).numpy()
+        return litert.read_litert(path)
+
+
+def compare(
+    expected: np.ndarray, received: np.ndarray, tolerance: float, name: str
 ) -> dict[str, float]:
-    """Writes a SavedModel, checked against the Keras model before it gets its name.
-
-    Args:
-        model: The trained network of stock layers.
-        record: The data's record: `mean` and `deviation`.
-        path: Where the SavedModel goes; one that stands there is replaced.
-        images: (batch, height, width, channels) uint8, real images to check with.
-
-    Returns:
-        Largest difference of the logits relative to the largest logit, agreement of the classes,
-        and the number of images.
+    """Compares logits (batch, classes) of an artifact with those of the Keras model.
 
     Raises:
-        ArchitectureError: If the two disagree.
+        ArchitectureError: If they differ by more than the tolerance.
     """
-    classifier = Classifier(model, record["mean"], record["deviation"])
-    signature = tf.TensorSpec((None, *model.input_shape[1:]), tf.uint8, name="images")
-    with replacing(path) as temporary, tempfile.TemporaryDirectory() as folder:
-        archive = keras.export.ExportArchive()
-        archive.track(model)
-        archive.add_endpoint("serve", classifier.__call__, input_signature=[signature])
-        archive.write_out(folder, verbose=False)
-        found = _compare(classifier, tf.saved_model.load(folder), images)
-        _copy_tree(folder, temporary)
-    return found
-
-
-def _compare(classifier: Classifier, loaded: Any, images: np.ndarray) -> dict[str, float]:
-    expected = classifier(tf.constant(images))
-    received = loaded.signatures["serving_default"](images=tf.constant(images))
-    scale = np.abs(expected["logits"].numpy()).max()
-    difference = np.abs(expected["logits"].numpy() - received["logits"].numpy()).max() / scale
-    agreement = np.mean(expected["classes"].numpy() == received["classes"].numpy())
-    if not difference <= TOLERANCE:
+    difference = np.abs(expected - received).max() / np.abs(expected).max()
+    if not difference <= tolerance:
         raise ArchitectureError(
-            f"the SavedModel's logits differ from the Keras model's by {difference:.2g} of the "
-            f"largest, more than {TOLERANCE}: it was not written"
+            f"{name}: the logits differ from the Keras model's by {difference:.2g} of the largest, "
+            f"more than {tolerance}: it was not written"
         )
     return {
         "largest_relative_difference": float(difference),
-        "class_agreement": float(agreement),
-        "images": len(images),
+        "largest_difference": float(np.abs(expected - received).max()),
+        "class_agreement": float(np.mean(expected.argmax(axis=1) == received.argmax(axis=1))),
+        "images": len(expected),
     }
 
 
-def _copy_tree(source: str, target: str) -> None:
-    """Copies a local folder to a path that may lie anywhere."""
+def export_all(
+    export: Export, source: RunDirectory, directory: RunDirectory, names: Sequence[str]
+) -> None:
+    """Makes artifacts and records them; those that stand as they would be made are kept.
+
+    Args:
+        export: What makes them.
+        source: The run directory of the trained network.
+        directory: Where they go.
+        names: Their formats.
+
+    Raises:
+        ArchitectureError: If one disagrees with the Keras model.
+        RunDirectoryError: If the directory holds artifacts of another network.
+    """
+    record = source.read_json(DATA_RECORD)
+    config = read_text(source.file(CONFIG)) if source.exists(CONFIG) else ""
+    accuracy = _tested(source, record, export.data)
+    said = manifest.facts(export.classifier, export.architecture, record, config, accuracy)
+    said["artifacts"] = manifest.read_manifest(directory, said["network"])
+    if any(FORMATS[name].quantized for name in names) and accuracy is None:
+        said["keras_accuracy"] = export.accuracy(lambda x: export.classifier.logits(x).numpy())
+    images = export.images()
+    for name in names:
+        path = directory.file(FORMATS[name].file)
+        entry = said["artifacts"].get(name)
+        if entry is not None and _stands(path, entry, export.settings(name)):
+            print(f"Already done: {path}")
+            continue
+        entry = export.make(name, path, images)
+        said["artifacts"][name] = entry
+        manifest.write_manifest(directory, said)
+        _say(path, entry, said["keras_accuracy"])
+
+
+def _tested(source: RunDirectory, record: Mapping[str, Any], data: ImageData) -> float | None:
+    """Returns the accuracy that a training has measured on these test images, None without one."""
+    same = record.get("splits", {}).get("test") == data.record()["splits"]["test"]
+    if not (same and source.exists(RESULT)):
+        return None
+    return source.read_json(RESULT).get("test", {}).get("accuracy")
+
+
+def _stands(path: str, entry: Mapping[str, Any], settings: Mapping[str, Any]) -> bool:
+    """Whether the artifact that a manifest lists is there as it was made, and made in this way."""
+    return (
+        entry["settings"] == settings
+        and tf.io.gfile.exists(path)
+        and manifest.file_facts(path) == entry["files"]
+    )
+
+
+def _say(path: str, entry: Mapping[str, Any], keras_accuracy: float | None) -> None:
+    check = entry["check"]
+    print(
+        f"{path}: {entry['bytes']:,} bytes; on {check['images']} real images its logits differ "
+        f"from the Keras model's by {check['largest_relative_difference']:.1e} of the largest at "
+        f"most, {check['class_agreement']:.1%} of the classes agree"
+    )
+    if "alignment" in entry:
+        widths = entry["alignment"]
+        print(
+            f"  widths are multiples of {widths['grain']}: {shown(widths['true_macs'])} MACs, "
+            f"{shown(widths['padded_macs'])} with the zeros"
+        )
+    if entry["accuracy"] is not None:
+        print(
+            f"  accuracy on the test split {entry['accuracy']:.2%}, the Keras model's "
+            f"{keras_accuracy:.2%}"
+        )
+
+
+def _copy(source: str, target: str) -> None:
+    """Copies a local file or folder to a path that may lie anywhere."""
+    if os.path.isfile(source):
+        tf.io.gfile.copy(source, target, overwrite=True)
     for folder, _, files in os.walk(source):
         # By name: to some file systems "a/." is another folder than "a".
         destination = folder.replace(source, target, 1)

@@ -13,6 +13,11 @@ import tensorflow as tf
 from tas_tf.normalization import batch_normalize, move
 
 
+def aligned_width(width: int, grain: int) -> int:
+    """Returns the least multiple of `grain` that is not below a width."""
+    return -(-width // grain) * grain
+
+
 def device_width(width: int, dtype: str) -> int:
     """Returns the number of channels that a map of `width` channels is computed with.
 
@@ -25,8 +30,7 @@ def device_width(width: int, dtype: str) -> int:
     """
     if dtype == "float64":
         return width  # for exactness, not for speed
-    grain = 4 if width <= 28 else 16
-    return -(-width // grain) * grain
+    return aligned_width(width, 4 if width <= 28 else 16)
 
 
 class PaddedConv2D(keras.layers.Conv2D):

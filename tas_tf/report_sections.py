@@ -14,6 +14,7 @@ from tas_tf.report_search import search_section
 from tas_tf.report_tables import (
     accuracy_table,
     amount,
+    artifact_table,
     comparable,
     cost_table,
     found_by,
@@ -222,14 +223,9 @@ def _gives(run: Run) -> Iterator[Element]:
             "accuracy often stays lower while that on the test split is higher.",
             f"Accuracy on training images by epoch, at the end: {ends}.",
         )
-    for part in run.of_kind("export"):
-        if part.result is not None:
-            check = part.result["check"]
-            yield Text(
-                f"The SavedModel was checked against the Keras model on {check['images']} real "
-                f"images: {percent(check['class_agreement'], 0)} of the classes agree, logits "
-                f"differ by {check['largest_relative_difference']:.1e} of the largest at most."
-            )
+    for part in run.parts.values():
+        if part.manifest is not None:
+            yield artifact_table(part)
 
 
 def _took(run: Run) -> Iterator[Element]:

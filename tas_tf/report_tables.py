@@ -216,6 +216,28 @@ def time_table(parts: Sequence[Part]) -> Table:
     return Table("Time of every phase", header, rows)
 
 
+def artifact_table(part: Part) -> Table:
+    """Returns what was exported: size, accuracy, and agreement with the Keras model."""
+    rows = []
+    for name, artifact in part.manifest["artifacts"].items():
+        check, accuracy = artifact["check"], artifact["accuracy"]
+        rows.append(
+            [
+                name,
+                f"{artifact['bytes']:,}",
+                f"{check['largest_relative_difference']:.1e}",
+                percent(check["class_agreement"], 1),
+                NONE if accuracy is None else percent(accuracy),
+            ]
+        )
+    header = ["artifact", "bytes", "largest difference", "agreement", "test accuracy"]
+    caption = (
+        "What was exported, compared with the Keras model on real training images: the largest "
+        "difference of a logit relative to the largest logit, and how many classes agree"
+    )
+    return Table(caption, header, rows)
+
+
 def phase(part: Part) -> str:
     """Returns what a part does, as people say it."""
     return "search" if part.kind == "search" else f"training: {role(part)}"

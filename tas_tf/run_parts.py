@@ -14,7 +14,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tas_tf import configuration, cost, exporting, messages, runtime
+from tas_tf import configuration, cost, messages, networks, runtime
 from tas_tf.architecture import Architecture
 from tas_tf.callbacks import MetricsLog, Pictures, Profile
 from tas_tf.checkpoints import CheckpointInterval, Checkpoints
@@ -26,12 +26,11 @@ from tas_tf.latency_table import LatencyTable, kinds
 from tas_tf.metrics import Metrics
 from tas_tf.progress import Progress
 from tas_tf.run_lock import check_free, locked
-from tas_tf.runtime import RunDirectory
+from tas_tf.runtime import DATA_RECORD, RunDirectory
 from tas_tf.search_loop import ARCHITECTURE_HALF
 from tas_tf.search_space import SearchSpace
 from tas_tf.training_loop import Loop, check_fits
 
-DATA_RECORD = "data.json"
 SPACE = "space.json"
 LOGITS = "logits.json"
 LATENCY_TABLE = "latency_table.json"
@@ -48,6 +47,9 @@ _RANGES = {
     "warmup_epochs": (0, math.inf),
     "distillation_alpha": (0, 1),
     "distillation_temperature": (1e-3, math.inf),
+    "qat_epochs": (0, math.inf),
+    "qat_batch_size": (1, math.inf),
+    "qat_learning_rate": (0, math.inf),
 }
 
 
@@ -114,7 +116,7 @@ def load_network(
     """
     if path is None:
         return None
-    model = exporting.load_model(path, role)
+    model = networks.load_model(path, role)
     check_fits(model, info.input_shape, info.num_classes, role)
     if precision != "float32":
         for layer in model.layers[:-1]:

@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tas_tf import configuration, exporting, run_parts, run_schema, runtime
+from tas_tf import configuration, networks, run_parts, run_schema, runtime
 from tas_tf.architecture import Architecture
 from tas_tf.cost import Budget, CostKind
 from tas_tf.errors import RunDirectoryError, UserError
 from tas_tf.latency_table import LatencyTable, kinds
+from tas_tf.manifest import MANIFEST
 from tas_tf.metrics import METRICS
 from tas_tf.run_parts import DATA_RECORD, LATENCY_TABLE, LOGITS, SPACE
 from tas_tf.run_schema import PIPELINE
@@ -37,6 +38,7 @@ class Part:
         machine: Its record of command, devices and versions.
         records: One record for each epoch.
         result: What it came to.
+        manifest: What was exported of it.
         architecture: The network that was trained or found.
         space: What was searched.
         budgets: Within which budgets.
@@ -54,6 +56,7 @@ class Part:
     machine: dict[str, Any] | None = None
     records: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     result: dict[str, Any] | None = None
+    manifest: dict[str, Any] | None = None
     architecture: Architecture | None = None
     space: SearchSpace | None = None
     budgets: list[Budget] = dataclasses.field(default_factory=list)
@@ -150,6 +153,8 @@ def read_part(directory: RunDirectory, name: str) -> Part:
         return part
     part.result = reader.json(RESULT, run_schema.RESULTS[kind], "this part has not finished")
     part.architecture = reader.architecture()
+    if kind == "export" or directory.exists(MANIFEST):
+        part.manifest = reader.json(MANIFEST, run_schema.MANIFEST, "nothing was exported")
     if kind == "export":
         return part
     part.data = reader.json(DATA_RECORD, run_schema.DATA)
@@ -197,7 +202,7 @@ class _Reader:
         name = "/".join([*folder, ARCHITECTURE])
         if self._directory.exists(name):
             try:
-                return exporting.load_architecture(self._directory.file(name))
+                return networks.load_architecture(self._directory.file(name))
             except UserError as error:
                 self.say(f"{name} is damaged: {runtime.first_line(error)}")
         else:

@@ -75,11 +75,24 @@ RESULTS = {
         "tolerance": share,
         "seconds": number,
     },
-    "export": {
-        "check": {
-            "largest_relative_difference": number,
-            "class_agreement": share,
-            "images": count,
+    "export": {"model": text},
+}
+_FILE = {"bytes": count, "sha256": text}
+MANIFEST = {
+    "network": {"weights_sha256": text},
+    "keras_accuracy": lambda value: value is None or share(value),
+    "artifacts": {
+        ANY: {
+            "file": text,
+            "bytes": count,
+            "files": {ANY: _FILE},
+            "check": {
+                "largest_relative_difference": number,
+                "class_agreement": share,
+                "images": count,
+            },
+            "accuracy": lambda value: value is None or share(value),
+            "settings": lambda value: isinstance(value, dict),
         }
     },
 }

@@ -24,6 +24,7 @@ from tas_tf.errors import RunDirectoryError
 
 CONFIG = "config.gin"
 RESULT = "result.json"
+DATA_RECORD = "data.json"
 ARCHITECTURE = "architecture.json"
 MODEL = "model.keras"
 LOCK = "run.lock"
@@ -37,6 +38,7 @@ REPORT_FILES = (f"{REPORT}.html", f"{REPORT}.md", PICTURES.format(REPORT))
 _OF_TENSORFLOW = re.compile(r"\{\{\w+ .*?\}\} ?| *\[Op:\w+\]( name:)?")
 # Settings that may differ when a run is taken up again: where things lie, and how often it saves.
 _FREE = ("data_dir", "download", "CheckpointInterval.seconds", "CheckpointInterval.steps")
+_FREE += ("run_export.formats",)
 
 
 def choose_strategy() -> tf.distribute.Strategy:

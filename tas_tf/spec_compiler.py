@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import types
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -41,18 +42,25 @@ TRAINING_LAYERS = types.SimpleNamespace(
 )
 
 
-def build_model(architecture: Architecture, layers: Any = keras.layers) -> keras.Model:
+def build_model(
+    architecture: Architecture,
+    layers: Any = keras.layers,
+    map_width: Callable[[int], int] = int,
+) -> keras.Model:
     """Builds the network of an architecture.
 
     Args:
         architecture: The architecture.
         layers: The namespace of layers: `keras.layers` (what is saved), `TRAINING_LAYERS`, or
             `tf_keras.layers`. Layers and variables have the same names in all of them.
+        map_width: From the true width of a map to the number of channels that it is built with,
+            at least as many. Which layers there are follows from the true widths, and so do
+            image channels and classes.
 
     Returns:
         A model from images (batch, height, width, channels) to logits (batch, classes).
     """
-    return _Compiler(architecture, layers).build()
+    return _Compiler(architecture, layers, map_width).build()
 
 
 def build_layer(
@@ -72,7 +80,7 @@ def build_layer(
     Returns:
         A model from maps (batch, height, width, in_channels).
     """
-    compiler = _Compiler(architecture, keras.layers)
+    compiler = _Compiler(architecture, keras.layers, int)
     maps = keras.layers.Input(shape=(*layer.in_size, in_channels), name="maps")
     if layer.kind == "classifier":
         return keras.Model(maps, compiler._classify(maps, in_channels, out_channels))
@@ -85,23 +93,25 @@ def build_layer(
 
 
 class _Compiler:
-    def __init__(self, architecture: Architecture, layers: Any):
+    def __init__(self, architecture: Architecture, layers: Any, map_width: Callable[[int], int]):
         self.architecture = architecture
         self.layers = layers
+        self.map_width = map_width
         self.family = blocks.FAMILIES[architecture.family]
 
     def build(self) -> keras.Model:
         architecture, layers, outline = self.architecture, self.layers, self.architecture.outline
         images = layers.Input(shape=architecture.input_shape, name="images")
         channels = architecture.stem_width
-        x = self._unit(images, outline.stem, architecture.input_shape[2], channels)
+        stem_width = self.map_width(channels)
+        x = self._unit(images, outline.stem, architecture.input_shape[2], stem_width)
         if self.family.stem_pool:
             x = self._pool_stem(x)
         for stage, stage_widths in zip(outline.stages, architecture.stages, strict=True):
             for block, widths in zip(stage, stage_widths, strict=True):
                 x = self._block(x, block, channels, widths)
                 channels = widths[-1]
-        logits = self._classify(x, channels, architecture.num_classes)
+        logits = self._classify(x, self.map_width(channels), architecture.num_classes)
         model_class = getattr(layers, "Model", keras.Model)
         return model_class(images, logits, name=architecture.family)
 
@@ -123,12 +133,13 @@ class _Compiler:
 
     def _block(self, x: Any, block: BlockLayers, channels: int, widths: tuple[int, ...]) -> Any:
         y = x
-        inputs = (channels, *widths[:-1])
-        for layer, before, width in zip(block.units, inputs, widths, strict=True):
+        maps = [self.map_width(width) for width in (channels, *widths)]
+        for layer, before, width in zip(block.units, maps, maps[1:], strict=False):
             zero_scale = self.family.zero_last_scale and layer is block.units[-1]
             y = self._unit(y, layer, before, width, zero_scale)
+        # By the true widths: maps of different ones may come out as wide as each other.
         if block.needs_projection(channels, widths[-1]):
-            x = self._unit(x, block.projection, channels, widths[-1])
+            x = self._unit(x, block.projection, maps[0], maps[-1])
         return self._end_block(x, y, block.projection.name.removesuffix("_projection"))
 
     def _end_block(self, x: Any, y: Any, name: str) -> Any:

@@ -368,8 +368,19 @@ def apply_gradients(
     # Gathered rows come as IndexedSlices, whose other rows the optimizer would leave alone.
     gradients = [tf.convert_to_tensor(gradient) for gradient in gradients]
     optimizer.apply(gradients, list(variables))
-    # A sum is not finite if anything in it is not. What was moved tells of its gradient, too.
     moved = [variable.value for variable in variables]
+    return faults_after(loss, moved, half)
+
+
+def faults_after(loss: tf.Tensor, moved: Sequence[tf.Variable], half: str) -> dict[str, tf.Tensor]:
+    """Returns an entry for what `train_step` returns, by which the loop knows if all was finite.
+
+    Args:
+        loss: A scalar.
+        moved: The variables that the step has moved.
+        half: What this part of a step is called.
+    """
+    # A sum is not finite if anything in it is not. What was moved tells of its gradient, too.
     sums = [tf.cast(tf.reduce_sum(part), tf.float32) for part in (loss, *moved)]
     return fault(half, tf.add_n(sums))
 

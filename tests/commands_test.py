@@ -22,7 +22,7 @@ from command_line import (
 )
 
 import tas_tf
-from tas_tf import commands, exporting, runtime
+from tas_tf import commands, networks, runtime
 
 PRESETS = sorted(path.name for path in (PROJECT / "specs").glob("*.gin"))
 
@@ -228,7 +228,7 @@ def save_network(path, input_shape=(8, 8, 1), num_classes=10):
     path.mkdir()
     architecture = tas_tf.SearchSpace.resnet(8, num_classes, input_shape).unpruned()
     model = tas_tf.build_model(architecture)
-    exporting.save_model(model, architecture, runtime.RunDirectory(str(path)))
+    networks.save_model(model, architecture, runtime.RunDirectory(str(path)))
     (path / "architecture.json").write_text(architecture.to_json())
 
 

@@ -13,7 +13,7 @@ import tensorflow as tf
 from command_line import QUICK, RUN, bindings, check_message, check_refused, finished, run
 
 import tas_tf
-from tas_tf import checkpoints, exporting, inheritance, losses, run_parts, runtime, supernet
+from tas_tf import checkpoints, inheritance, losses, networks, run_parts, runtime, supernet
 from tas_tf.cost import cost, costs
 from tas_tf.expected_cost import CostModel
 from tas_tf.optimizers import SGD, Adam
@@ -278,7 +278,7 @@ def save_teacher() -> tf.Tensor:
     model = build_model(architecture)
     model.set_weights([w + random.uniform(0.1, 0.9, w.shape) for w in model.get_weights()])
     pathlib.Path("teacher").mkdir()
-    exporting.save_model(model, architecture, runtime.RunDirectory("teacher"))
+    networks.save_model(model, architecture, runtime.RunDirectory("teacher"))
     pathlib.Path("teacher/architecture.json").write_text(architecture.to_json())
     return model(images(), training=False)
 

@@ -30,12 +30,16 @@ TROUBLE = "docs/troubleshooting.md"
 ELSEWHERE = {
     "tools/quickstart": "in tests/pipeline_test.py, step by step",
     "tools/test": "in .ci/run",
+    "tools/serve_check": "in tests/serving_protocol_test.py",
     "python -m venv": "in tools/venv.sh",
     "pip install": "in tools/venv.sh and tests/packaging_test.py",
     "tensorboard": "in tests/tensorboard_test.py",
     "python -m tas_tf.report": "in tests/report_test.py",
     "python -m tas_tf.measure": "in tests/latency_command_test.py",
     "python -m tas_tf.profile_device": "in tests/latency_command_test.py, tests/profiling_test.py",
+    "saved_model_cli": "in tests/exporting_test.py",
+    "docker run": "nowhere: it needs Docker; a server of the same protocol stands in",
+    "curl": "nowhere, likewise",
 }
 # A network that has the same parts and takes seconds.
 SMALL = ["AUGMENTATION = 'crop'", "BATCH_SIZE = 16", "EPOCHS = 1", "SEARCH_EPOCHS = 1"]
@@ -95,7 +99,7 @@ def workplace(tmp_path_factory):
     (folder / "runs/flowers").mkdir()
     for copy in ("search20", "flowers/search"):
         (folder / "runs" / copy).symlink_to(folder / "runs/search")
-    for copy in ("teacher20", "student", "student20", "flowers30", "flowers/teacher"):
+    for copy in ("teacher20", "student", "student20", "deploy20", "flowers30", "flowers/teacher"):
         (folder / "runs" / copy).symlink_to(folder / "runs/teacher")
     return folder
 

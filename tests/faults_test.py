@@ -15,7 +15,7 @@ import small_runs
 import tensorflow as tf
 from command_line import MUCH_PATIENCE, QUICK, bindings, check_message, process, run
 
-from tas_tf import exporting, run_lock, runtime
+from tas_tf import networks, run_lock, runtime
 from tas_tf.checkpoints import Checkpoints
 from tas_tf.errors import RunDirectoryError
 from tas_tf.metrics import Metrics, read_metrics
@@ -92,18 +92,18 @@ def log(directory):
 
 def save_model(directory):
     model, architecture = network()
-    exporting.save_model(model, architecture, directory)
+    networks.save_model(model, architecture, directory)
     model.set_weights([value + 1 for value in model.get_weights()])
-    return lambda: exporting.save_model(model, architecture, directory)
+    return lambda: networks.save_model(model, architecture, directory)
 
 
 def export(directory):
     model, _ = network()
     images = np.zeros((2, 8, 8, 1), np.uint8)
-    record = {"mean": [0.5], "deviation": [0.5]}
+    classifier = small_runs.classifier(model)
 
     def write():
-        exporting.export_saved_model(model, record, directory.file("saved_model"), images)
+        small_runs.export_saved_model(classifier, directory.file("saved_model"), images)
 
     write()
     return write

@@ -9,7 +9,7 @@ import spaces
 import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from spec_compiler_test import networks
+from spec_compiler_test import reference_networks
 
 from tas_tf import blocks
 from tas_tf.architecture import Architecture
@@ -90,7 +90,7 @@ def peak_memory(model) -> int:
 # Deep networks take Keras seconds each to put together.
 @pytest.mark.parametrize("deep", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_reference_networks(reference_dir, deep):
-    for name, architecture, _, _ in networks(reference_dir):
+    for name, architecture, _, _ in reference_networks(reference_dir):
         if deep == (len(list(architecture.layers())) > 35):
             assert cost(architecture, "memory") == peak_memory(build_model(architecture)), name
             keras.backend.clear_session()

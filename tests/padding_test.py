@@ -6,36 +6,15 @@ import pytest
 import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from small_runs import randomized
+from spaces import odd_architectures
 
 from tas_tf import padding
 from tas_tf.architecture import Architecture
 from tas_tf.spec_compiler import TRAINING_LAYERS, build_model
 from tas_tf.training_loop import Training
 
-WIDTHS = st.integers(1, 40)
 DEVICE_WIDTH = padding.device_width
-
-
-@st.composite
-def architectures(draw):
-    """Small networks of odd widths, some of whose blocks keep the width of their stream."""
-    family, units = draw(
-        st.sampled_from([("cifar_resnet", 2), ("cifar_resnet", 3), ("imagenet_resnet", 2)])
-    )
-    stem = draw(WIDTHS)
-    stages, stream = [], stem
-    for _ in range(3 if family == "cifar_resnet" else 4):
-        last = draw(st.sampled_from([stream, draw(WIDTHS)]))
-        stages.append(((*(draw(WIDTHS) for _ in range(units - 1)), last),))
-        stream = last
-    return Architecture(
-        family=family,
-        block="basic" if units == 2 else "bottleneck",
-        input_shape=(9, 8, 3) if family == "cifar_resnet" else (33, 32, 3),
-        num_classes=5,
-        stem_width=stem,
-        stages=tuple(stages),
-    )
 
 
 def step(model, images, labels):
@@ -49,20 +28,9 @@ def step(model, images, labels):
     return [logits.numpy()], [tf.convert_to_tensor(g).numpy() for g in gradients], averages
 
 
-def randomized(model, random):
-    """Gives every variable a random value, so that nothing is hidden by ones and zeros."""
-    for variable in model.variables:
-        if variable.name == "kernel":
-            fan_in = np.prod(variable.shape[:-1])
-            variable.assign(random.normal(size=variable.shape) / np.sqrt(fan_in))
-        else:
-            variable.assign(random.uniform(0.5, 1.5, variable.shape))
-    return model
-
-
 @pytest.mark.parametrize("dtype, tolerance, parts", [("float64", 1e-8, 4), ("float32", 1e-5, 1)])
 @settings(max_examples=6, deadline=None)
-@given(architectures(), st.integers(0, 1000))
+@given(odd_architectures(), st.integers(0, 1000))
 def test_a_padded_network_is_the_true_one(dtype, tolerance, parts, architecture, seed):
     # In float32 only inference is compared: a kernel of one channel has gradients that are all
     # rounding, for normalization undoes its scale.

@@ -81,7 +81,8 @@ def test_pipeline_makes_every_part(pipeline):
     for part in ("teacher", "student", "student_kd"):
         assert set(os.listdir(folder / part)) == every | {"model.keras"}
     assert set(os.listdir(folder / "export")) == {
-        "config.gin", "architecture.json", "result.json", "saved_model"
+        "config.gin", "architecture.json", "result.json", "saved_model",
+        "manifest.json", "model_card.md"
     }  # fmt: skip
     assert list((folder / "search/events").glob("events.out.tfevents.*"))
     derived = (folder / "search/architecture.json").read_text()
@@ -285,7 +286,7 @@ def test_exported_network_runs_without_tas_tf(pipeline):
 def test_trained_network_is_exported_into_its_own_directory(teacher, capsys):
     assert run("export", f"--run_dir={teacher}") == 0
     assert (teacher / "saved_model/saved_model.pb").exists()
-    assert "100% of the classes agree" in capsys.readouterr().out
+    assert "100.0% of the classes agree" in capsys.readouterr().out
 
 
 def test_different_experiment_is_refused(capsys, pipeline):

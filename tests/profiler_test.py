@@ -15,12 +15,12 @@ ReLU, padding and casts count for nothing.
 import keras
 import numpy as np
 import pytest
+import small_runs
 import tensorflow as tf
 from parity import check
-from spec_compiler_test import ALL, networks
+from spec_compiler_test import ALL, reference_networks
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
-from tas_tf import exporting
 from tas_tf.cost import cost
 from tas_tf.spec_compiler import build_model
 
@@ -72,7 +72,7 @@ def is_large(architecture) -> bool:
 
 @pytest.mark.parametrize("large", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_reference_networks(reference_dir, large):
-    for _, architecture, macs, _ in networks(reference_dir):
+    for _, architecture, macs, _ in reference_networks(reference_dir):
         if is_large(architecture) == large:
             model = build_model(architecture)
             counts = float_operations(
@@ -87,12 +87,10 @@ def test_reference_networks(reference_dir, large):
 
 def exported_counts(architecture, path: str) -> dict[str, int]:
     """Returns float operations of the signature of a SavedModel, as it is loaded."""
-    channels = architecture.input_shape[2]
-    record = {"mean": [0.5] * channels, "deviation": [0.2] * channels}
     images = np.zeros((2, *architecture.input_shape), np.uint8)
     model = build_model(architecture)
     model.get_layer("classifier").bias.assign(np.ones(architecture.num_classes))
-    exporting.export_saved_model(model, record, path, images)
+    small_runs.export_saved_model(small_runs.classifier(model), path, images)
     loaded = tf.saved_model.load(path)
     return float_operations(
         lambda images: loaded.signatures["serving_default"](images=images),
@@ -102,7 +100,7 @@ def exported_counts(architecture, path: str) -> dict[str, int]:
 
 
 def test_exported_graph_of_a_published_network(reference_dir, tmp_path):
-    found = {name: rest for name, *rest in networks(reference_dir)}
+    found = {name: rest for name, *rest in reference_networks(reference_dir)}
     architecture, macs, _ = found["cifar100-resnet20"]
     counts = exported_counts(architecture, str(tmp_path / "saved"))
     difference = abs(macs_of(counts) - macs)

@@ -13,7 +13,7 @@ import tensorflow as tf
 from command_line import MAINS, QUICK, bindings, check_refused, run
 
 import tas_tf
-from tas_tf import derive, exporting
+from tas_tf import derive, networks
 from tas_tf.checkpoints import Checkpoints
 from tas_tf.runtime import RunDirectory
 
@@ -73,7 +73,7 @@ def test_a_keras_file_in_a_run_directory_gives_numbers_only(network, capsys):
 
 
 def test_a_description_of_layers_beside_the_numbers_is_not_read(network):
-    before = exporting.load_model("network").get_weights()
+    before = networks.load_model("network").get_weights()
     lambda_model("evil.keras")
     with zipfile.ZipFile("evil.keras") as evil, zipfile.ZipFile(network / "model.keras") as model:
         contents = {name: model.read(name) for name in model.namelist()}
@@ -81,7 +81,7 @@ def test_a_description_of_layers_beside_the_numbers_is_not_read(network):
     with zipfile.ZipFile(network / "model.keras", "w") as archive:
         for name, content in contents.items():
             archive.writestr(name, content)
-    for value, old in zip(exporting.load_model("network").get_weights(), before, strict=True):
+    for value, old in zip(networks.load_model("network").get_weights(), before, strict=True):
         assert (value == old).all()
 
 

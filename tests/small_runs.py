@@ -6,8 +6,11 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tas_tf import exporting
 from tas_tf.data import ImageData
-from tas_tf.image_batches import Feed
+from tas_tf.image_batches import Feed, Recipe
+from tas_tf.image_sources import decode
+from tas_tf.networks import Classifier
 from tas_tf.optimizers import SGD, Adam
 from tas_tf.search_loop import ArchitectureSearch
 from tas_tf.search_space import SearchSpace
@@ -25,6 +28,36 @@ def digits() -> ImageData:
 
 def space(**options) -> SearchSpace:
     return SearchSpace.resnet(8, 10, (8, 8, 1), ratios=(0.5, 0.75, 1.0), **options)
+
+
+def randomized(model: keras.Model, random: np.random.Generator) -> keras.Model:
+    """Gives every variable a random value, so that nothing is hidden by ones and zeros."""
+    for variable in model.variables:
+        if variable.name == "kernel":
+            fan_in = np.prod(variable.shape[:-1])
+            variable.assign(random.normal(size=variable.shape) / np.sqrt(fan_in))
+        else:
+            variable.assign(random.uniform(0.5, 1.5, variable.shape))
+    return model
+
+
+def classifier(model: keras.Model) -> Classifier:
+    """A network with what stands before and behind it, where images are normalised alike."""
+    height, width, channels = model.input_shape[1:]
+    recipe = Recipe((height, width), "none", 0)
+    return Classifier(
+        model,
+        [0.5] * channels,
+        [0.2] * channels,
+        [f"class {label}" for label in range(model.output_shape[-1])],
+        lambda encoded: recipe.fitted(decode(encoded, (None, None, channels))),
+    )
+
+
+def export_saved_model(classifier: Classifier, path: str, images: np.ndarray) -> dict:
+    """Exports a SavedModel, for which neither data nor architecture are needed."""
+    export = exporting.Export(classifier, None, None, 0, 0, 1, 0.0)
+    return export.make("saved_model", path, images)
 
 
 def shortened(feed: Feed, steps: int) -> Feed:

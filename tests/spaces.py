@@ -8,6 +8,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 from tas_tf import blocks, cost
+from tas_tf.architecture import Architecture
 from tas_tf.cost import CostKind
 from tas_tf.latency_table import Grid, LatencyTable, layer_widths
 from tas_tf.search_space import SearchSpace, WidthChoice
@@ -63,6 +64,29 @@ def _tied(counts: list[int], units: int) -> list[int]:
         for _ in range(count):
             unit_choices += [*itertools.islice(fresh, units - 1), stream]
     return unit_choices
+
+
+@st.composite
+def odd_architectures(draw) -> Architecture:
+    """Small networks of odd widths, some of whose blocks keep the width of their stream."""
+    widths = st.integers(1, 40)
+    family, units = draw(
+        st.sampled_from([("cifar_resnet", 2), ("cifar_resnet", 3), ("imagenet_resnet", 2)])
+    )
+    stem = draw(widths)
+    stages, stream = [], stem
+    for _ in range(3 if family == "cifar_resnet" else 4):
+        last = draw(st.sampled_from([stream, draw(widths)]))
+        stages.append(((*(draw(widths) for _ in range(units - 1)), last),))
+        stream = last
+    return Architecture(
+        family=family,
+        block="basic" if units == 2 else "bottleneck",
+        input_shape=(9, 8, 3) if family == "cifar_resnet" else (33, 32, 3),
+        num_classes=5,
+        stem_width=stem,
+        stages=tuple(stages),
+    )
 
 
 def latency_table(space: SearchSpace, seed: int = 0, most: int = 60) -> LatencyTable:

@@ -1,0 +1,100 @@
+"""Networks whose maps are as wide as a device likes, by channels that are zero.
+
+Odd widths run badly on most devices. A network whose kernels, scales and offsets are padded with
+zeros computes the same function: its further channels are zero from the stem to the classifier,
+whose kernel ignores them.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import numpy as np
+
+from tas_tf import runtimes
+from tas_tf.architecture import Architecture
+from tas_tf.cost import layer_macs
+from tas_tf.errors import SpecError
+from tas_tf.padding import aligned_width
+from tas_tf.spec_compiler import build_model
+
+AUTO = "auto"
+GRAINS = (1, 4, 8, 16)  # what `auto` chooses from
+LARGEST_GRAIN = 64
+
+
+def parse_align(align: int | str) -> int | str:
+    """Returns a grain, or `auto`, from what a flag or a binding says.
+
+    Raises:
+        SpecError: If it is neither.
+    """
+    text = str(align).strip()
+    if text == AUTO:
+        return AUTO
+    if not isinstance(align, bool) and text.isdecimal() and 1 <= int(text) <= LARGEST_GRAIN:
+        return int(text)
+    raise SpecError(
+        f"--align: expected a whole number from 1 to {LARGEST_GRAIN}, such as 8, or {AUTO}. "
+        f"Received: {align!r}"
+    )
+
+
+def aligned(model: keras.Model, architecture: Architecture, grain: int) -> keras.Model:
+    """Returns a network of the same function whose widths are multiples of `grain`.
+
+    Args:
+        model: The network, of stock layers; it stays as it is.
+        architecture: Its architecture, which is also the result's: projections stand where the
+            true widths differ.
+        grain: 1 or more.
+    """
+    wide = build_model(architecture, map_width=lambda width: aligned_width(width, grain))
+    for source, target in zip(model.weights, wide.weights, strict=True):
+        # The moving variance of a channel that is always zero: any but zero would do as well.
+        value = np.full(target.shape, float(target.name == "moving_variance"), np.float32)
+        value[tuple(slice(size) for size in source.shape)] = source.numpy()
+        target.assign(value)
+    return wide
+
+
+def aligned_macs(architecture: Architecture, grain: int) -> int:
+    """Returns the multiply-accumulates of a network whose widths are multiples of `grain`."""
+    stem, classifier = architecture.outline.stem, architecture.outline.classifier
+    return sum(
+        layer_macs(
+            layer,
+            inside if layer == stem else aligned_width(inside, grain),
+            outside if layer == classifier else aligned_width(outside, grain),
+        )
+        for layer, inside, outside, _ in architecture.layers()
+    )
+
+
+def fastest(
+    model: keras.Model, architecture: Architecture, runtime: str, seconds: float = 5.0
+) -> tuple[int, dict[str, Any]]:
+    """Returns the grain with which a network runs fastest here, and what was measured.
+
+    Args:
+        model: The network.
+        architecture: Its architecture.
+        runtime: One of `runtimes.RUNTIMES`.
+        seconds: About how long the candidates are timed, in turn.
+    """
+    batch_size = threads = 1
+    images = runtimes.random_images(model, batch_size)
+    runners = {
+        grain: runtimes.runner(aligned(model, architecture, grain), runtime, batch_size, threads)
+        for grain in GRAINS
+    }
+    for runner in runners.values():
+        runner.load(images)
+    times = runtimes.timed({grain: runner.run for grain, runner in runners.items()}, seconds)
+    medians = {grain: found.median_ms for grain, found in times.items()}
+    return min(medians, key=medians.get), {
+        "batch_size": batch_size,
+        "threads": threads if runtime.startswith("litert") else "TensorFlow's",
+        "median_ms": {str(grain): median for grain, median in medians.items()},
+    }
