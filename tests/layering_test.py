@@ -62,6 +62,7 @@ GROUPS = (
         "report_sections",
         "reporting",
         "device_experiments",
+        "outcome_experiments",
         "experiments",
     ),
     ("commands", "search", "train", "derive", "export", "report", "pipeline")
