@@ -6,7 +6,6 @@ All take uint8 images and give float32 logits, so that one can stand in for anot
 from __future__ import annotations
 
 import contextlib
-import os
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -17,6 +16,7 @@ import tensorflow as tf
 
 from tas_tf.errors import ArchitectureError, InstallationError
 from tas_tf.networks import Classifier
+from tas_tf.noise import held_back
 
 _SIGNATURE, _INPUT, _OUTPUT = "serving_default", "images", "logits"
 _RUN_BATCH = 64
@@ -83,23 +83,10 @@ def converter_of(
     spec = tf.TensorSpec((None, *image_shape), dtype, name=_INPUT)
     traced = tf.function(lambda images: {_OUTPUT: function(images)}, autograph=False)
     signatures = {_SIGNATURE: traced.get_concrete_function(spec)}
-    with tempfile.TemporaryDirectory() as folder, _quiet():
+    with tempfile.TemporaryDirectory() as folder, held_back(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the converter's own deprecation
         tf.saved_model.save(module, folder, signatures=signatures)
         yield tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=[_SIGNATURE])
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Holds back what the converter writes to stderr of its own work, and its own deprecation."""
-    held = os.dup(2)
-    try:
-        with open(os.devnull, "w") as nowhere, warnings.catch_warnings():
-            os.dup2(nowhere.fileno(), 2)
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        os.dup2(held, 2)
-        os.close(held)
 
 
 def checked_pixels(content: bytes) -> bytes:
@@ -139,8 +126,8 @@ def require_litert() -> None:
         import ai_edge_litert.interpreter  # noqa: F401
     except ImportError:
         raise InstallationError(
-            "ai_edge_litert, which runs LiteRT models to check them, is not installed: pip install "
-            "'tas_tf[litert]'"
+            "ai_edge_litert, which runs LiteRT models, is not installed: "
+            "pip install 'tas_tf[litert]'"
         ) from None
 
 

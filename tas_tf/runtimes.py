@@ -18,7 +18,8 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
-from tas_tf.errors import InstallationError, SpecError
+from tas_tf import litert
+from tas_tf.errors import SpecError
 from tas_tf.noise import held_back
 
 RUNTIMES = ("keras", "saved_model", "litert", "litert_int8")
@@ -78,7 +79,7 @@ def check_runtime(name: str) -> None:
     if name not in RUNTIMES:
         raise SpecError(f"runtime: expected one of {', '.join(RUNTIMES)}. Received: {name!r}")
     if name.startswith("litert"):
-        _interpreter_class()
+        litert.require_litert()
 
 
 class Runner:
@@ -191,7 +192,7 @@ class LiteRTRunner(Runner):
 
     def __init__(self, content: bytes, threads: int = 1):
         with held_back():
-            self._interpreter = _interpreter_class()(model_content=content, num_threads=threads)
+            self._interpreter = litert.interpreter(content, threads)
             self._interpreter.allocate_tensors()
         (self._source,) = self._interpreter.get_input_details()
         (self._target,) = self._interpreter.get_output_details()
@@ -242,17 +243,6 @@ def litert_bytes(model: keras.Model, batch_size: int, samples: np.ndarray | None
         # For each network of int8: that its input has no statistics, which it is about to get.
         warnings.filterwarnings("ignore", "Statistics for quantized inputs", UserWarning)
         return converter.convert()
-
-
-def _interpreter_class() -> Any:
-    try:
-        from ai_edge_litert.interpreter import Interpreter
-    except ModuleNotFoundError as error:
-        raise InstallationError(
-            f"LiteRT is not installed (no module named {error.name!r}): "
-            "pip install 'tas_tf[litert]'"
-        ) from None
-    return Interpreter
 
 
 def random_images(model: keras.Model, count: int, seed: int = 0) -> np.ndarray:
