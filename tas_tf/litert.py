@@ -90,7 +90,7 @@ def converter_of(
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Holds back what the converter writes to stderr of its own work, and its own deprecation."""
+    """Holds back what converter and interpreter write to stderr of their own work."""
     held = os.dup(2)
     try:
         with open(os.devnull, "w") as nowhere, warnings.catch_warnings():
@@ -154,8 +154,10 @@ def read_litert(path: str, threads: int | None = None) -> Callable[[np.ndarray],
     Returns:
         What gives logits (batch, classes) float32 of images (batch, height, width, channels) uint8.
     """
-    with tf.io.gfile.GFile(path, "rb") as file:
-        run = interpreter(file.read(), threads).get_signature_runner(_SIGNATURE)
+    with tf.io.gfile.GFile(path, "rb") as file, _quiet():
+        model = interpreter(file.read(), threads)
+        model.allocate_tensors()
+        run = model.get_signature_runner(_SIGNATURE)
 
     def logits(images: np.ndarray) -> np.ndarray:
         # In parts: memory is for the largest map of all images at once.

@@ -261,8 +261,8 @@ def test_what_cannot_be_exported_is_refused(folder, capsys, monkeypatch):
     known = "expected one or several of saved_model, litert, .*'litert8'; did you mean litert"
     check_refused(capsys, "export", "--run_dir=run", "--format=litert8", expected=[known])
     check_refused(
-        capsys, "export", "--run_dir=run", "--qat_epochs=-1",
-        expected=["qat_epochs.*expected at least 0. Received: -1"],
+        capsys, "export", "--run_dir=run", "--qat_epochs=0",
+        expected=["qat_epochs.*expected at least 1. Received: 0"],
     )  # fmt: skip
     check_refused(
         capsys, "export", "--run_dir=run", *bindings("ImageData.image_size = 9"),
