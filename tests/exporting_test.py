@@ -143,8 +143,8 @@ def test_the_saved_model_has_stock_operations_and_no_training(folder):
 @pytest.mark.slow  # two processes that start TensorFlow
 def test_saved_model_cli_as_documented():
     for command in documents_test.commands("docs/deployment.md"):
-        if command.startswith("saved_model_cli"):
-            own = command.replace("runs/deploy20", "run").replace("32,32,3", "8,8,1")
+        if command.startswith(("saved_model_cli", "python -c")):
+            own = command.replace("runs/deploy20", "run").replace("32, 32, 3", "8, 8, 1")
             documents_test.in_shell(own)
 
 
