@@ -141,8 +141,10 @@ def read_litert(path: str, threads: int | None = None) -> Callable[[np.ndarray],
     Returns:
         What gives logits (batch, classes) float32 of images (batch, height, width, channels) uint8.
     """
-    with tf.io.gfile.GFile(path, "rb") as file:
-        run = interpreter(file.read(), threads).get_signature_runner(_SIGNATURE)
+    with tf.io.gfile.GFile(path, "rb") as file, held_back():
+        model = interpreter(file.read(), threads)
+        model.allocate_tensors()
+        run = model.get_signature_runner(_SIGNATURE)
 
     def logits(images: np.ndarray) -> np.ndarray:
         # In parts: memory is for the largest map of all images at once.

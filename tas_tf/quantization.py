@@ -45,7 +45,7 @@ class _PixelLayers:
         import tf_keras
 
         self._pixels = tf_keras.layers.Input(shape=shape, name=name)
-        layer = tf_keras.layers.DepthwiseConv2D(1, name=_NORMALIZATION, trainable=False)
+        layer = tf_keras.layers.DepthwiseConv2D(1, name=_NORMALIZATION)
         normalized = layer(self._pixels)
         layer.set_weights([self._scale[None, None, :, None], self._shift])
         return normalized
@@ -125,6 +125,10 @@ class QuantizationAwareTraining(Loop):
     ):
         super().__init__()
         self.student = student
+        # TFMOT's wrapper of a frozen layer trains it all the same.
+        fixed = student.get_layer(f"quant_{_NORMALIZATION}").trainable_variables
+        fixed = {variable.ref() for variable in fixed}
+        self.trained = [v for v in student.trainable_variables if v.ref() not in fixed]
         self.teacher = classifier
         self.alpha = alpha
         self.temperature = temperature
@@ -135,12 +139,11 @@ class QuantizationAwareTraining(Loop):
 
         self.learning_rate = warm_cosine(learning_rate, steps)
         self.optimizer = tf_keras.optimizers.SGD(learning_rate, _MOMENTUM, nesterov=True)
-        self.optimizer.build(self.student.trainable_variables)
+        self.optimizer.build(self.trained)
 
     def train_step(self, batch, step):
         """One step of gradient descent; returns shares of loss and accuracy."""
         images, labels = batch
-        variables = self.student.trainable_variables
         with tf.GradientTape() as tape:
             logits = self.student(tf.cast(images, tf.float32), training=True)
             share = batch_share(logits)
@@ -148,9 +151,9 @@ class QuantizationAwareTraining(Loop):
             loss = share * tf.reduce_sum(
                 losses.distillation(labels, logits, of_teacher, self.alpha, self.temperature)
             )
-        gradients = tape.gradient(loss, variables)
-        self.optimizer.apply_gradients(zip(gradients, variables, strict=True))
-        faults = faults_after(loss, variables, "quantization-aware training")
+        gradients = tape.gradient(loss, self.trained)
+        self.optimizer.apply_gradients(zip(gradients, self.trained, strict=True))
+        faults = faults_after(loss, self.trained, "quantization-aware training")
         return {"loss": loss, "accuracy": correct(labels, logits) * share, **faults}
 
 
@@ -178,9 +181,8 @@ def to_int8(
     student = quantizable(legacy_twin(classifier, architecture), images)
     training = QuantizationAwareTraining(student, classifier)
     training.compile(learning_rate, epochs * feed.steps_per_epoch)
-    if epochs:
-        title = "quantization-aware training"
-        training.fit(feed, epochs, [Progress(title, epochs, feed.steps_per_epoch)])
+    title = "quantization-aware training"
+    training.fit(feed, epochs, [Progress(title, epochs, feed.steps_per_epoch)])
     _set_ranges(student, {_PIXELS: (0.0, 255.0)})  # whatever the training has seen last
     shape, variables = classifier.image_shape, student.variables
     with converter_of(lambda x: student(x, training=False), variables, shape, tf.float32) as made:

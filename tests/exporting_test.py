@@ -143,8 +143,8 @@ def test_the_saved_model_has_stock_operations_and_no_training(folder):
 @pytest.mark.slow  # two processes that start TensorFlow
 def test_saved_model_cli_as_documented():
     for command in documents_test.commands("docs/deployment.md"):
-        if command.startswith("saved_model_cli"):
-            own = command.replace("runs/deploy20", "run").replace("32,32,3", "8,8,1")
+        if command.startswith(("saved_model_cli", "python -c")):
+            own = command.replace("runs/deploy20", "run").replace("32, 32, 3", "8, 8, 1")
             documents_test.in_shell(own)
 
 
@@ -261,8 +261,8 @@ def test_what_cannot_be_exported_is_refused(folder, capsys, monkeypatch):
     known = "expected one or several of saved_model, litert, .*'litert8'; did you mean litert"
     check_refused(capsys, "export", "--run_dir=run", "--format=litert8", expected=[known])
     check_refused(
-        capsys, "export", "--run_dir=run", "--qat_epochs=-1",
-        expected=["qat_epochs.*expected at least 0. Received: -1"],
+        capsys, "export", "--run_dir=run", "--qat_epochs=0",
+        expected=["qat_epochs.*expected at least 1. Received: 0"],
     )  # fmt: skip
     check_refused(
         capsys, "export", "--run_dir=run", *bindings("ImageData.image_size = 9"),

@@ -8,7 +8,7 @@
 - `AvgPool`, `MaxPool`: a projection's pooling and that behind the ImageNet stem, the size of the
   window for each output. `Mean`: global average pooling, one for each input.
 - `BiasAdd`: the classifier's bias. `Softmax`, `ArgMax`, in an exported graph: its probabilities
-  and its class.
+  and its class; `Maximum`: how many images an empty batch lacks.
 ReLU, padding and casts count for nothing.
 """
 
@@ -27,7 +27,7 @@ from tas_tf.spec_compiler import build_model
 MACS = {"Conv2D", "MatMul"}
 NORMALIZATION = {"Mul", "AddV2", "Sub", "Rsqrt"}
 POOLING = {"AvgPool", "MaxPool", "Mean"}
-REST = NORMALIZATION | POOLING | {"BiasAdd", "Softmax", "ArgMax"}
+REST = NORMALIZATION | POOLING | {"BiasAdd", "Softmax", "ArgMax", "Maximum"}
 
 # Beyond so many layers Keras takes seconds to build a network, as do ImageNet's large arrays.
 DEEP = 35
