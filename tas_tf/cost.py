@@ -203,9 +203,9 @@ def _parse_target(
         ) from None
     if name == LATENCY and name not in kinds:
         raise BudgetError(
-            "TARGET: expected a table of latencies beside a budget of latency "
-            "(run_search.latency_table = 'table.json'; python -m tas_tf.profile_device measures "
-            f"one). Received: {target!r}"
+            "TARGET: expected a table of latencies beside a budget of latency: bind "
+            "run_search.latency_table = 'table.json', or give derive --latency_table=table.json; "
+            f"python -m tas_tf.profile_device measures one. Received: {target!r}"
         )
     if name not in kinds:
         raise BudgetError(f"TARGET: expected a cost among {', '.join(kinds)}. Received: {target!r}")
