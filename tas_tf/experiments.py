@@ -38,13 +38,13 @@ from tas_tf.errors import (
 from tas_tf.inheritance import inherit_weights, order_channels
 from tas_tf.latency_table import LatencyTable, kinds
 from tas_tf.optimizers import SGD, Adam, warm_cosine
-from tas_tf.run_parts import DATA_RECORD, LATENCY_TABLE, LOGITS
+from tas_tf.run_parts import LATENCY_TABLE, LOGITS
 from tas_tf.runtime import ARCHITECTURE, RESULT, RunDirectory
 from tas_tf.search_loop import ArchitectureSearch
 from tas_tf.search_space import SearchSpace
 from tas_tf.spec_compiler import TRAINING_LAYERS, build_model
 from tas_tf.supernet import Supernet
-from tas_tf.training_loop import Training, check_fits, evaluate
+from tas_tf.training_loop import Training, evaluate
 
 
 def run_search(
@@ -346,32 +346,16 @@ def run_export(
     directory, source = RunDirectory(run_dir), RunDirectory(model or run_dir)
     config = configuration.resolved() if model else None
     directory.check(config)
-    if not source.exists(runtime.MODEL):
-        raise RunDirectoryError(f"{source.path} holds no trained network ({runtime.MODEL})")
-    record = source.read_json(DATA_RECORD, ("seed", "mean", "deviation"))
-    network = networks.load_model(source.path)
-    info = data.describe()
-    check_fits(network, info.input_shape, info.num_classes, "model")
-    classifier = networks.Classifier(
-        network, record["mean"], record["deviation"], info.label_names, data.decoded
-    )
-    export = exporting.Export(
-        classifier,
-        networks.load_architecture(source.path),
-        data,
-        record["seed"],
-        qat_epochs,
-        qat_batch_size,
-        qat_learning_rate,
-        align,
+    export = exporting.load_export(
+        source, data, qat_epochs, qat_batch_size, qat_learning_rate, align
     )
     for name in names:
         target = directory.file(exporting.FORMATS[name].file)
         print(f"Export: {source.path} as {name} to {target}")
     if dry_run:
         return EXIT_DONE
-    data.prepare(record["seed"])
-    with run_parts.opened(directory, config):
+    data.prepare(export.seed)
+    with run_parts.opened(directory, config), data.explained():
         architecture = runtime.read_text(source.file(ARCHITECTURE))
         runtime.write_whole(directory.file(ARCHITECTURE), architecture)
         exporting.export_all(export, source, directory, names)

@@ -17,8 +17,8 @@ from tas_tf import alignment, litert, manifest, quantization
 from tas_tf.architecture import Architecture
 from tas_tf.cost import cost, shown
 from tas_tf.data import ImageData
-from tas_tf.errors import ArchitectureError, SpecError
-from tas_tf.networks import Classifier
+from tas_tf.errors import ArchitectureError, RunDirectoryError, SpecError
+from tas_tf.networks import Classifier, load_architecture, load_model
 from tas_tf.runtime import (
     CONFIG,
     DATA_RECORD,
@@ -29,6 +29,7 @@ from tas_tf.runtime import (
     replacing,
 )
 from tas_tf.saved_models import read_saved_model, write_saved_model
+from tas_tf.training_loop import check_fits
 
 CHECK_IMAGES = 256
 _TEST_BATCH = 256
@@ -142,7 +143,7 @@ class Export:
         """
         made, accuracy = FORMATS[name], None
         aligned, widths = self.aligned(name)
-        with replacing(path) as temporary, tempfile.TemporaryDirectory() as folder:
+        with tempfile.TemporaryDirectory() as folder:
             local = os.path.join(folder, os.path.basename(path))
             aligned._write(name, local, images)
             logits = self._read(name, local)
@@ -151,7 +152,8 @@ class Export:
             if made.quantized:
                 accuracy = self.accuracy(logits)
             files = manifest.file_facts(local)
-            _copy(local, temporary)
+            with replacing(path) as temporary:
+                _copy(local, temporary)
         return {
             "file": made.file,
             "bytes": sum(file["bytes"] for file in files.values()),
@@ -244,6 +246,40 @@ def compare(
         "class_agreement": float(np.mean(expected.argmax(axis=1) == received.argmax(axis=1))),
         "images": len(expected),
     }
+
+
+def load_export(
+    source: RunDirectory,
+    data: ImageData,
+    qat_epochs: int,
+    qat_batch_size: int,
+    qat_learning_rate: float,
+    align: int | str,
+) -> Export:
+    """Loads a trained network with what an export needs to know.
+
+    Args:
+        source: Its run directory.
+        data: Its images, which need not be prepared.
+        qat_epochs: See `Export`.
+        qat_batch_size: See `Export`.
+        qat_learning_rate: See `Export`.
+        align: See `Export`.
+
+    Raises:
+        RunDirectoryError: If there is none, or its record is damaged.
+        ArchitectureError: If it cannot be read, or takes other images.
+    """
+    if not source.exists(MODEL):
+        raise RunDirectoryError(f"{source.path} holds no trained network ({MODEL})")
+    record = source.read_json(DATA_RECORD, ("seed", "mean", "deviation"))
+    model, info = load_model(source.path), data.describe()
+    check_fits(model, info.input_shape, info.num_classes, "model")
+    mean, deviation = record["mean"], record["deviation"]
+    classifier = Classifier(model, mean, deviation, info.label_names, data.decoded)
+    architecture = load_architecture(source.path)
+    settings = (record["seed"], qat_epochs, qat_batch_size, qat_learning_rate, align)
+    return Export(classifier, architecture, data, *settings)
 
 
 def export_all(

@@ -284,8 +284,8 @@ def _files(run: pathlib.Path) -> list[str]:
 
 def _reader(name: str) -> Callable[[pathlib.Path], object] | None:
     """Returns what reads a file for comparison; None for what another file stands for."""
-    if name.endswith("machine.json"):
-        return None  # holds the command, and so the directory
+    if name.endswith(("machine.json", "model_card.md")):
+        return None  # holds the command, and so the directory; is made from the manifest
     if name.startswith("checkpoints/"):
         return _variables if name.endswith(".index") else None
     if name.startswith("saved_model/"):
@@ -307,7 +307,10 @@ def _records(path: pathlib.Path) -> object:
 def _without_times(value: object) -> object:
     if not isinstance(value, dict):
         return value
-    return {k: _without_times(v) for k, v in value.items() if "seconds" not in k}
+    # The files of a SavedModel, which a manifest lists, are compared by what they give.
+    left_out = ("files", "bytes")
+    kept = {k: v for k, v in value.items() if "seconds" not in k and k not in left_out}
+    return {k: _without_times(v) for k, v in kept.items()}
 
 
 def _weights(path: pathlib.Path) -> dict[str, object]:
