@@ -110,6 +110,12 @@ def test_auto_takes_what_was_measured_to_be_fastest():
     assert medians[str(grain)] == min(medians.values()) > 0
 
 
+def test_auto_times_equal_widths_once():
+    unpruned = SAME_WHEN_ALIGNED.replace(stem_width=16, stages=(((16, 16),),) * 3)
+    grain, measured = alignment.fastest(build_model(unpruned), unpruned, "keras", seconds=0.1)
+    assert (grain, list(measured["median_ms"])) == (1, ["1"])
+
+
 @pytest.mark.parametrize("align", [8, "auto"])
 def test_an_aligned_artifact_is_the_network_and_says_what_it_is(tmp_path, align):
     model = randomized(build_model(SAME_WHEN_ALIGNED), np.random.default_rng(0))

@@ -284,6 +284,8 @@ def main() -> int:
     flags = arguments.parse_args()
     if min(flags.requests, flags.clients) < 1:
         arguments.error("--requests and --clients are at least 1")
+    # Told to stop, it ends the server and removes what it made, as it does at its own end.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     try:
         check(flags)
     except UserError as error:
