@@ -77,10 +77,11 @@ def run_export(
         return EXIT_DONE
     data.prepare(export.seed)
     with run_parts.opened(directory, config), data.explained():
-        architecture = runtime.read_text(source.file(ARCHITECTURE))
-        runtime.write_whole(directory.file(ARCHITECTURE), architecture)
+        if not directory.exists(ARCHITECTURE):
+            architecture = runtime.read_text(source.file(ARCHITECTURE))
+            runtime.write_whole(directory.file(ARCHITECTURE), architecture)
         exporting.export_all(export, source, directory, names)
-        if config is not None:
+        if config is not None and not directory.exists(RESULT):
             directory.write_json(RESULT, {"model": source.path})
     return EXIT_DONE
 
