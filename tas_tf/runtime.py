@@ -139,13 +139,16 @@ def _move_folder(source: str, target: str) -> None:
     if "://" not in target:
         tf.io.gfile.rename(source, target)
         return
-    # Such file systems rename files only. The top of a folder, which tells what it is, comes last.
-    for folder, _, names in tf.io.gfile.walk(source, topdown=False):
+    # Such file systems rename files only. The top of a folder, which tells what it is, comes last,
+    # and "assets.extra" before "assets": to `ram://` it lies within.
+    contents = {folder: names for folder, _, names in tf.io.gfile.walk(source)}
+    for folder in sorted(contents, reverse=True):
         destination = folder.replace(source, target, 1)
         tf.io.gfile.makedirs(destination)
-        for name in sorted(names):
-            tf.io.gfile.rename(os.path.join(folder, name), os.path.join(destination, name))
-    tf.io.gfile.rmtree(source)
+        for name in sorted(contents[folder]):
+            if tf.io.gfile.exists(os.path.join(folder, name)):
+                tf.io.gfile.rename(os.path.join(folder, name), os.path.join(destination, name))
+        tf.io.gfile.rmtree(folder)
 
 
 @contextlib.contextmanager

@@ -68,7 +68,7 @@ def test_the_whole_path_in_memory(spec, monkeypatch, capsys):
     assert json.loads(runtime.read_text(trained.file(runtime.RESULT)))["test"]["accuracy"] > 0.2
     assert run("derive", f"--run_dir={found.path}", "--target=0.6") == 0
     assert run("export", f"--run_dir={trained.path}") == 0
-    assert "100% of the classes agree" in capsys.readouterr().out
+    assert "100.0% of the classes agree" in capsys.readouterr().out
     loaded = tf.saved_model.load(trained.file("saved_model"))
     images = tf.zeros([2, 8, 8, 1], tf.uint8)
     assert loaded.signatures["serving_default"](images=images)["logits"].shape == (2, 10)
