@@ -20,8 +20,9 @@ WORKERS = 2
 BATCH, LAST_BATCH, STEPS, EPOCHS = 26, 9, 5, 4
 # Largest differences: after the first step, and after 20.
 EXACT = (1e-8, 1e-8)
-# Measured differences are in docs/distributed.md.
-ROUNDED = (1e-5, 1e-4)
+# What rounding puts on the other side of a ReLU or of another kink moves a gradient by more than
+# rounding; measured differences are in docs/distributed.md.
+ROUNDED = (1e-5, 5e-2)
 CASES = {
     "search, plain float64": EXACT,
     "search, drawn float64": EXACT,
