@@ -275,7 +275,7 @@ def _of_splits(run: Run, parts: list[Part]) -> Iterator[str]:
             "the choice of an architecture or of an epoch."
         )
         if run.of_kind("training"):
-            yield "Each trained network was tested on them once, when its training had ended."
+            yield "Each trained network and each int8 artifact of one was tested on them once."
     if run.search in parts:
         yield (
             "The halves are disjoint and stratified by class, drawn with seed "

@@ -251,7 +251,7 @@ def split_table(data: Mapping, kinds: Sequence[str]) -> Table:
         "weights": "weights of the supernet, during the search" if searched else "",
         "architecture": "widths and depths, during the search" if searched else "",
         "holdout": "accuracy shown during training; no weight, no choice" if trained else "",
-        "test": "the accuracies of this report, read once each, after training" if trained else "",
+        "test": "the accuracies of this report, after training" if trained else "",
     }
     names = {"train": "training set", "weights": "weight half", "architecture": "architecture half"}
     rows = []
