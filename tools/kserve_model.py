@@ -120,6 +120,8 @@ def main() -> None:
     # ModelServer.start listens on all of the machine's addresses; only loopback is wanted here.
     with socket.create_server(("127.0.0.1", 0)) as listening:
         print(listening.getsockname()[1], flush=True)
+        # Nobody reads more of it: a pipe that is full would stop the server in the middle.
+        os.dup2(2, 1)
         rest = RESTServer(
             "kserve.model_server:app", server.dataplane, server.model_repository_extension, 0
         )
