@@ -6,6 +6,7 @@ them down, and their ratios stay.
 
 from __future__ import annotations
 
+import abc
 import dataclasses
 import tempfile
 import time
@@ -82,7 +83,7 @@ def check_runtime(name: str) -> None:
         litert.require_litert()
 
 
-class Runner:
+class Runner(abc.ABC):
     """A network in a runtime; a call gives logits (batch, classes) for images.
 
     Images are normalized, (batch, height, width, channels) float32, always as many.
@@ -94,17 +95,17 @@ class Runner:
         self.run()
         return self.logits()
 
+    @abc.abstractmethod
     def load(self, images: np.ndarray) -> None:
         """Takes the images that `run` runs on."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def run(self) -> None:
         """Runs the network; this is what is timed."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def logits(self) -> np.ndarray:
         """Returns what the last run gave."""
-        raise NotImplementedError
 
 
 def runner(

@@ -64,7 +64,6 @@ def make(case: str):
         "search, drawn": {"shapes": "drawn"},
         "search, padded": {"shapes": "static", "aggregation": "pad"},
     }[kind]
-    # The statistics of its projections come from their input.
     # In float32 rounding puts what is next to zero on the other side of a ReLU, Adam turns a
     # gradient that is all rounding into a step, and large steps multiply both: small ones do not.
     rate, epsilon = (0.05, 1e-8) if precision == "float64" else (0.005, 1e-4)
