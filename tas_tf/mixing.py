@@ -86,6 +86,7 @@ def make_mixture(
 
 
 def scaled(x: tf.Tensor, share: tf.Tensor) -> tf.Tensor:
+    """Returns x, of any shape, times a scalar, in the type of x."""
     return tf.cast(share, x.dtype) * x
 
 
@@ -124,7 +125,15 @@ def widen(
 
 
 def normalizing_mixture(z, mean, variance, mix: Mixture, shift) -> tf.Tensor:
-    """Returns `normalized(z) @ mix + shift`, as one mixture of z."""
+    """Returns `normalized(z) @ mix + shift`, as one mixture of z.
+
+    Args:
+        z: (batch, height, width, inner).
+        mean: (inner,), the batch's mean.
+        variance: (inner,), its biased variance.
+        mix: Mixture (inner, outer).
+        shift: (outer,).
+    """
     rate = tf.math.rsqrt(variance + EPSILON)
     if isinstance(mix, tuple):
         sources, values = mix
@@ -133,7 +142,7 @@ def normalizing_mixture(z, mean, variance, mix: Mixture, shift) -> tf.Tensor:
 
 
 def mix_with_mean(x: tf.Tensor, mean: tf.Tensor, mix: Mixture, shift: tf.Tensor) -> tf.Tensor:
-    """Returns `(x - mean) @ mix + shift`, as one mixture of x."""
+    """Returns `(x - mean) @ mix + shift`, as one mixture of x (..., inner); see above."""
     if isinstance(mix, tuple):
         return mix_channels(x, mix, shift - mix_channels(mean[None], mix)[0])
     # What coarser precision makes of the mixture is also what the mean goes through.
@@ -142,7 +151,7 @@ def mix_with_mean(x: tf.Tensor, mean: tf.Tensor, mix: Mixture, shift: tf.Tensor)
 
 
 def mix_channels(x: tf.Tensor, mix: Mixture, vector: tf.Tensor | None = None) -> tf.Tensor:
-    """Returns `x @ mix + vector` over channels."""
+    """Returns `x @ mix + vector` over channels: (..., inner) to (..., outer)."""
     if isinstance(mix, tuple):
         y = _mix_by_taps(x, *mix)
     elif len(x.shape) == 2:
