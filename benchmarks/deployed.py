@@ -1,92 +1,98 @@
-"""Measures what an export with a budget of 55 % of the MACs gives in the runtimes that serve it.
+"""Measures what a search within 55 % of the MACs delivers in the runtimes that serve it.
 
-    python benchmarks/deployed.py --network resnet20 --runtime litert --batch_size 1 --threads 1
+    python benchmarks/deployed.py --threads 1
+    python benchmarks/deployed.py --threads 2 --network resnet20 --runtime litert --batch_size 1
 
-One cell of a table: the unpruned network and one that keeps 55 % of its MACs (`derived/`; for
-ResNet-18 all widths are narrowed alike), with the widths that `--align` may give it, in turn.
-Weights are random, pixels too.
+One line for a network, a runtime and a batch: how many times as fast as the unpruned network is one
+with 55 % of its MACs, as it is and with the widths that `--align` gives it, and one of a space with
+`width_divisor = 8`. All are timed in turn. What is delivered depends on the search: these are the
+networks that the derivation takes for logits at random (seed 0), as a search has them at its start.
+Weights and pixels are random.
 """
 
 import os
-import pathlib
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import measuring
+import numpy as np
 
 from tas_tf import alignment, runtimes
 from tas_tf.architecture import Architecture
-from tas_tf.cost import cost
+from tas_tf.cost import cost, parse_targets
+from tas_tf.derivation import derive
 from tas_tf.search_space import SearchSpace
 from tas_tf.spec_compiler import build_model
 
-DERIVED = pathlib.Path(__file__).parent / "derived"
-NETWORKS = ("resnet20", "resnet56", "resnet18")
-SHARE = 0.55
+SPACES = {
+    "resnet20": {"depth": 20},
+    "resnet56": {"depth": 56},
+    "resnet18": {"depth": 18, "num_classes": 1000, "family": "imagenet_resnet"},
+}
+SHARE, TOLERANCE = 0.55, 0.05
+RUNTIMES = ("saved_model", "litert", "litert_int8")
 
 
-def unpruned(network: str) -> Architecture:
-    """Returns the unpruned network: CIFAR's shapes, but ResNet-18 for images of 224x224."""
-    if network == "resnet18":
-        return SearchSpace.resnet(18, 1000, family="imagenet_resnet").unpruned()
-    return SearchSpace.resnet(int(network.removeprefix("resnet")), 10).unpruned()
+def delivered(space: SearchSpace) -> Architecture:
+    """Returns the network within the budget that logits at random make most probable."""
+    random = np.random.default_rng(0)
+    widths = random.normal(size=(len(space.choices), max(len(c.candidates) for c in space.choices)))
+    depths = random.normal(size=(len(space.depths), max(map(len, space.depths))))
+    return derive(space, widths, depths, parse_targets(SHARE, space, TOLERANCE)).architecture
 
 
-def narrowed(architecture: Architecture) -> Architecture:
-    """Returns a network of the same depths that keeps just below SHARE, all widths odd ones out."""
-    ratio, found = 1.0, architecture
-    while cost(found) > SHARE * cost(architecture):
-        ratio -= 0.005
-        found = architecture.replace(
-            stem_width=round(ratio * architecture.stem_width),
-            stages=tuple(
-                tuple(tuple(round(ratio * width) for width in block) for block in stage)
-                for stage in architecture.stages
-            ),
-            cost=None,
-        )
-    return found
+def networks(name: str) -> dict:
+    """Returns models and their MACs by name, the unpruned network first."""
+    space = SearchSpace.resnet(**SPACES[name])
+    whole, small = space.unpruned(), delivered(space)
+    eights = delivered(SearchSpace.resnet(**SPACES[name], width_divisor=8))
+    model = build_model(small)
+    found = {"unpruned": (build_model(whole), cost(whole))}
+    for grain in alignment.GRAINS:
+        title = "as it is" if grain == 1 else f"align {grain}"
+        wide = alignment.aligned(model, small, grain)
+        found[title] = wide, alignment.aligned_macs(small, grain)
+    return found | {"divisor 8": (build_model(eights), cost(eights))}
+
+
+def cell(found: dict, runtime: str, batch_size: int, threads: int, seconds: float) -> dict:
+    """Returns the times of all networks in one runtime, timed in turn."""
+    calls = {}
+    for name, (model, _) in found.items():
+        runner = runtimes.runner(model, runtime, batch_size, threads)
+        runner.load(runtimes.random_images(model, batch_size))
+        calls[name] = runner.run
+    return runtimes.timed(calls, seconds)
 
 
 def main() -> None:
     parser = measuring.parser(__doc__)
-    parser.add_argument("--network", choices=NETWORKS, default="resnet20")
-    parser.add_argument("--runtime", choices=runtimes.RUNTIMES, default="saved_model")
-    parser.add_argument("--batch_size", type=int, default=1)
+    parser.add_argument("--network", choices=SPACES, nargs="+", default=list(SPACES))
+    parser.add_argument("--runtime", choices=RUNTIMES, nargs="+", default=RUNTIMES)
+    parser.add_argument("--batch_size", type=int, nargs="+", default=(1, 32))
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--seconds", type=float, default=15.0)
+    parser.add_argument("--seconds", type=float, default=8.0)
     flags = parser.parse_args()
     runtimes.use_threads(flags.threads)
-    whole = unpruned(flags.network)
-    file = DERIVED / f"{flags.network}.json"
-    small = Architecture.from_json(file.read_text()) if file.exists() else narrowed(whole)
-    model = build_model(small)
-    networks = {"unpruned": (build_model(whole), cost(whole))}
-    for grain in alignment.GRAINS:
-        wide = alignment.aligned(model, small, grain)
-        networks[f"55 %, align {grain}"] = wide, alignment.aligned_macs(small, grain)
-    images = runtimes.random_images(model, flags.batch_size)
-    runners = {
-        name: runtimes.runner(network, flags.runtime, flags.batch_size, flags.threads)
-        for name, (network, _) in networks.items()
-    }
-    for runner in runners.values():
-        runner.load(images)
-    times = runtimes.timed({name: r.run for name, r in runners.items()}, flags.seconds)
-    rows = [
-        {
-            "network": f"{flags.network} {name}",
-            "runtime": flags.runtime,
-            "batch": flags.batch_size,
-            "threads": flags.threads,
-            "MACs": networks[name][1] / cost(whole),
-            "median ms": found.median_ms,
-            "p90 ms": found.p90_ms,
-            "times faster": times["unpruned"].median_ms / found.median_ms,
-        }
-        for name, found in times.items()
-    ]
-    measuring.report(rows, flags.json)
+    rows, macs = [], {}
+    for network in flags.network:
+        found = networks(network)
+        whole = found["unpruned"][1]
+        macs[network] = {name: each / whole for name, (_, each) in found.items()}
+        for runtime in flags.runtime:
+            for batch_size in flags.batch_size:
+                times = cell(found, runtime, batch_size, flags.threads, flags.seconds)
+                unpruned = times["unpruned"].median_ms
+                row = {"network": network, "runtime": runtime, "batch": batch_size}
+                row |= {"threads": flags.threads, "unpruned ms": unpruned}
+                row |= {n: f"{unpruned / t.median_ms:.2f}" for n, t in times.items()}
+                del row["unpruned"]
+                rows.append(row)
+                print(row, flush=True)
+    for network, shares in macs.items():
+        said = ", ".join(f"{name} {share:.1%}" for name, share in shares.items())
+        print(f"{network}, MACs: {said}")
+    measuring.report(rows, flags.json, macs=macs)
 
 
 if __name__ == "__main__":

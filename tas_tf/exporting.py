@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import functools
 import os
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -13,7 +14,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tas_tf import alignment, litert, manifest, quantization
+from tas_tf import alignment, litert, manifest, measuring, quantization, runtime
 from tas_tf.architecture import Architecture
 from tas_tf.cost import cost, shown
 from tas_tf.data import ImageData
@@ -29,10 +30,12 @@ from tas_tf.runtime import (
     replacing,
 )
 from tas_tf.saved_models import read_saved_model, write_saved_model
+from tas_tf.spec_compiler import build_model
 from tas_tf.training_loop import check_fits
 
 CHECK_IMAGES = 256
 _TEST_BATCH = 256
+_SPEED_IMAGES = 8
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,6 +48,8 @@ class Format:
             logit, that is let pass: rounding of float32, or a conversion to int8 that is not sound.
         quantized: Whether it computes in int8: then its accuracy is measured.
         aligned: Whether its widths may be padded for the device.
+        timed_as: The format of the unpruned network that its calls are timed beside; None where
+            it serves nowhere.
         require: Refuses to go on where a package is missing.
     """
 
@@ -52,14 +57,17 @@ class Format:
     tolerance: float = 1e-4
     quantized: bool = False
     aligned: bool = False
+    timed_as: str | None = None
     require: Callable[[], None] = lambda: None
 
 
+_of_litert = functools.partial(Format, require=litert.require_litert)
+_of_int8 = functools.partial(_of_litert, tolerance=0.5, quantized=True, timed_as="litert_int8")
 FORMATS = {
-    "saved_model": Format("saved_model", aligned=True),
-    "litert": Format("model.tflite", aligned=True, require=litert.require_litert),
-    "litert_int8": Format("model_int8.tflite", 0.5, True, True, litert.require_litert),
-    "litert_qat": Format("model_int8_qat.tflite", 0.5, True, require=litert.require_litert),
+    "saved_model": Format("saved_model", aligned=True, timed_as="saved_model"),
+    "litert": _of_litert("model.tflite", aligned=True, timed_as="litert"),
+    "litert_int8": _of_int8("model_int8.tflite", aligned=True),
+    "litert_qat": _of_int8("model_int8_qat.tflite"),
     "keras": Format(MODEL),
 }
 
@@ -151,6 +159,7 @@ class Export:
             check = compare(expected, logits(images), made.tolerance, name)
             if made.quantized:
                 accuracy = self.accuracy(logits)
+            speed = self.speed(name, logits, images)
             files = manifest.file_facts(local)
             with replacing(path) as temporary:
                 _copy(local, temporary)
@@ -160,6 +169,7 @@ class Export:
             "files": files,
             "check": check,
             "accuracy": accuracy,
+            "speed": speed,
             "settings": self.settings(name),
             **widths,
             "versions": manifest.versions(),
@@ -181,6 +191,37 @@ class Export:
                 "padded_macs": alignment.aligned_macs(self.architecture, grain),
                 "measured": measured,
             }
+        }
+
+    def speed(
+        self, name: str, logits: Callable[[np.ndarray], np.ndarray], images: np.ndarray
+    ) -> dict[str, Any] | None:
+        """Returns what calls of an artifact take beside the unpruned network's, exported alike.
+
+        Args:
+            name: Its format.
+            logits: What gives its logits of uint8 images.
+            images: What `images` returns.
+
+        Returns:
+            Its part of a manifest; None for the unpruned network, and for what serves nowhere.
+        """
+        whole, known = measuring.unpruned_of(self.architecture)
+        timed_as, share = FORMATS[name].timed_as, cost(self.architecture) / cost(whole)
+        if timed_as is None or share >= 1:
+            return None
+        classifier = dataclasses.replace(self.classifier, model=build_model(whole))
+        other = dataclasses.replace(self, classifier=classifier, architecture=whole)
+        with tempfile.TemporaryDirectory() as folder:
+            path = os.path.join(folder, FORMATS[timed_as].file)
+            # Its weights are random and few images calibrate them: that changes no time.
+            other._write(timed_as, path, images[:_SPEED_IMAGES])
+            calls = measuring.measure_calls(logits, self._read(timed_as, path), images)
+        return {
+            "threads": litert.THREADS if "litert" in timed_as else runtime.threads(),
+            "depth_is_known": known,
+            "share_of_macs": share,
+            "calls": calls,
         }
 
     def accuracy(self, logits: Callable[[np.ndarray], np.ndarray]) -> float:
@@ -336,6 +377,8 @@ def _say(path: str, entry: Mapping[str, Any], keras_accuracy: float | None) -> N
             f"  widths are multiples of {widths['grain']}: {shown(widths['true_macs'])} MACs, "
             f"{shown(widths['padded_macs'])} with the zeros"
         )
+    for text in manifest.speed_texts(entry):
+        print(f"  {text}")
     if entry["accuracy"] is not None:
         print(
             f"  accuracy on the test split {entry['accuracy']:.2%}, the Keras model's "

@@ -20,6 +20,7 @@ from tas_tf.noise import held_back
 
 _SIGNATURE, _INPUT, _OUTPUT = "serving_default", "images", "logits"
 _RUN_BATCH = 64
+THREADS = 1  # of an interpreter, as LiteRT has it where nothing is said
 
 
 def to_float(classifier: Classifier) -> bytes:
@@ -104,7 +105,7 @@ def checked_pixels(content: bytes) -> bytes:
     return content
 
 
-def interpreter(content: bytes, threads: int | None = None) -> Any:
+def interpreter(content: bytes, threads: int = THREADS) -> Any:
     """Returns an `ai_edge_litert` interpreter of a model.
 
     Raises:
@@ -131,18 +132,17 @@ def require_litert() -> None:
         ) from None
 
 
-def read_litert(path: str, threads: int | None = None) -> Callable[[np.ndarray], np.ndarray]:
+def read_litert(path: str) -> Callable[[np.ndarray], np.ndarray]:
     """Loads a LiteRT model.
 
     Args:
         path: The file.
-        threads: How many threads it may use; None lets it choose.
 
     Returns:
         What gives logits (batch, classes) float32 of images (batch, height, width, channels) uint8.
     """
     with tf.io.gfile.GFile(path, "rb") as file, held_back():
-        model = interpreter(file.read(), threads)
+        model = interpreter(file.read())
         model.allocate_tensors()
         run = model.get_signature_runner(_SIGNATURE)
 

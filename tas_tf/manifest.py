@@ -13,6 +13,7 @@ import tensorflow as tf
 from tas_tf import configuration, run_schema, runtime
 from tas_tf.architecture import Architecture
 from tas_tf.errors import RunDirectoryError
+from tas_tf.measuring import BATCH_SIZES, is_faster
 from tas_tf.networks import Classifier
 from tas_tf.runtime import RunDirectory
 
@@ -180,7 +181,9 @@ def card(manifest: Mapping[str, Any]) -> str:
         *artifact_table(manifest),
         "",
         "Difference: the largest difference of a logit from the Keras model's, relative to the "
-        "largest logit; with the agreement of the classes on real images of the training set.",
+        "largest logit; with the agreement of the classes on real images of the training set. "
+        "Times as fast: as the unpruned network, exported alike, where it was exported, at batches "
+        f"of {' and '.join(map(str, BATCH_SIZES))}.",
         "",
         "## Training",
         "",
@@ -200,20 +203,41 @@ def card(manifest: Mapping[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def speed_texts(artifact: Mapping[str, Any]) -> list[str]:
+    """Returns what calls of an artifact take, a line for each size of batch; none if not timed."""
+    if artifact["speed"] is None:
+        return []
+    texts = []
+    for call in artifact["speed"]["calls"]:
+        times = {role: times["median_ms"] for role, times in call["times"].items()}
+        faster = is_faster(artifact["speed"]["share_of_macs"], call["share_of_time"])
+        texts.append(
+            f"batch {call['batch_size']}, threads {artifact['speed']['threads']}: "
+            f"{times['network']:.3g} ms, the unpruned network {times['unpruned']:.3g} ms: "
+            f"{1 / call['share_of_time']:.2f} times as fast{'' if faster else ', HARDLY FASTER'}"
+        )
+    return texts
+
+
 def artifact_table(manifest: Mapping[str, Any]) -> list[str]:
     """Returns a table of a manifest's artifacts as lines of Markdown."""
     rows = [
-        "| artifact | bytes | difference | agreement | test accuracy |",
-        "|---|---|---|---|---|",
+        "| artifact | bytes | difference | agreement | test accuracy | times as fast |",
+        "|---|---|---|---|---|---|",
     ]
     for name, artifact in manifest["artifacts"].items():
         check, accuracy = artifact["check"], artifact["accuracy"]
         rows.append(
             f"| {name}: `{artifact['file']}` | {artifact['bytes']:,} "
             f"| {check['largest_relative_difference']:.1e} | {check['class_agreement']:.1%} "
-            f"| {'-' if accuracy is None else f'{accuracy:.2%}'} |"
+            f"| {'-' if accuracy is None else f'{accuracy:.2%}'} | {_times_as_fast(artifact)} |"
         )
     return rows
+
+
+def _times_as_fast(artifact: Mapping[str, Any]) -> str:
+    calls = artifact["speed"]["calls"] if artifact["speed"] else []
+    return ", ".join(f"{1 / call['share_of_time']:.2f}" for call in calls) or "-"
 
 
 def _numbers(manifest: Mapping[str, Any], name: str) -> str:

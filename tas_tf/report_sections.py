@@ -9,6 +9,7 @@ from tas_tf import drawing, latency_table, plotting
 from tas_tf.architecture import Architecture
 from tas_tf.callbacks import duration
 from tas_tf.cost import cost
+from tas_tf.measuring import is_faster
 from tas_tf.pages import Code, Element, Facts, Items, Picture, Section, Table, Text
 from tas_tf.report_search import search_section
 from tas_tf.report_tables import (
@@ -17,6 +18,7 @@ from tas_tf.report_tables import (
     artifact_table,
     comparable,
     cost_table,
+    exported_calls,
     found_by,
     layer_table,
     network_name,
@@ -25,6 +27,7 @@ from tas_tf.report_tables import (
     role,
     so_far,
     space_size,
+    speed_table,
     split_table,
     time_table,
     unpruned_of,
@@ -146,7 +149,12 @@ def _found(run: Run) -> Iterator[Element]:
         "Latency is the sum of layers that were measured on their own: python -m tas_tf.measure "
         "measures whole networks."
         if table
-        else "Latency was not measured in this run: fewer MACs are not always fewer milliseconds."
+        else "Fewer MACs are not always fewer milliseconds: "
+        + (
+            "what exported networks take stands below."
+            if exported_calls(run)
+            else "latency was not measured in this run."
+        )
     )
     yield Text(
         "MACs count a multiplication and an addition together once (papers often say FLOPs). "
@@ -226,6 +234,8 @@ def _gives(run: Run) -> Iterator[Element]:
     for part in run.parts.values():
         if part.manifest is not None:
             yield artifact_table(part)
+    if exported_calls(run):
+        yield speed_table(run)
 
 
 def _took(run: Run) -> Iterator[Element]:
@@ -357,10 +367,24 @@ def lead(run: Run) -> str:
         )
         if run.search.result is not None and not run.search.result["derivation"]["in_band"]:
             texts.append("It lies OUTSIDE the budget's band.")
+    texts += list(_speed_texts(run))
     said = [f"{percent(result['test']['accuracy'])} ({name})" for name, result in results.items()]
     if said:
         texts.append(f"Accuracy on the test split: {', '.join(said)}.")
     return " ".join(texts) or "Nothing has been found yet."
+
+
+def _speed_texts(run: Run) -> Iterator[str]:
+    """Yields where the exported network is faster than the unpruned one, and where it hardly is."""
+    fast, slow = [], []
+    for name, speed, call in exported_calls(run):
+        said = f"{1 / call['share_of_time']:.2f} times as {name}, batch {call['batch_size']}"
+        faster = is_faster(speed["share_of_macs"], call["share_of_time"])
+        (fast if faster else slow).append(said)
+    if slow:
+        yield f"HARDLY FASTER than the unpruned network, exported alike: {'; '.join(slow)}."
+    if fast:
+        yield f"Faster than the unpruned network, exported alike: {'; '.join(fast)}."
 
 
 def tiles(run: Run) -> dict[str, str]:

@@ -238,6 +238,42 @@ def artifact_table(part: Part) -> Table:
     return Table(caption, header, rows)
 
 
+def exported_calls(run: Run) -> list[tuple[str, dict, dict]]:
+    """Returns what was timed of exported networks: (format, its speed, a call of it)."""
+    return [
+        (name, artifact["speed"], call)
+        for part in run.parts.values()
+        if part.manifest is not None
+        for name, artifact in part.manifest["artifacts"].items()
+        if artifact["speed"] is not None
+        for call in artifact["speed"]["calls"]
+    ]
+
+
+def speed_table(run: Run) -> Table:
+    """Returns what calls of the exported network take, beside the unpruned one's."""
+    rows = []
+    for name, speed, call in exported_calls(run):
+        network, unpruned = (call["times"][role]["median_ms"] for role in ("network", "unpruned"))
+        rows.append(
+            [
+                name,
+                str(call["batch_size"]),
+                str(speed["threads"]),
+                f"{network:.3g}\N{NO-BREAK SPACE}ms",
+                f"{unpruned:.3g}\N{NO-BREAK SPACE}ms",
+                percent(call["share_of_time"], 1),
+                f"{1 / call['share_of_time']:.2f}",
+            ]
+        )
+    header = ["artifact", "batch", "threads", "a call", "unpruned", "share", "times as fast"]
+    caption = (
+        "What a call of the exported network takes, pixels in and logits out, in turn with the "
+        "unpruned network exported alike: medians, on the machine that exported"
+    )
+    return Table(caption, header, rows)
+
+
 def phase(part: Part) -> str:
     """Returns what a part does, as people say it."""
     return "search" if part.kind == "search" else f"training: {role(part)}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -53,6 +54,13 @@ def kind(value: Any) -> bool:
     return text(value) and value in NAMES
 
 
+@dataclasses.dataclass(frozen=True)
+class Optional:
+    """A pattern that null has too."""
+
+    pattern: Any
+
+
 ANY = "*"  # whatever the name
 # Patterns: a function above for every value, in dictionaries and lists.
 EPOCH = {"step": count, "epoch": count}  # a line of metrics.jsonl
@@ -77,10 +85,16 @@ RESULTS = {
     },
     "export": {"model": text},
 }
+_TIMES = {"median_ms": positive}
+_CALL = {
+    "batch_size": count,
+    "times": {"network": _TIMES, "unpruned": _TIMES},
+    "share_of_time": positive,
+}
 _FILE = {"bytes": count, "sha256": text}
 MANIFEST = {
     "network": {"weights_sha256": text},
-    "keras_accuracy": lambda value: value is None or share(value),
+    "keras_accuracy": Optional(share),
     "artifacts": {
         ANY: {
             "file": text,
@@ -91,7 +105,8 @@ MANIFEST = {
                 "class_agreement": share,
                 "images": count,
             },
-            "accuracy": lambda value: value is None or share(value),
+            "accuracy": Optional(share),
+            "speed": Optional({"threads": count, "share_of_macs": positive, "calls": [_CALL]}),
             "settings": lambda value: isinstance(value, dict),
         }
     },
@@ -151,7 +166,10 @@ def _refuse_constant(name: str) -> None:
 
 def _mismatches(value: Any, pattern: Any, place: str = "") -> Iterator[str]:
     """Yields where a value differs from a pattern."""
-    if isinstance(pattern, dict):
+    if isinstance(pattern, Optional):
+        if value is not None:
+            yield from _mismatches(value, pattern.pattern, place)
+    elif isinstance(pattern, dict):
         if not isinstance(value, dict):
             yield f"{place or 'the file'}: expected an object"
         elif ANY in pattern:

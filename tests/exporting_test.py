@@ -17,7 +17,8 @@ from command_line import QUICK, bindings, check_refused, run
 from tensorflow.core.framework import tensor_pb2
 from tensorflow.core.protobuf import saved_model_pb2
 
-from tas_tf import exporting, litert, networks, quantization, saved_models
+from tas_tf import exporting, litert, networks, quantization, runtime, saved_models
+from tas_tf.cost import cost
 from tas_tf.errors import ArchitectureError
 
 ALL = ",".join(exporting.FORMATS)
@@ -216,6 +217,39 @@ def test_int8_is_smaller(manifest):
     size = {name: entry["bytes"] for name, entry in manifest["artifacts"].items()}
     assert size["litert_int8"] < 0.4 * size["litert"]
     assert size["litert_qat"] < 0.4 * size["litert"]
+
+
+def test_the_unpruned_network_is_not_timed_beside_itself(manifest):
+    assert {entry["speed"] for entry in manifest["artifacts"].values()} == {None}
+
+
+def test_a_derived_network_is_timed_beside_the_unpruned_one(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    whole = small_runs.space().unpruned()
+    stages = tuple(tuple(tuple(w // 2 for w in block) for block in s) for s in whole.stages)
+    small = whole.replace(stem_width=8, stages=stages, cost=None)
+    pathlib.Path("small.json").write_text(small.to_json())
+    arguments = ["--run_dir=run", "--architecture=small.json", *bindings("EPOCHS = 1")]
+    assert run("train", QUICK, *arguments) == 0
+    capsys.readouterr()
+    assert run("export", "--run_dir=run", "--format=saved_model,litert,litert_int8,keras") == 0
+    printed = capsys.readouterr().out
+    assert printed.count("times as fast") == 2 * 3
+    artifacts = json.loads(pathlib.Path("run/manifest.json").read_text())["artifacts"]
+    assert artifacts.pop("keras")["speed"] is None
+    card = pathlib.Path("run/model_card.md").read_text()
+    for name, entry in artifacts.items():
+        speed = entry["speed"]
+        assert speed["share_of_macs"] == cost(small) / cost(whole)
+        assert speed["threads"] == (runtime.threads() if name == "saved_model" else 1)
+        assert [call["batch_size"] for call in speed["calls"]] == [1, 32]
+        for call in speed["calls"]:
+            network, unpruned = call["times"]["network"], call["times"]["unpruned"]
+            assert call["share_of_time"] == network["median_ms"] / unpruned["median_ms"]
+            assert min(network["rounds"], unpruned["rounds"]) >= 20
+            said = f"{1 / call['share_of_time']:.2f} times as fast"
+            assert said in printed
+        assert f"{1 / speed['calls'][0]['share_of_time']:.2f}, " in card
 
 
 def test_the_twin_for_quantization_has_the_same_weights(folder, images):

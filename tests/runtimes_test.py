@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import pytest
 
-from tas_tf import runtimes
+from tas_tf import measuring, runtimes
 from tas_tf.errors import InstallationError, SpecError
 from tas_tf.search_space import SearchSpace
 from tas_tf.spec_compiler import build_model
@@ -78,3 +78,11 @@ def test_refusals(network, monkeypatch):
     monkeypatch.setattr(builtins, "__import__", without_litert)
     with pytest.raises(InstallationError, match=r"pip install 'tas_tf\[litert\]'"):
         runtimes.check_runtime("litert_int8")
+
+
+@pytest.mark.parametrize(
+    ("macs", "time", "faster"),
+    [(0.55, 1 / 1.41, True), (0.55, 1 / 1.39, False), (0.8, 0.8, True), (0.8, 0.95, False)],
+)
+def test_what_is_called_faster(macs, time, faster):
+    assert measuring.is_faster(macs, time) == faster
