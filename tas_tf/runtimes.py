@@ -17,11 +17,11 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
-from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
 from tas_tf import litert
 from tas_tf.errors import SpecError
 from tas_tf.noise import held_back
+from tas_tf.saved_models import frozen
 
 RUNTIMES = ("keras", "saved_model", "litert", "litert_int8")
 WARM_ROUNDS = 5
@@ -131,7 +131,8 @@ def runner(
     """
     check_runtime(runtime)
     if runtime == "keras":
-        return TensorFlowRunner(_concrete(model, batch_size))
+        traced = tf.function(_inference(model), autograph=False)
+        return TensorFlowRunner(traced.get_concrete_function(_images(model, batch_size)))
     if runtime == "saved_model":
         return _saved_model_runner(model, batch_size)
     if runtime == "litert_int8" and samples is None:
@@ -140,24 +141,26 @@ def runner(
     return LiteRTRunner(content, threads)
 
 
-def _concrete(model: keras.Model, batch_size: int) -> Any:
-    signature = tf.TensorSpec((batch_size, *model.input_shape[1:]), tf.float32)
-    inference = tf.function(lambda images: model(images, training=False), autograph=False)
-    return inference.get_concrete_function(signature)
+def _inference(model: keras.Model) -> Callable[[tf.Tensor], tf.Tensor]:
+    return lambda images: model(images, training=False)
+
+
+def _images(model: keras.Model, batch_size: int) -> tf.TensorSpec:
+    return tf.TensorSpec((batch_size, *model.input_shape[1:]), tf.float32, name="images")
 
 
 def _saved_model_runner(model: keras.Model, batch_size: int) -> Runner:
-    module = tf.Module()
-    module.model = model
-    module.inference = _concrete(model, batch_size)
+    """Returns a SavedModel's runner; its weights are constants, as in what is exported."""
+    spec = _images(model, batch_size)
+    constant = frozen(_inference(model), spec)
+    served = tf.function(lambda images: {"logits": constant(images)[0]}, autograph=False)
     with tempfile.TemporaryDirectory() as folder:
-        tf.saved_model.save(module, folder, signatures=module.inference)
+        signature = served.get_concrete_function(spec)
+        tf.saved_model.save(tf.Module(), folder, signatures=signature)
         loaded = tf.saved_model.load(folder)
-    serve = loaded.signatures["serving_default"]
-    (name,) = serve.structured_input_signature[1]
-    (output,) = serve.structured_outputs
-    # What was loaded holds the variables: it must live as long as the runner.
-    return TensorFlowRunner(lambda images, held=loaded: serve(**{name: images})[output])
+    return TensorFlowRunner(
+        lambda images: loaded.signatures["serving_default"](images=images)["logits"]
+    )
 
 
 class TensorFlowRunner(Runner):
@@ -230,9 +233,9 @@ def litert_bytes(model: keras.Model, batch_size: int, samples: np.ndarray | None
         samples: (images, height, width, channels) float32, normalized: from their ranges all of it
             becomes int8, input and output too. None keeps float32.
     """
-    # Frozen: the calibration of int8 reads no variables.
-    frozen = convert_variables_to_constants_v2(_concrete(model, batch_size))
-    converter = tf.lite.TFLiteConverter.from_concrete_functions([frozen], tf.Module())
+    # Constants: the calibration of int8 reads no variables.
+    constant = frozen(_inference(model), _images(model, batch_size))
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([constant], tf.Module())
     if samples is not None:
         batches = [samples[i : i + batch_size] for i in range(0, len(samples), batch_size)]
         batches = [np.resize(batch, (batch_size, *batch.shape[1:])) for batch in batches]

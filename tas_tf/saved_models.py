@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
+from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
 from tas_tf.networks import Classifier
 
@@ -21,7 +23,7 @@ _WARM_UP_BATCHES = (1, 32)
 
 
 def write_saved_model(classifier: Classifier, folder: str, images: np.ndarray) -> None:
-    """Writes a SavedModel that holds no Keras and no training, only what serves.
+    """Writes a SavedModel that holds no Keras, no training and no variables, only what serves.
 
     Args:
         classifier: The network.
@@ -29,7 +31,6 @@ def write_saved_model(classifier: Classifier, folder: str, images: np.ndarray) -
         images: (batch, height, width, channels) uint8, real images for the warm-up requests.
     """
     module = tf.Module()
-    module.weights = [variable.value for variable in classifier.model.variables]
     with tempfile.TemporaryDirectory() as beside:
         labels = os.path.join(beside, LABELS)
         with open(labels, "w", encoding="utf-8") as file:
@@ -39,15 +40,26 @@ def write_saved_model(classifier: Classifier, folder: str, images: np.ndarray) -
     _write_warm_up(os.path.join(folder, "assets.extra"), images)
 
 
+def frozen(function: Callable[[tf.Tensor], tf.Tensor], spec: tf.TensorSpec) -> Any:
+    """Returns a concrete function of one tensor, its variables made constants; it gives a list.
+
+    What runs it can fold normalization into the convolutions, once: variables it would have to read
+    at every call (docs/deployment.md).
+    """
+    traced = tf.function(function, autograph=False).get_concrete_function(spec)
+    return convert_variables_to_constants_v2(traced)
+
+
 def _signatures(classifier: Classifier) -> dict[str, Callable]:
     shape = classifier.image_shape
+    of_pixels = frozen(classifier.logits, tf.TensorSpec((None, *shape), tf.uint8))
 
     def of_images(images: tf.Tensor) -> dict[str, tf.Tensor]:
         # An empty batch is classified as one black image, which is taken off again: oneDNN fails
         # at a convolution of nothing.
         count = tf.shape(images)[0]
         some = tf.pad(images, [[0, tf.maximum(1 - count, 0)], [0, 0], [0, 0], [0, 0]])
-        logits = classifier.logits(some)[:count]
+        logits = of_pixels(some)[0][:count]
         # keras.ops.argmax becomes operations that not every reader of SavedModels has.
         classes = tf.argmax(logits, axis=-1, output_type=tf.int32)
         return dict(zip(OUTPUTS, (logits, tf.nn.softmax(logits), classes), strict=True))
@@ -111,6 +123,5 @@ def _varint(value: int) -> bytes:
 
 def read_saved_model(folder: str) -> Callable[[np.ndarray], np.ndarray]:
     """Loads a SavedModel; returns what gives logits of uint8 images."""
-    # The function keeps the model alive: its variables are the model's.
     loaded = tf.saved_model.load(folder)
     return lambda images: loaded.signatures[IMAGES](images=tf.constant(images))["logits"].numpy()

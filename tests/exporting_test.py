@@ -132,6 +132,11 @@ def test_the_saved_model_has_stock_operations_and_no_training(folder):
         nodes += function.node_def
     operations = {node.op for node in nodes}
     assert {"Conv2D", "DecodeImage", "Softmax", "ArgMax"} <= operations
+    functions = [node for f in graph.graph_def.library.function for node in f.node_def]
+    assert not [node.op for node in functions if "Variable" in node.op or "Handle" in node.op]
+    kernels = [node for node in nodes if node.op == "Conv2D"]
+    layers = networks.load_architecture(str(folder)).layers()
+    assert len(kernels) == sum(layer.kind != "classifier" for layer, *_ in layers)
     assert not [op for op in operations if any(word in op for word in TRAINING)]
     code = (
         "import sys\nfrom tensorflow.python.framework import op_def_registry\n"
