@@ -189,6 +189,7 @@ def test_first_lines_say_where_it_is_hardly_faster(run):
         slow = "1.08 times as saved_model, batch 1; 1.25 times as litert_int8, batch 1."
         assert f"HARDLY FASTER than the unpruned network, exported alike: {slow}" in first
         assert "Faster than the unpruned network, exported alike: 1.67 times as litert" in first
+        assert "resnet.width_divisor = 8" in first
         assert "93.0 %" in text and "1.86 ms" in text
 
 
