@@ -210,6 +210,7 @@ class Export:
         timed_as, share = FORMATS[name].timed_as, cost(self.architecture) / cost(whole)
         if timed_as is None or share >= 1:
             return None
+        print(f"Timing {name} beside the unpruned network, exported alike", flush=True)
         classifier = dataclasses.replace(self.classifier, model=build_model(whole))
         other = dataclasses.replace(self, classifier=classifier, architecture=whole)
         with tempfile.TemporaryDirectory() as folder:
