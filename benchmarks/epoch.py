@@ -1,24 +1,21 @@
-"""Measures what an epoch costs over its bare steps: images, metrics, callbacks, a checkpoint.
+"""Measures what an epoch costs over its steps: images, metrics, callbacks, a checkpoint.
 
     python benchmarks/epoch.py --data_dir=~/tensorflow_datasets
 
-Epochs of `fit`, as a run has them, and as many bare steps on one batch that stays in memory are
-measured in turn in one run: a search of ResNet-20 and a training of it, on real images. Epochs are
-cut short, to two lengths: their difference gives what a step costs, the rest is what is done once
-(here once a call of `fit`, which also reads the last checkpoint). `overhead` is that of a whole
-epoch, from both.
+An epoch of `fit`, as a run has it, on real images: a search of ResNet-20 and a training of it.
+Every call of the step is timed; what the epoch takes beside them is `beside`. The first step, which
+traces, is left out of both. Epochs cut short by `--steps` bound the overhead from above, since what
+is done once an epoch weighs more in them. That images are made ready while steps run slows steps,
+and is not seen here: `benchmarks/input.py` says what they take.
 """
 
-import functools
-import itertools
 import os
 import tempfile
-from collections.abc import Callable
+import time
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import measuring
-import tensorflow as tf
 
 from tas_tf import run_parts, runtime
 from tas_tf.data import ImageData, paired
@@ -30,8 +27,6 @@ from tas_tf.search_space import SearchSpace
 from tas_tf.spec_compiler import TRAINING_LAYERS, build_model
 from tas_tf.supernet import Supernet
 from tas_tf.training_loop import Loop, Training
-
-SHORT = 5  # steps of the short epoch
 
 
 def make_search(precision: str) -> ArchitectureSearch:
@@ -50,29 +45,25 @@ def make_training(precision: str) -> Training:
     return training
 
 
-def calls(make: Callable[[], Loop], feed: Feed, folder: str) -> dict[str, Callable[[], object]]:
-    """Returns a short epoch of a run, a long one, and the bare steps of the long one."""
-    found = {}
-    for name, steps in (("short", SHORT), ("long", feed.steps_per_epoch)):
-        directory = runtime.RunDirectory(os.path.join(folder, name))
-        runtime.make_folder(directory.path)
-        runtime.write_whole(directory.file(runtime.CONFIG), "")
-        loop = make()
-        found[name] = epochs(loop, Feed(steps, feed.batches), directory)
-    batch = next(iter(feed.batches(0, 1)))
+def measured(loop: Loop, feed: Feed, folder: str) -> tuple[float, float]:
+    """Returns the seconds of an epoch's steps, and of what is done beside them."""
+    directory = runtime.RunDirectory(folder)
+    runtime.write_whole(directory.file(runtime.CONFIG), "")
+    step, times = loop._distributed_step, []
 
-    def bare():
-        for step in range(feed.steps_per_epoch):
-            means, _ = loop._distributed_step(batch, tf.constant(step, tf.int64), loop.phase)
-        return [value.numpy() for value in means.values()]
+    def timed(*arguments):
+        start = time.perf_counter()
+        means, faults = step(*arguments)
+        for value in (*means.values(), *faults.values()):
+            value.numpy()  # a step returns when its work is done
+        times.append((start, time.perf_counter()))
+        return means, faults
 
-    return found | {"bare": bare}
-
-
-def epochs(loop: Loop, feed: Feed, directory: runtime.RunDirectory) -> Callable[[], object]:
-    """Returns what trains one epoch more at every call."""
-    done = itertools.count(1)
-    return lambda: run_parts.fit("epoch", loop, feed, next(done), directory)
+    loop._distributed_step = timed
+    run_parts.fit("epoch", loop, feed, 1, directory)
+    whole = time.perf_counter() - times[0][1]
+    steps = sum(end - start for start, end in times[1:])
+    return steps, whole - steps
 
 
 def main() -> None:
@@ -80,8 +71,7 @@ def main() -> None:
     parser.add_argument("--dataset", default="cifar10")
     parser.add_argument("--data_dir")
     parser.add_argument("--batch_size", type=int, default=128)
-    parser.add_argument("--steps", type=int, default=35, help="steps of the long epoch")
-    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--steps", type=int, help="steps of an epoch; by default all of them")
     flags = parser.parse_args()
     data = ImageData(flags.dataset, data_dir=flags.data_dir)
     data.prepare(0)
@@ -89,26 +79,21 @@ def main() -> None:
     rows = []
     for kind, make in (("search", make_search), ("training", make_training)):
         whole = feeds[kind](data, flags.batch_size, 0)
-        feed = Feed(flags.steps, whole.batches)
+        feed = Feed(flags.steps or whole.steps_per_epoch, whole.batches)
         for precision in ("float32", "mixed_bfloat16"):
             with tempfile.TemporaryDirectory() as folder:
-                made = calls(functools.partial(make, precision), feed, folder)
-                times = measuring.interleaved(made, flags.repeats, warm=0)
-            short, long, bare = (times[name].median_ms for name in ("short", "long", "bare"))
-            step, bare = (long - short) / (flags.steps - SHORT), bare / flags.steps
-            once, steps = short - SHORT * step, whole.steps_per_epoch
+                steps, beside = measured(make(precision), feed, folder)
             rows.append(
                 {
                     "run": kind,
                     "precision": precision,
-                    "bare step, ms": bare,
-                    "step of an epoch, ms": step,
-                    "once, ms": once,
-                    "steps of a whole epoch": steps,
-                    "overhead": f"{(once + steps * step) / (steps * bare) - 1:.1%}",
+                    "steps": f"{feed.steps_per_epoch} of {whole.steps_per_epoch}",
+                    "in steps, s": steps,
+                    "beside, s": beside,
+                    "overhead": f"{beside / steps:.2%}",
                 }
             )
-    measuring.report(rows, flags.json, steps=flags.steps, batch_size=flags.batch_size)
+    measuring.report(rows, flags.json, batch_size=flags.batch_size)
 
 
 if __name__ == "__main__":
