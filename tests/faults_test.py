@@ -98,12 +98,14 @@ def save_model(directory):
 
 
 def export(directory):
-    model, _ = network()
+    model, architecture = network()
     images = np.zeros((2, 8, 8, 1), np.uint8)
     classifier = small_runs.classifier(model)
 
     def write():
-        small_runs.export_saved_model(classifier, directory.file("saved_model"), images)
+        small_runs.export_saved_model(
+            classifier, architecture, directory.file("saved_model"), images
+        )
 
     write()
     return write

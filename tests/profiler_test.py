@@ -22,6 +22,7 @@ from spec_compiler_test import ALL, reference_networks
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
 from tas_tf.cost import cost
+from tas_tf.saved_models import write_saved_model
 from tas_tf.spec_compiler import build_model
 
 MACS = {"Conv2D", "MatMul"}
@@ -90,7 +91,7 @@ def exported_counts(architecture, path: str) -> dict[str, int]:
     images = np.zeros((2, *architecture.input_shape), np.uint8)
     model = build_model(architecture)
     model.get_layer("classifier").bias.assign(np.ones(architecture.num_classes))
-    small_runs.export_saved_model(small_runs.classifier(model), path, images)
+    write_saved_model(small_runs.classifier(model), path, images)
     loaded = tf.saved_model.load(path)
     return float_operations(
         lambda images: loaded.signatures["serving_default"](images=images),

@@ -7,6 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from tas_tf import exporting
+from tas_tf.architecture import Architecture
 from tas_tf.data import ImageData
 from tas_tf.image_batches import Feed, Recipe
 from tas_tf.image_sources import decode
@@ -54,9 +55,11 @@ def classifier(model: keras.Model) -> Classifier:
     )
 
 
-def export_saved_model(classifier: Classifier, path: str, images: np.ndarray) -> dict:
-    """Exports a SavedModel, for which neither data nor architecture are needed."""
-    export = exporting.Export(classifier, None, None, 0, 0, 1, 0.0)
+def export_saved_model(
+    classifier: Classifier, architecture: Architecture, path: str, images: np.ndarray
+) -> dict:
+    """Exports a SavedModel, for which no data are needed."""
+    export = exporting.Export(classifier, architecture, None, 0, 0, 1, 0.0)
     return export.make("saved_model", path, images)
 
 

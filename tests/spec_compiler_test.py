@@ -210,7 +210,7 @@ def trained(tmp_path_factory):
         mean=[0.4, 0.5, 0.6],
         deviation=[0.2, 0.3, 0.25],
     )
-    found = small_runs.export_saved_model(classifier, path, pixels(6))
+    found = small_runs.export_saved_model(classifier, SMALL, path, pixels(6))
     return directory, model, classifier, found
 
 
