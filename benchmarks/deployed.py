@@ -55,16 +55,6 @@ def networks(name: str) -> dict:
     return found | {"divisor 8": (build_model(eights), cost(eights))}
 
 
-def cell(found: dict, runtime: str, batch_size: int, threads: int, seconds: float) -> dict:
-    """Returns the times of all networks in one runtime, timed in turn."""
-    calls = {}
-    for name, (model, _) in found.items():
-        runner = runtimes.runner(model, runtime, batch_size, threads)
-        runner.load(runtimes.random_images(model, batch_size))
-        calls[name] = runner.run
-    return runtimes.timed(calls, seconds)
-
-
 def main() -> None:
     parser = measuring.parser(__doc__)
     parser.add_argument("--network", choices=SPACES, nargs="+", default=list(SPACES))
@@ -77,11 +67,14 @@ def main() -> None:
     rows, macs = [], {}
     for network in flags.network:
         found = networks(network)
+        models = {name: model for name, (model, _) in found.items()}
         whole = found["unpruned"][1]
         macs[network] = {name: each / whole for name, (_, each) in found.items()}
         for runtime in flags.runtime:
             for batch_size in flags.batch_size:
-                times = cell(found, runtime, batch_size, flags.threads, flags.seconds)
+                times = runtimes.timed_models(
+                    models, runtime, batch_size, flags.threads, flags.seconds
+                )
                 unpruned = times["unpruned"].median_ms
                 row = {"network": network, "runtime": runtime, "batch": batch_size}
                 row |= {"threads": flags.threads, "unpruned ms": unpruned}

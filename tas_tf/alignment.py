@@ -88,16 +88,10 @@ def fastest(
         seconds: About how long the candidates are timed, in turn.
     """
     batch_size = threads = 1
-    images = runtimes.random_images(model, batch_size)
     # Of grains that give the same widths the smallest stands for all.
     grains = {aligned_macs(architecture, grain): grain for grain in reversed(GRAINS)}
-    runners = {
-        grain: runtimes.runner(aligned(model, architecture, grain), runtime, batch_size, threads)
-        for grain in sorted(grains.values())
-    }
-    for runner in runners.values():
-        runner.load(images)
-    times = runtimes.timed({grain: runner.run for grain, runner in runners.items()}, seconds)
+    models = {grain: aligned(model, architecture, grain) for grain in sorted(grains.values())}
+    times = runtimes.timed_models(models, runtime, batch_size, threads, seconds)
     medians = {grain: found.median_ms for grain, found in times.items()}
     best, true = min(medians, key=medians.get), min(medians)
     if medians[best] > (1 - _LEAST_GAIN) * medians[true]:

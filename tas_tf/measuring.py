@@ -68,21 +68,16 @@ def measure(
     """
     for name, architecture in architectures.items():
         whole, known = unpruned_of(architecture)
-        runners = {}
-        for role, network in (("network", architecture), ("unpruned", whole)):
-            model = build_model(network)
-            runners[role] = runtimes.runner(model, runtime, batch_size, threads)
-            runners[role].load(runtimes.random_images(model, batch_size))
-        found = runtimes.timed({role: runner.run for role, runner in runners.items()}, seconds)
+        models = {"network": build_model(architecture), "unpruned": build_model(whole)}
+        found = runtimes.timed_models(models, runtime, batch_size, threads, seconds)
         macs = {"network": cost(architecture), "unpruned": cost(whole)}
         yield {
             "name": name,
             "unpruned_blocks": [len(stage) for stage in whole.stages],
             "depth_is_known": known,
             "macs": macs,
-            "times": {role: dataclasses.asdict(times) for role, times in found.items()},
             "share_of_macs": macs["network"] / macs["unpruned"],
-            "share_of_time": found["network"].median_ms / found["unpruned"].median_ms,
+            **_compared(found),
         }
 
 
@@ -106,11 +101,13 @@ def measure_calls(
         calls = {"network": network, "unpruned": unpruned}
         calls = {role: functools.partial(call, batch) for role, call in calls.items()}
         found = runtimes.timed(calls, seconds)
-        rows.append(
-            {
-                "batch_size": batch_size,
-                "times": {role: dataclasses.asdict(times) for role, times in found.items()},
-                "share_of_time": found["network"].median_ms / found["unpruned"].median_ms,
-            }
-        )
+        rows.append({"batch_size": batch_size, **_compared(found)})
     return rows
+
+
+def _compared(found: Mapping[str, runtimes.Times]) -> dict[str, Any]:
+    """Returns the times of both networks as plain data, and the ratio of their medians."""
+    return {
+        "times": {role: dataclasses.asdict(times) for role, times in found.items()},
+        "share_of_time": found["network"].median_ms / found["unpruned"].median_ms,
+    }

@@ -255,6 +255,30 @@ def random_images(model: keras.Model, count: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
 
 
+def timed_models(
+    models: Mapping[Any, keras.Model],
+    runtime: str,
+    batch_size: int = 1,
+    threads: int = 1,
+    seconds: float = 10.0,
+) -> dict[Any, Times]:
+    """Times networks in a runtime, in turn, on random images that are there already.
+
+    Args:
+        models: The networks by their names.
+        runtime: One of `RUNTIMES`.
+        batch_size: Images in a call.
+        threads: See `runner`.
+        seconds: See `timed`.
+    """
+    calls = {}
+    for name, model in models.items():
+        network = runner(model, runtime, batch_size, threads)
+        network.load(random_images(model, batch_size))
+        calls[name] = network.run
+    return timed(calls, seconds)
+
+
 def timed(calls: Mapping[Any, Callable[[], object]], seconds: float = 10.0) -> dict[Any, Times]:
     """Times calls in turn, round by round.
 
