@@ -11,14 +11,24 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from tas_tf.interpolation import interpolation_taps
-from tas_tf.normalization import EPSILON
+from tas_tf.normalization import (
+    EPSILON,
+    added_up,
+    affine,
+    standardize,
+    unbiased,
+)
 
 # From so many channels on a CPU mixes them entry by entry, not by a product of matrices; a channel
 # then costs it what so many multiplications do (`benchmarks/README.md`, Search step).
 TAPPED = 512
 TAPPED_COST = 200
 
-# What mixes channels: a matrix, or rows and values of the entries of every column (n, columns).
+# A convolution of single pixels.
+POINTWISE = {"strides": [1, 1, 1, 1], "padding": "VALID"}
+
+# What mixes channels: a kernel (1, 1, inner, outer), or rows and values of the entries of every
+# column (n, outer).
 Mixture = tf.Tensor | tuple[tf.Tensor, tf.Tensor]
 
 
@@ -26,40 +36,60 @@ class Taps(NamedTuple):
     """The mixture of drawn candidates, entry by entry: at most two for each candidate and channel.
 
     Args:
-        places: (n,) int32, where an entry's scale and offset stand in the flat tables of a unit.
-        entries: (n, 2) int32, the channel that is read and the channel that is written.
-        shares: (n,), what they are multiplied by; zero where there is no entry.
+        places: (n, C, 2) int32, where an entry's scale and offset stand in the tables of a unit:
+            candidate and channel.
+        entries: (n, C, 4) int32, where it stands in the mixture: 0, 0, the channel that is read
+            and the channel that is written.
+        columns: (n, C, 1) int32, the channel that is written.
+        shares: (n, C), what scale and offset are multiplied by; zero where there is no entry.
     """
 
     places: tf.Tensor
     entries: tf.Tensor
+    columns: tf.Tensor
     shares: tf.Tensor
 
 
 def mixture_taps(
-    indices: tf.Tensor, widths: tf.Tensor, weights: tf.Tensor, channels: int
+    channels: int,
+    indices: tf.Tensor,
+    widths: tf.Tensor,
+    weights: tf.Tensor,
+    sizes: tf.Tensor | None = None,
 ) -> list[Taps]:
     """Returns the mixtures of several units of equally many channels.
 
     Args:
+        channels: Channels C of every unit.
         indices: (units, k) int32, drawn candidates.
         widths: (units, k) int32, their widths.
         weights: (units, k), their weights.
-        channels: Channels C of every unit.
+        sizes: (units, 4) int32, the sizes of their mixtures, see `make_mixture`.
     """
     widest = tf.reduce_max(widths, axis=1, keepdims=True)
     sources, inside = interpolation_taps(widths, widest, channels)
     shares = tf.where(inside, weights[:, :, None, None] / 2, 0)
-    shares = tf.broadcast_to(shares, tf.shape(sources))
-    places = indices[:, :, None, None] * channels + sources
-    columns = tf.broadcast_to(tf.range(channels), tf.shape(sources))
-    flat = [indices.shape[0], -1]
-    entries = tf.reshape(tf.stack([sources, columns], axis=-1), [*flat, 2])
-    several = tf.reshape(places, flat), entries, tf.reshape(shares, flat)
+    entries = _entries(sources)
+    if sizes is not None:
+        entries = tf.minimum(entries, sizes[:, None, None, None] - 1)
+    candidates = tf.broadcast_to(indices[:, :, None, None], tf.shape(sources))
+    units, drawn = indices.shape
+    several = (
+        tf.reshape(tf.stack([candidates, sources], axis=-1), [units, 2 * drawn, channels, 2]),
+        tf.reshape(entries, [units, 2 * drawn, channels, 4]),
+        tf.reshape(entries[..., 3], [units, 2 * drawn, channels, 1]),
+        tf.reshape(tf.broadcast_to(shares, tf.shape(sources)), [units, 2 * drawn, channels]),
+    )
     return [Taps(*of_unit) for of_unit in zip(*map(tf.unstack, several), strict=True)]
 
 
-def is_tapped(channels: int, sizes: tf.Tensor | None) -> bool:
+def _entries(sources: tf.Tensor) -> tf.Tensor:
+    """Returns where entries (..., columns) that read `sources` stand in a mixture (..., 4)."""
+    zeros = tf.zeros_like(sources)
+    return tf.stack([zeros, zeros, sources, zeros + tf.range(sources.shape[-1])], axis=-1)
+
+
+def is_tapped(channels: int, sizes: object | None) -> bool:
     """Whether maps of so many channels are mixed entry by entry: on CPUs, as `sizes` tells."""
     return sizes is not None and channels >= TAPPED
 
@@ -67,22 +97,21 @@ def is_tapped(channels: int, sizes: tf.Tensor | None) -> bool:
 def make_mixture(
     entries: tf.Tensor, values: tf.Tensor, channels: int, sizes: tf.Tensor | None
 ) -> Mixture:
-    """Returns the mixture (inner, outer) of some entries: every column has equally many.
+    """Returns the mixture of some entries.
 
     Args:
-        entries: (n, 2) int32, rows and columns; columns count up, again and again.
-        values: (n,), zero where an entry lies outside of `sizes`.
+        entries: (n, C, 4) int32, see `Taps`; inside of `sizes`.
+        values: (n, C), zero where there is no entry.
         channels: Channels C of what is mixed.
-        sizes: Inner and outer, or None for C.
+        sizes: (4,) int32, the kernel 1, 1, inner, outer; None for C.
     """
     if sizes is None:
-        return tf.scatter_nd(entries, values, [channels, channels])
-    entries = tf.minimum(entries, sizes - 1)
+        return tf.scatter_nd(entries, values, [1, 1, channels, channels])
     if not is_tapped(channels, sizes):
-        return tf.scatter_nd(entries, values, sizes)
-    columns = [-1, channels]
-    sources, values = tf.reshape(entries[:, 0], columns), tf.reshape(values, columns)
-    return sources[:, : sizes[1]], values[:, : sizes[1]]
+        mix = tf.scatter_nd(entries, values, sizes)
+        mix.set_shape([1, 1, None, None])
+        return mix
+    return entries[:, : sizes[3], 2], values[:, : sizes[3]]
 
 
 def scaled(x: tf.Tensor, share: tf.Tensor) -> tf.Tensor:
@@ -106,17 +135,16 @@ def widen(
         width: Channels that x really has.
         widest: Channels that it gets, no fewer.
         channels: Channels C of the unpruned network.
-        size: Channels of the maps, (2,) int32.
+        size: (4,) int32, a mixture from such maps to such maps; see `make_mixture`.
     """
 
     def mixed():
         sources, inside = interpolation_taps(width, widest, channels)
-        columns = tf.broadcast_to(tf.range(channels), [2, channels])
-        entries = tf.reshape(tf.stack([sources, columns], axis=-1), [-1, 2])
+        entries = _entries(sources)
+        if size is not None:
+            entries = tf.minimum(entries, size - 1)
         halves = tf.cast(tf.broadcast_to(inside, [2, channels]), share.dtype) / 2
-        return mix_channels(
-            x, make_mixture(entries, tf.reshape(share * halves, [-1]), channels, size)
-        )
+        return mix_channels(x, make_mixture(entries, share * halves, channels, size))
 
     if size is None or is_tapped(channels, size):
         return mixed()
@@ -124,30 +152,58 @@ def widen(
     return tf.cond(width < widest, mixed, lambda: scaled(x, share))
 
 
-def normalizing_mixture(z, mean, variance, mix: Mixture, shift) -> tf.Tensor:
-    """Returns `normalized(z) @ mix + shift`, as one mixture of z.
+def normalize_and_mix(
+    z: tf.Tensor, mix: tf.Tensor, shift: tf.Tensor, ones: tf.Tensor, synchronized: bool = True
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Returns `n @ mix + shift`, n the batch-normalized z; the mean; the unbiased variance.
+
+    Neither mean nor variance has a gradient. That of the rest keeps n alone, not z. Summed over
+    pixels, `D = n' dy` is the mixture's, `q = sum dy` the vector's. Normalization's needs the sums
+    of `dn = dy @ mix'` and of `n dn`: they are `mix q`, and `mix * D` summed over columns. So with
+    `r = 1 / sqrt(variance + epsilon)`
+    `dz = dy @ (r mix)' - r / pixels * (mix q + n sum(mix * D))`.
 
     Args:
         z: (batch, height, width, inner).
-        mean: (inner,), the batch's mean.
-        variance: (inner,), its biased variance.
-        mix: Mixture (inner, outer).
+        mix: Mixture (1, 1, inner, outer).
         shift: (outer,).
+        ones: (inner,), ones.
+        synchronized: See `normalization.batch_normalize`.
     """
-    rate = tf.math.rsqrt(variance + EPSILON)
-    if isinstance(mix, tuple):
-        sources, values = mix
-        return mix_with_mean(z, mean, (sources, values * tf.gather(rate, sources)), shift)
-    return mix_with_mean(z, mean, mix * rate[:, None], shift)
+    normalized, mean, variance, count = standardize(tf.stop_gradient(z), ones, synchronized)
+
+    @tf.custom_gradient
+    def mixed(z, mix, shift):
+        def gradient(dy):
+            total = _pixel_sum(dy, shift.dtype)
+            d_mix = tf.raw_ops.Conv2DBackpropFilter(
+                input=normalized, filter_sizes=tf.shape(mix), out_backprop=dy, **POINTWISE
+            )
+            d_mix = tf.cast(d_mix, mix.dtype)
+            sums = [tf.reduce_sum(mix * of, axis=(0, 1, 3)) for of in (total, d_mix)]
+            rate = tf.math.rsqrt(variance + EPSILON)
+            factor = rate * (-1 / count)
+            offset, scale = (factor * of for of in added_up(sums, synchronized))
+            through = tf.raw_ops.Conv2DBackpropInput(
+                input_sizes=tf.shape(normalized),
+                filter=tf.cast(tf.expand_dims(rate, 1) * mix, z.dtype),
+                out_backprop=dy,
+                **POINTWISE,
+            )
+            return through + affine(normalized, scale, offset), d_mix, total
+
+        y = tf.nn.bias_add(mix_channels(normalized, mix), tf.cast(shift, z.dtype))
+        return y, gradient
+
+    return mixed(z, mix, shift), mean, unbiased(variance, count)
 
 
-def mix_with_mean(x: tf.Tensor, mean: tf.Tensor, mix: Mixture, shift: tf.Tensor) -> tf.Tensor:
-    """Returns `(x - mean) @ mix + shift`, as one mixture of x (..., inner); see above."""
-    if isinstance(mix, tuple):
-        return mix_channels(x, mix, shift - mix_channels(mean[None], mix)[0])
+def mix_with_mean(x: tf.Tensor, mean: tf.Tensor, mix: tf.Tensor, shift: tf.Tensor) -> tf.Tensor:
+    """Returns `(x - mean) @ mix + shift`, as one mixture (inner, outer) of x; see above."""
     # What coarser precision makes of the mixture is also what the mean goes through.
     mix = tf.cast(mix, x.dtype)
-    return mix_channels(x, mix, shift - tf.linalg.matmul(mean[None], tf.cast(mix, shift.dtype))[0])
+    offset = tf.linalg.matmul(mean[None], tf.cast(mix, shift.dtype))[0]
+    return mix_channels(x, mix[None, None], shift - offset)
 
 
 def mix_channels(x: tf.Tensor, mix: Mixture, vector: tf.Tensor | None = None) -> tf.Tensor:
@@ -155,25 +211,28 @@ def mix_channels(x: tf.Tensor, mix: Mixture, vector: tf.Tensor | None = None) ->
     if isinstance(mix, tuple):
         y = _mix_by_taps(x, *mix)
     elif len(x.shape) == 2:
-        y = tf.linalg.matmul(x, mix)
+        y = tf.linalg.matmul(x, mix[0, 0])
     else:
-        y = tf.nn.conv2d(x, tf.cast(mix, x.dtype)[None, None], 1, "VALID")
-    if vector is None:
-        return y
-    return (
-        tf.nn.bias_add(y, tf.cast(vector, x.dtype)) if x.dtype == tf.bfloat16 else _shift(y, vector)
-    )
+        y = tf.nn.conv2d(x, tf.cast(mix, x.dtype), 1, "VALID")
+    return y if vector is None else _shift(y, vector)
 
 
 @tf.custom_gradient
 def _shift(x: tf.Tensor, vector: tf.Tensor):
-    """Adds a vector to channels; on CPUs its gradient is faster as a product with ones."""
+    """Adds a vector to channels."""
 
     def gradient(dy):
-        flat = tf.reshape(dy, [-1, tf.shape(dy)[-1]])
-        return dy, tf.linalg.matmul(tf.ones([1, tf.shape(flat)[0]], flat.dtype), flat)[0]
+        return dy, _pixel_sum(dy, vector.dtype)
 
-    return tf.nn.bias_add(x, vector), gradient
+    return tf.nn.bias_add(x, tf.cast(vector, x.dtype)), gradient
+
+
+def _pixel_sum(x: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
+    """Returns the sums of channels.
+
+    On CPUs BiasAddGrad adds bfloat16 up in bfloat16: beyond 256 a one is lost.
+    """
+    return tf.cast(tf.reduce_sum(x, axis=(0, 1, 2)), dtype)
 
 
 @tf.custom_gradient

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import keras
@@ -36,10 +37,38 @@ def batch_normalize(
             wide = batch_normalize(tf.cast(x, tf.float32), scale, offset, epsilon, synchronized)
             return tf.cast(wide[0], x.dtype), *wide[1:]
         return _fused(x, scale, offset, epsilon)
-    mean, variance, unbiased = batch_moments(x, synchronized)
+    mean, variance, count = batch_moments(x, synchronized)
     scale *= tf.math.rsqrt(variance + epsilon)
-    normalized = _affine(x, scale, offset - mean * scale)
-    return normalized, tf.stop_gradient(mean), tf.stop_gradient(variance * unbiased)
+    normalized = affine(x, scale, offset - mean * scale)
+    return normalized, tf.stop_gradient(mean), tf.stop_gradient(unbiased(variance, count))
+
+
+def standardize(
+    x: tf.Tensor, ones: tf.Tensor, synchronized: bool = True
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor | float]:
+    """Returns `(x - mean) / sqrt(variance + EPSILON)`, the batch's mean and *biased* variance.
+
+    And how many values of a channel they are of. Not meant to be differentiated.
+
+    Args:
+        x: (batch, height, width, channels).
+        ones: (channels,), ones.
+        synchronized: See `batch_normalize`.
+    """
+    if over_replicas(synchronized) or x.dtype == tf.float64:
+        mean, variance, count = batch_moments(x, synchronized)
+        rate = tf.math.rsqrt(variance + EPSILON)
+        return affine(x, rate, -mean * rate), mean, variance, count
+    normalized, mean, variance = batch_normalize(x, ones, tf.zeros_like(ones))
+    count = _count(x, ones.dtype)
+    return normalized, mean, variance / unbiased(1.0, count), count
+
+
+def unbiased(variance: tf.Tensor | float, count: tf.Tensor | float) -> tf.Tensor | float:
+    """Returns the unbiased variance of so many values, given the biased one."""
+    if isinstance(count, float):
+        return variance * (count / max(count - 1, 1.0))
+    return variance * (count / tf.maximum(count - 1, 1))
 
 
 def over_replicas(synchronized: bool = True) -> bool:
@@ -50,7 +79,7 @@ def over_replicas(synchronized: bool = True) -> bool:
 def batch_moments(
     x: tf.Tensor, synchronized: bool = True
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Returns mean and variance of every channel, and what makes a variance unbiased.
+    """Returns mean and variance of every channel, and the number of values that they are of.
 
     Args:
         x: (batch, height, width, channels); a replica's part may be empty.
@@ -59,14 +88,15 @@ def batch_moments(
     Returns:
         Mean (channels,), biased variance (channels,), scalar.
     """
-    mean, squares, unbiased = _means(_channel_sums(x), _count(x), synchronized)
-    return mean, tf.maximum(squares - tf.square(mean), 0), unbiased
+    sums = _channel_sums(x)
+    mean, squares, count = _means(sums, _count(x, sums[0].dtype), synchronized)
+    return mean, tf.maximum(squares - tf.square(mean), 0), count
 
 
 def input_moments(
     x: tf.Tensor, synchronized: bool = True
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Returns mean and covariance of the channels, and what makes a variance unbiased.
+    """Returns mean and covariance of the channels, and the number of values that they are of.
 
     Args:
         x: (batch, height, width, channels).
@@ -76,32 +106,32 @@ def input_moments(
         Mean (channels,), covariance (channels, channels), scalar.
     """
     flat = tf.reshape(x, [-1, tf.shape(x)[-1]])
-    mean, second, unbiased = _means(_sums(flat), _count(flat), synchronized)
-    return mean, second - mean[:, None] * mean, unbiased
+    mean, second, count = _means(_sums(flat), _count(x, flat.dtype), synchronized)
+    return mean, second - mean[:, None] * mean, count
 
 
 def _means(
-    sums: Sequence[tf.Tensor], count: tf.Tensor, synchronized: bool
-) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Returns two sums divided by their count, and what makes a variance unbiased.
+    sums: Sequence[tf.Tensor], count: tf.Tensor | float, synchronized: bool
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor | float]:
+    """Returns two sums divided by their count over all replicas, and that count.
 
     Replicas may have parts of unequal size: sums and counts are added up, in one message.
     """
     first, second = sums
-    count = tf.cast(count, first.dtype)
     if over_replicas(synchronized):
-        message = tf.concat([first, tf.reshape(second, [-1]), count[None]], 0)
-        message = _over_replicas(message)
+        message = [first, tf.reshape(second, [-1]), tf.reshape(tf.cast(count, first.dtype), [1])]
+        message = _over_replicas(tf.concat(message, 0))
         size = tf.shape(first)[0]
         first, count = message[:size], message[-1]
         second = tf.reshape(message[size:-1], tf.shape(second))
-    return first / count, second / count, count / tf.maximum(count - 1, 1)
+    return first / count, second / count, count
 
 
-def _count(x: tf.Tensor) -> tf.Tensor:
-    """Returns the number of values that a channel has."""
-    shape = tf.shape(x)
-    return shape[0] if len(x.shape) == 2 else tf.reduce_prod(shape[:-1])
+def _count(x: tf.Tensor, dtype: tf.DType) -> tf.Tensor | float:
+    """Returns the number of values that a channel has, a plain number where it is known."""
+    if None not in x.shape[:-1]:
+        return float(math.prod(x.shape[:-1]))
+    return tf.cast(tf.reduce_prod(tf.shape(x)[:-1]), dtype)
 
 
 @tf.custom_gradient
@@ -109,7 +139,7 @@ def _channel_sums(x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """Returns the sums (n,) of channels and of their squares, in float32 at least."""
 
     def gradient(total, squares):
-        return _affine(x, 2 * squares, total)
+        return affine(x, 2 * squares, total)
 
     if x.dtype == tf.float64:
         return (tf.reduce_sum(x, (0, 1, 2)), tf.reduce_sum(tf.square(x), (0, 1, 2))), gradient
@@ -117,8 +147,8 @@ def _channel_sums(x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     wide = tf.cast(x, tf.float32) if _is_slow(x) else x
     ones = tf.ones(tf.shape(x)[-1:], tf.float32)
     _, mean, variance = _fused(wide, ones, tf.zeros_like(ones), EPSILON)
-    count = tf.cast(_count(x), tf.float32)
-    biased = variance * (tf.maximum(count - 1, 1) / tf.maximum(count, 1))
+    count = _count(x, tf.float32)
+    biased = variance / unbiased(1.0, count)
     # Of no values the mean is not a number, and the sum zero.
     sums = (tf.math.multiply_no_nan(of_one, count) for of_one in (mean, biased + tf.square(mean)))
     return tuple(sums), gradient
@@ -132,12 +162,12 @@ def _fused(x, scale, offset, epsilon) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     )[:3]
 
 
-def _affine(x: tf.Tensor, scale: tf.Tensor, offset: tf.Tensor) -> tf.Tensor:
+def affine(x: tf.Tensor, scale: tf.Tensor, offset: tf.Tensor) -> tf.Tensor:
     """Returns `x * scale + offset` over channels, in one pass where there is a fused operation."""
     if x.dtype == tf.float64:
         return x * scale + offset
     if _is_slow(x):
-        return tf.cast(_affine(tf.cast(x, tf.float32), scale, offset), x.dtype)
+        return tf.cast(affine(tf.cast(x, tf.float32), scale, offset), x.dtype)
     zeros = tf.zeros_like(scale)
     return tf.raw_ops.FusedBatchNormV3(
         x=x,
@@ -194,6 +224,13 @@ def move(
 def _replicas() -> int:
     context = tf.distribute.get_replica_context()
     return context.num_replicas_in_sync if context else 1
+
+
+def added_up(sums: Sequence[tf.Tensor], synchronized: bool) -> Sequence[tf.Tensor]:
+    """Returns sums, all of one shape, over all replicas where they are synchronized."""
+    if not over_replicas(synchronized):
+        return sums
+    return tf.unstack(_over_replicas(tf.stack(sums)), len(sums))
 
 
 def _over_replicas(sums: tf.Tensor) -> tf.Tensor:

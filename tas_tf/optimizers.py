@@ -39,11 +39,15 @@ class SGD(keras.optimizers.Optimizer):
     def update_step(self, gradient, variable, learning_rate):
         """Applies one gradient."""
         velocity = self.velocities[self._get_variable_index(variable)]
-        gradient = tf.cast(gradient, variable.dtype) + self.l2 * variable
-        v = self.momentum * velocity + gradient
-        self.assign(velocity, v)
-        rate = tf.cast(learning_rate, variable.dtype)
-        self.assign_sub(variable, rate * (gradient + self.momentum * v))
+        # One pass of the device over gradient, variable and velocity.
+        tf.raw_ops.ResourceApplyMomentum(
+            var=variable.handle,
+            accum=velocity.value.handle,
+            lr=tf.cast(learning_rate, variable.dtype),
+            grad=tf.cast(gradient, variable.dtype) + self.l2 * variable,
+            momentum=tf.cast(self.momentum, variable.dtype),
+            use_nesterov=True,
+        )
 
 
 class Adam(keras.optimizers.Optimizer):

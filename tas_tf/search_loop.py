@@ -16,7 +16,7 @@ from tas_tf.expected_cost import CostModel
 from tas_tf.latency_table import LatencyTable, kinds
 from tas_tf.sampling import cosine_temperature
 from tas_tf.searchable import ARCHITECTURE, WEIGHTS
-from tas_tf.training_loop import Loop, apply_gradients, batch_share, correct, fault
+from tas_tf.training_loop import Loop, batch_share, correct, fault, faults_after, gradients_of
 
 # Formulas of the expected cost E, and of the cost F of the argmax architecture.
 COST_FORMULAS = {
@@ -113,9 +113,10 @@ class ArchitectureSearch(Loop):
             logs = self._weight_step(*weight_batch, step)
         if self.phase == "search":
             with tf.name_scope("architecture_half"):
-                logs |= self._architecture_step(*architecture_batch, step)
-            # Logits have not moved since they were finite: such a loss comes of the weights.
-            for name, found in fault(WEIGHTS_HALF, logs["architecture_loss"]).items():
+                more, before = self._architecture_step(*architecture_batch, step)
+            logs |= more
+            # Before they move, logits are finite: what is not comes of the weights.
+            for name, found in fault(WEIGHTS_HALF, before).items():
                 logs[name] = tf.maximum(logs[name], found)
         return logs
 
@@ -127,10 +128,12 @@ class ArchitectureSearch(Loop):
             logits = self.supernet(images, draw, mode=WEIGHTS)
             share = batch_share(logits)
             loss = tf.reduce_sum(losses.cross_entropy(labels, logits)) * share
-        faults = apply_gradients(tape, loss, self.optimizer, variables, WEIGHTS_HALF)
+        self.optimizer.apply(gradients_of(tape, loss, variables), variables)
+        faults = faults_after(loss, variables, WEIGHTS_HALF)
         return {"loss": loss, "accuracy": correct(labels, logits) * share, **faults}
 
     def _architecture_step(self, images, labels, step):
+        """Returns what `train_step` does, and a scalar that is finite if all before the move is."""
         replicas = tf.distribute.get_strategy().num_replicas_in_sync
         variables = self.supernet.architecture_variables
         # Only the logits are watched: no gradient of a kernel is computed in this half.
@@ -143,13 +146,15 @@ class ArchitectureSearch(Loop):
             # Every replica adds its part of the cost term: the parts add up to the term.
             cost_term = self._cost_term() / replicas
             total = loss + tf.cast(self.cost_weight * cost_term, loss.dtype)
-        faults = apply_gradients(tape, total, self.arch_optimizer, variables, ARCHITECTURE_HALF)
-        return {
+        gradients = gradients_of(tape, total, variables)
+        self.arch_optimizer.apply(gradients, variables)
+        logs = {
             "architecture_loss": loss,
             "architecture_accuracy": correct(labels, logits) * share,
             "cost_loss": cost_term,
-            **faults,
+            **faults_after(loss, variables, ARCHITECTURE_HALF),
         }
+        return logs, tf.add_n([loss, *map(tf.reduce_sum, gradients)])
 
     def _cost_term(self) -> tf.Tensor:
         """Returns the sum of `L_cost` over the budgets, in float64 (docs/method.md 6)."""

@@ -25,24 +25,22 @@ from tas_tf.mixing import (
     make_mixture,
     mix_channels,
     mix_with_mean,
-    mixture_taps,
-    normalizing_mixture,
+    normalize_and_mix,
     scaled,
     widen,
 )
 from tas_tf.normalization import (
     EPSILON,
     MOMENTUM,
-    batch_moments,
     batch_normalize,
     input_moments,
     move,
-    over_replicas,
+    unbiased,
 )
+from tas_tf.unit_draws import Sizes, UnitDraw
 
 AGGREGATIONS = ("interpolate", "pad")
 FORMULATIONS = ("fused", "plain")
-GRAIN = 16  # what `round_up` rounds to
 
 # How a forward pass treats batch normalization: WEIGHTS uses the batch's statistics and moves the
 # averages, ARCHITECTURE uses the batch's and moves nothing, INFERENCE uses the averages.
@@ -127,39 +125,33 @@ class SearchableUnit(keras.layers.Layer):
         )
         self.built = True
 
-    def widths(self, indices: tf.Tensor) -> tf.Tensor:
-        """Returns the widths (k,) of drawn candidates, and so their largest by `reduce_max`."""
-        return tf.gather(tf.constant(self.candidates, tf.int32), indices)
-
-    def call(self, x, indices, weights, mode, sizes=None, taps=None):
+    def call(self, x, drawn: UnitDraw, mode):
         """Returns the unit's output before any ReLU.
 
         Args:
             x: (batch, height, width, channels), zeros in channels that are missing; those beyond
                 its last channel are missing too.
-            indices: (k,) int32, drawn candidates.
-            weights: (k,), their weights. A candidate of weight zero is not looked at.
+            drawn: What it is told of the draw, see `unit_draws.draw_units`.
             mode: `WEIGHTS`, `ARCHITECTURE` or `INFERENCE`.
-            sizes: How many channels are computed, at least the widest candidate of weight above
-                zero, and how many the output gets, at least the widest drawn one; None for C.
-            taps: What mixes the candidates, where that is known; see `mixture_taps`.
 
         Returns:
-            (batch, height, width, C or as `sizes` says), zeros beyond the widest drawn candidate.
+            (batch, height, width, C or as the draw's sizes say), zeros beyond the widest drawn
+            candidate.
         """
         if self.layer.kind == "projection":
             x = pool_shortcut(x, self.layer.stride)
         if mode != INFERENCE and self.formulation == "plain":
-            return self._plain(x, indices, weights, mode)
-        mix, shift = self._mixture(indices, weights, taps, mode, sizes)
+            return self._plain(x, drawn, mode)
+        mix, shift = self._mixture(drawn, mode)
         if mode == INFERENCE:
-            return self._mix(self._convolve(x, sizes), mix, shift, sizes)
-        if self.aggregation == "interpolate" and self._may_fold(x, sizes):
-            y, mean, variance = self._fold(x, mix, shift, sizes)
+            return self._mix(self._convolve(x, drawn.sizes), mix, shift, drawn.sizes)
+        if self.aggregation == "interpolate" and self._may_fold(x, drawn.sizes):
+            y, mean, variance = self._fold(x, mix, shift, drawn.sizes)
         else:
-            y, mean, variance = self._normalize_and_mix(self._convolve(x, sizes), mix, shift, sizes)
+            z = self._convolve(x, drawn.sizes)
+            y, mean, variance = self._normalize_and_mix(z, mix, shift, drawn.sizes)
         if mode == WEIGHTS:
-            self._move_averages(indices, weights, mean, variance)
+            self._move_averages(drawn.counted, mean, variance, drawn.sizes)
         return y
 
     def _may_fold(self, x: tf.Tensor, sizes) -> bool:
@@ -178,7 +170,10 @@ class SearchableUnit(keras.layers.Layer):
         kernel = tf.cast(self.kernel, x.dtype)
         if sizes is None:
             return kernel
-        return tf.slice(kernel, [0] * 4, [*self.layer.kernel, tf.shape(x)[-1], sizes[0]])
+        # The gradient of a strided slice is one operation; that of a slice, a dozen.
+        kernel = tf.strided_slice(kernel, [0] * 4, sizes.kernel, [1] * 4)
+        kernel.set_shape([*self.layer.kernel, None, None])
+        return kernel
 
     def _convolve(self, x: tf.Tensor, sizes=None) -> tf.Tensor:
         kernel = self._sliced_kernel(x, sizes)
@@ -196,26 +191,27 @@ class SearchableUnit(keras.layers.Layer):
         scale *= tf.math.rsqrt(tf.convert_to_tensor(self.moving_variance) + EPSILON)
         return scale, offset - tf.convert_to_tensor(self.moving_mean) * scale
 
-    def _mixture(self, indices, weights, taps, mode, sizes) -> tuple[Mixture, tf.Tensor]:
-        """Returns the mixture (inner, outer) and vector (outer,) that aggregate.
+    def _mixture(self, drawn: UnitDraw, mode) -> tuple[Mixture, tf.Tensor]:
+        """Returns the mixture of inner to outer channels and vector (outer,) that aggregate.
 
         For `pad` the diagonal (inner,) and a vector (inner,).
         """
-        tables = self._tables(mode)
-        weights = tf.cast(weights, tables[0].dtype)
+        tables, sizes = self._tables(mode), drawn.sizes
         if self.aggregation == "pad":
+            weights = tf.cast(drawn.weights, tables[0].dtype)[:, None]
             mix, shift = (
-                tf.reduce_sum(weights[:, None] * self._drawn(table, indices), axis=0)
+                tf.reduce_sum(weights * self._drawn(table, drawn.indices), axis=0)
                 for table in tables
             )
-            return (mix, shift) if sizes is None else (mix[: sizes[0]], shift[: sizes[0]])
-        if taps is None:
-            widths = self.widths(indices)
-            (taps,) = mixture_taps(indices[None], widths[None], weights[None], self.channels)
-        scales, offsets = (tf.gather(tf.reshape(t, [-1]), taps.places) for t in tables)
-        shift = tf.reduce_sum(tf.reshape(offsets * taps.shares, [-1, self.channels]), axis=0)
-        mix = make_mixture(taps.entries, scales * taps.shares, self.channels, sizes)
-        return mix, shift if sizes is None else shift[: sizes[1]]
+            if sizes is None:
+                return mix, shift
+            return tuple(tf.slice(vector, [0], sizes.computed) for vector in (mix, shift))
+        taps = drawn.taps
+        shares = tf.cast(taps.shares, tables[0].dtype)
+        scales, offsets = (shares * tf.gather_nd(table, taps.places) for table in tables)
+        mixture, given = (None, [self.channels]) if sizes is None else (sizes.mixture, sizes.given)
+        mix = make_mixture(taps.entries, scales, self.channels, mixture)
+        return mix, tf.scatter_nd(taps.columns, offsets, given)
 
     def _drawn(self, table: tf.Tensor, indices: tf.Tensor) -> tf.Tensor:
         """Returns the (k, C) rows of drawn candidates, zero where a candidate has no channel."""
@@ -230,15 +226,14 @@ class SearchableUnit(keras.layers.Layer):
         if self.aggregation == "pad":
             y, mean, variance = batch_normalize(z, mix, shift, synchronized=self.synchronized)
             return _resize(y, sizes), mean, variance
-        if over_replicas(self.synchronized):
-            # Between the statistics and the map lies a message: the mixture normalizes, too.
-            mean, variance, unbiased = batch_moments(z)
-            return normalizing_mixture(z, mean, variance, mix, shift), mean, variance * unbiased
-        ones = tf.ones(tf.shape(z)[-1:], shift.dtype)
-        normalized, mean, variance = batch_normalize(
-            z, ones, tf.zeros_like(ones), synchronized=self.synchronized
-        )
-        return mix_channels(normalized, mix, shift), mean, variance
+        ones = tf.ones([self.channels]) if sizes is None else tf.fill(sizes.computed, 1.0)
+        ones = tf.cast(ones, shift.dtype)
+        if isinstance(mix, tuple):
+            normalized, mean, variance = batch_normalize(
+                z, ones, tf.zeros_like(ones), synchronized=self.synchronized
+            )
+            return mix_channels(normalized, mix, shift), mean, variance
+        return normalize_and_mix(z, mix, shift, ones, self.synchronized)
 
     def _fold(self, x, mix, shift, sizes) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         """As `_normalize_and_mix` of a 1x1 convolution, without its output.
@@ -249,19 +244,20 @@ class SearchableUnit(keras.layers.Layer):
         # Products of bfloat16 are too coarse for variances.
         wide = tf.cast(x, shift.dtype)
         kernel = self._sliced_kernel(wide, sizes)[0, 0]
-        mean, covariance, unbiased = input_moments(wide, self.synchronized)
+        mean, covariance, count = input_moments(wide, self.synchronized)
         z_mean = tf.linalg.matmul(mean[None], kernel)[0]
         variance = tf.reduce_sum(kernel * tf.linalg.matmul(covariance, kernel), axis=0)
         variance = tf.maximum(variance, 0)
         folded = mix_channels(kernel * tf.math.rsqrt(variance + EPSILON), mix)
         y = mix_with_mean(x, mean, folded, shift)
-        return y, tf.stop_gradient(z_mean), tf.stop_gradient(variance * unbiased)
+        return y, tf.stop_gradient(z_mean), tf.stop_gradient(unbiased(variance, count))
 
-    def _plain(self, x, indices, weights, mode) -> tf.Tensor:
+    def _plain(self, x, drawn: UnitDraw, mode) -> tf.Tensor:
         z = self._convolve(x)
-        widths = self.widths(indices)
+        indices, weights = drawn.indices, drawn.weights
+        widths = tf.gather(tf.constant(self.candidates, tf.int32), indices)
         matrices = interpolation_matrix(
-            widths, tf.reduce_max(widths), self.channels, self.channels, self.variable_dtype
+            widths, drawn.width, self.channels, self.channels, self.variable_dtype
         )
         scales, offsets = (self._drawn(table, indices) for table in self._tables(mode))
         mask = tf.gather(tf.constant(self.channel_mask, z.dtype), indices)
@@ -275,18 +271,20 @@ class SearchableUnit(keras.layers.Layer):
             y += tf.cast(weights[k], z.dtype) * candidate
             if mode == WEIGHTS:
                 # A pair of a unit's only candidate names it twice: its averages move once.
-                moved = tf.reduce_any(indices[:k] == indices[k])
-                own = tf.where(moved, len(self.candidates), indices[k])
-                self._move_averages(own[None], weights[k : k + 1], mean, variance)
+                again = tf.reduce_any(indices[:k] == indices[k])
+                own = (
+                    tf.one_hot(indices[k], len(self.candidates), dtype=weights.dtype)
+                    * drawn.counted
+                )
+                self._move_averages(tf.where(again, tf.zeros_like(own), own), mean, variance)
         return y
 
-    def _move_averages(self, indices, weights, mean: tf.Tensor, variance: tf.Tensor) -> None:
-        drawn = tf.one_hot(indices, len(self.candidates), dtype=mean.dtype)
-        drawn = tf.reduce_max(tf.where(weights[:, None] > 0, drawn, 0), axis=0)
-        share = (1 - MOMENTUM) * drawn[:, None] * tf.constant(self.channel_mask, mean.dtype)
+    def _move_averages(self, counted, mean: tf.Tensor, variance: tf.Tensor, sizes=None) -> None:
+        counted = tf.cast(counted, mean.dtype)
+        share = tf.expand_dims(counted, 1) * ((1 - MOMENTUM) * self.channel_mask)
         for average, value in ((self.moving_mean, mean), (self.moving_variance, variance)):
-            if value.shape[0] != self.channels:
-                value = tf.pad(value, [[0, self.channels - tf.shape(value)[0]]])
+            if sizes is not None:
+                value = tf.pad(value, sizes.missing)
             move(average, value, share, self.synchronized)
 
 
@@ -327,33 +325,34 @@ class SearchableBlock(keras.layers.Layer):
             )
         self.built = True
 
-    def call(self, x, channels, indices, weights, mode, sizes=None, taps=None):
+    def call(self, x, channels, draws: Sequence[UnitDraw], mode):
         """Returns the block's output and its width.
 
         Args:
             x: (batch, height, width, in_channels).
             channels: Width of `x`, a scalar int32.
-            indices: For every unit its drawn candidates (k,).
-            weights: For every unit their weights (k,).
+            draws: For every unit what it is told of the draw.
             mode: See `SearchableUnit.call`.
-            sizes: For every unit the channels that it computes and gives, see there.
-            taps: For every unit what mixes its candidates, see there.
         """
         y = x
-        sizes = sizes or [None] * len(self.units)
-        taps = taps or [None] * len(self.units)
-        for n, unit in enumerate(self.units):
-            y = unit(y, indices[n], weights[n], mode=mode, sizes=sizes[n], taps=taps[n])
+        for unit, drawn in zip(self.units, draws, strict=True):
+            y = unit(y, drawn, mode=mode)
             if unit.layer.relu:
                 y = tf.nn.relu(y)
-        width = tf.reduce_max(self.units[-1].widths(indices[-1]))
+        width = draws[-1].width
         if self.projection is None:
             # Both have zeros beyond their widths: the sum is over the channels they share.
-            return tf.nn.relu(x + y), tf.maximum(channels, width)
-        shortcut = self.projection(
-            x, indices[-1], weights[-1], mode=mode, sizes=sizes[-1], taps=taps[-1]
-        )
-        return tf.nn.relu(shortcut + y), width
+            return tf.nn.relu(tf.add_n([x, y])), tf.maximum(channels, width)
+        shortcut = self.projection(x, self._projection_draw(draws), mode=mode)
+        return tf.nn.relu(tf.add_n([shortcut, y])), width
+
+    def _projection_draw(self, draws: Sequence[UnitDraw]) -> UnitDraw:
+        """It draws as the last unit does, from the input of the first."""
+        first, last = draws[0].sizes, draws[-1].sizes
+        if last is None:
+            return draws[-1]
+        kernel = tf.concat([self.projection.layer.kernel, first.kernel[2:3], last.computed], 0)
+        return draws[-1]._replace(sizes=last._replace(kernel=kernel))
 
 
 class SearchableStage(keras.layers.Layer):
@@ -382,26 +381,20 @@ class SearchableStage(keras.layers.Layer):
         self.aggregation = aggregation
         self.built = True
 
-    def call(self, x, channels, indices, weights, depth_weights, mode, sizes=None, taps=None):
+    def call(self, x, channels, draws: Sequence[Sequence[UnitDraw]], depth_weights, mode):
         """Returns the stage's output and its width.
 
         Args:
             x: (batch, height, width, in_channels).
             channels: Width of `x`, a scalar int32.
-            indices: For every block and unit the drawn candidates (k,).
-            weights: For every block and unit their weights (k,).
+            draws: For every block and unit what it is told of the draw; where the draw has sizes,
+                the last units of all blocks give the same.
             depth_weights: Weights of the candidate depths (at least as many entries).
             mode: See `SearchableUnit.call`.
-            sizes: For every block and unit the channels that it computes and gives; the last
-                units of all blocks give the same.
-            taps: For every block and unit what mixes its candidates.
         """
         outputs, widths = [], []
-        sizes = sizes or [None] * len(self.blocks)
-        taps = taps or [None] * len(self.blocks)
-        members = zip(self.blocks, indices, weights, sizes, taps, strict=True)
-        for number, (block, drawn, shares, size, known) in enumerate(members, start=1):
-            x, channels = block(x, channels, drawn, shares, mode=mode, sizes=size, taps=known)
+        for number, (block, drawn) in enumerate(zip(self.blocks, draws, strict=True), start=1):
+            x, channels = block(x, channels, drawn, mode=mode)
             if number in self.depths:
                 outputs.append(x)
                 widths.append(channels)
@@ -411,15 +404,19 @@ class SearchableStage(keras.layers.Layer):
         # Identities join the blocks, so that widths never fall: the last is the widest.
         if self.aggregation == "interpolate":
             whole = self.blocks[-1].units[-1].channels
-            ends = sizes[-1] and sizes[-1][-1]
-            drawn = None if ends is None else tf.repeat(ends[1:], 2)
+            size = _as_wide(draws[-1][-1].sizes)
             summed = [
-                widen(*of_depth, widths[-1], whole, drawn)
+                widen(*of_depth, widths[-1], whole, size)
                 for of_depth in zip(outputs[:-1], shares[:-1], widths[:-1], strict=True)
             ]
         else:
             summed = [scaled(*of_depth) for of_depth in zip(outputs[:-1], shares[:-1], strict=True)]
         return tf.add_n([*summed, scaled(outputs[-1], shares[-1])]), widths[-1]
+
+
+def _as_wide(sizes: Sizes | None) -> tf.Tensor | None:
+    """Returns the size of a mixture from the given channels to as many; see `mixing.widen`."""
+    return None if sizes is None else tf.concat([[1, 1], sizes.given, sizes.given], 0)
 
 
 def pool_shortcut(x: tf.Tensor, stride: int) -> tf.Tensor:
@@ -431,18 +428,5 @@ def _resize(x: tf.Tensor, sizes) -> tf.Tensor:
     """Returns x (batch, height, width, inner) with `outer` channels: zeros added, or cut off."""
     if sizes is None:
         return x
-    inner, outer = tf.unstack(sizes)
+    (inner,), (outer,) = tf.unstack(sizes.computed), tf.unstack(sizes.given)
     return tf.pad(x, [[0, 0], [0, 0], [0, 0], [0, tf.maximum(outer - inner, 0)]])[..., :outer]
-
-
-def round_up(widths: tf.Tensor, channels: np.ndarray) -> tf.Tensor:
-    """Returns sizes to compute widths in: few distinct ones, that devices like.
-
-    Every distinct size costs a new primitive of the device's library, and sizes off its grid run
-    in its slow ones: batch normalization of 24 channels takes longer than of 32.
-
-    Args:
-        widths: (n,) int32.
-        channels: (n,), the unpruned widths, which are never exceeded.
-    """
-    return tf.minimum(-(-tf.maximum(widths, 1) // GRAIN) * GRAIN, tf.constant(channels, tf.int32))

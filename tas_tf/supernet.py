@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import keras
 import numpy as np
@@ -13,7 +13,6 @@ from tas_tf import blocks, sampling
 from tas_tf.architecture import Architecture
 from tas_tf.errors import ArchitectureError, SpecError
 from tas_tf.expected_cost import max_candidates, max_depths
-from tas_tf.mixing import Taps, mixture_taps
 from tas_tf.normalization import EPSILON
 from tas_tf.sampling import Draw
 from tas_tf.search_space import SearchSpace
@@ -22,27 +21,18 @@ from tas_tf.searchable import (
     SearchableBlock,
     SearchableStage,
     SearchableUnit,
+)
+from tas_tf.unit_draws import (
+    Sizes,
+    UnitDraw,
+    draw_units,
+    drawn_widths,
     round_up,
+    unit_sizes,
 )
 
 SHAPES = ("auto", "static", "drawn")
 DRAWS = ("shared", "own")
-
-
-class _Plan(NamedTuple):
-    """A draw unit by unit, and what of the supernet is computed for it.
-
-    Args:
-        indices: For every unit its drawn candidates (k,).
-        weights: For every unit their weights (k,), zero where no depth has the unit.
-        sizes: For every unit the channels that it computes and gives; None for all.
-        taps: For every unit what mixes its candidates; None where nothing is interpolated.
-    """
-
-    indices: list[tf.Tensor]
-    weights: list[tf.Tensor]
-    sizes: list[tf.Tensor | None]
-    taps: list[Taps | None]
 
 
 class Supernet(keras.layers.Layer):
@@ -265,42 +255,23 @@ class Supernet(keras.layers.Layer):
             draw: The drawn candidates.
             mode: See `searchable.SearchableUnit.call`.
         """
-        plan = self._plan(draw)
-        x = tf.cast(images, self.compute_dtype)
-        x = self.stem(
-            x,
-            plan.indices[0],
-            plan.weights[0],
-            mode=mode,
-            sizes=plan.sizes[0],
-            taps=plan.taps[0],
-        )
+        draws = self._unit_draws(draw)
+        x = self.stem(tf.cast(images, self.compute_dtype), draws[0], mode=mode)
         x = tf.nn.relu(x)
-        channels = tf.reduce_max(self.stem.widths(plan.indices[0]))
+        channels = draws[0].width
         if blocks.FAMILIES[self.space.family].stem_pool:
             # Behind a ReLU padding by zero is padding by the smallest value.
             x = tf.nn.max_pool2d(tf.pad(x, [[0, 0], [1, 1], [1, 1], [0, 0]]), 3, 2, "VALID")
         for s, stage in enumerate(self._stages):
-            units = self.space.block_units[s]
-            x, channels = stage(
-                x,
-                channels,
-                *(
-                    [[of[u] for u in block] for block in units]
-                    for of in (plan.indices, plan.weights)
-                ),
-                draw.depth_weights[s],
-                mode=mode,
-                sizes=[[plan.sizes[u] for u in block] for block in units],
-                taps=[[plan.taps[u] for u in block] for block in units],
-            )
+            units = [[draws[u] for u in block] for block in self.space.block_units[s]]
+            x, channels = stage(x, channels, units, draw.depth_weights[s], mode=mode)
         features = tf.cast(tf.reduce_mean(x, axis=(1, 2)), self.variable_dtype)
         kernel = tf.convert_to_tensor(self.classifier_kernel)
         if self.shapes == "drawn":
             kernel = kernel[: tf.shape(features)[1]]
         return tf.linalg.matmul(features, kernel) + self.classifier_bias
 
-    def _plan(self, draw: Draw) -> _Plan:
+    def _unit_draws(self, draw: Draw) -> list[UnitDraw]:
         """Returns a draw unit by unit, and what of the supernet is computed for it."""
         order = tf.constant(self.space.unit_choices)
         indices, weights = tf.gather(draw.indices, order), tf.gather(draw.weights, order)
@@ -311,27 +282,24 @@ class Supernet(keras.layers.Layer):
         counts = tf.concat([[True], tf.gather(tf.concat(runs, 0), self._unit_blocks)], 0)
         weights = tf.where(counts[:, None], weights, 0)
         candidates = [self.space.unit_candidates(unit) for unit in range(len(self.units))]
-        table = np.zeros((len(candidates), max(map(len, candidates))), np.int32)
-        for row, widths in zip(table, candidates, strict=True):
-            row[: len(widths)] = widths
-        widths = tf.gather(tf.constant(table), indices, batch_dims=1)
-        channels = table.max(axis=1)
-        sizes = taps = [None] * len(candidates)
+        sizes = None
         if self.shapes == "drawn":
-            sizes = self._sizes(widths, weights, channels)
-        if self.aggregation == "interpolate":
-            taps = self._taps(indices, widths, weights, channels)
-        return _Plan(tf.unstack(indices), tf.unstack(weights), sizes, taps)
+            sizes = self._sizes(drawn_widths(candidates, indices), weights)
+        return draw_units(candidates, indices, weights, self.aggregation == "interpolate", sizes)
 
     def _runs(self, depths: Sequence[int], weights: tf.Tensor) -> tf.Tensor:
         """Returns for every block of a stage whether a depth of weight above zero has it."""
         deepest = tf.reduce_max(tf.where(weights[: len(depths)] > 0, tf.constant(depths), 0))
         return tf.range(max(depths)) < deepest
 
-    def _sizes(self, widths, weights, channels) -> list[tf.Tensor]:
-        """Returns for every unit how many channels it computes, and how many it gives: (2,).
+    def _sizes(self, widths: tf.Tensor, weights: tf.Tensor) -> Sizes:
+        """Returns how many channels every unit computes, and how many it gives.
 
         Units at the ends of blocks that identities join give the same number.
+
+        Args:
+            widths: (units, k) int32, drawn widths.
+            weights: (units, k), their weights.
         """
         counted = tf.where(weights > 0, widths, 0)
         given = tf.reduce_max(widths if self.aggregation == "interpolate" else counted, axis=1)
@@ -341,20 +309,14 @@ class Supernet(keras.layers.Layer):
         streams = tf.constant(self._streams)
         count = max(self._streams) + 1
         given = tf.gather(tf.math.unsorted_segment_max(given, streams, count), streams)
-        sizes = tf.stack([tf.reduce_max(counted, axis=1), given], axis=1)
-        return tf.unstack(round_up(sizes, channels[:, None]))
-
-    def _taps(self, indices, widths, weights, channels: np.ndarray) -> list[Taps]:
-        """Returns for every unit what mixes its candidates, at once for units of equal C."""
-        taps: list[Taps] = [None] * len(channels)
-        for size in np.unique(channels):
-            units = np.flatnonzero(channels == size)
-            several = mixture_taps(
-                *(tf.gather(values, units) for values in (indices, widths, weights)), int(size)
-            )
-            for unit, of_unit in zip(units, several, strict=True):
-                taps[unit] = of_unit
-        return taps
+        units = self.units
+        channels = tf.constant([unit.channels for unit in units])
+        computed = round_up(tf.reduce_max(counted, axis=1), channels)
+        given = round_up(given, channels)
+        # A unit is given what the one before it gives, the stem the images.
+        inputs = tf.concat([[self.space.input_shape[2]], given[:-1]], 0)
+        sides = np.array([unit.layer.kernel for unit in units])
+        return unit_sizes(sides, inputs, computed, given, channels)
 
     def start_from(self, model: keras.Model, images: tf.Tensor) -> None:
         """Takes the weights of the trained unpruned network.

@@ -303,7 +303,8 @@ class Training(Loop):
             logits = self.model(images, training=True)
             share = batch_share(logits)
             loss = tf.reduce_sum(self._losses(images, labels, logits)) * share
-        faults = apply_gradients(tape, loss, self.optimizer, variables, "training")
+        self.optimizer.apply(gradients_of(tape, loss, variables), variables)
+        faults = faults_after(loss, variables, "training")
         return {"loss": loss, "accuracy": correct(labels, logits) * share, **faults}
 
     def _losses(self, images, labels, logits):
@@ -344,35 +345,23 @@ def correct(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
     return tf.reduce_sum(tf.cast(hits, logits.dtype))
 
 
-def apply_gradients(
-    tape: tf.GradientTape,
-    loss: tf.Tensor,
-    optimizer: keras.optimizers.Optimizer,
-    variables: Sequence[keras.Variable],
-    half: str,
-) -> dict[str, tf.Tensor]:
-    """Applies the gradients of a loss; what has none gets zero, so that decay still acts on it.
+def gradients_of(
+    tape: tf.GradientTape, loss: tf.Tensor, variables: Sequence[keras.Variable]
+) -> list[tf.Tensor]:
+    """Returns the gradients of a loss; what has none gets zero, so that decay still acts on it.
 
     Args:
         tape: What recorded the loss.
         loss: A scalar.
-        optimizer: Moves the variables.
         variables: The variables.
-        half: What this part of a step is called.
-
-    Returns:
-        An entry for what `train_step` returns, by which the loop knows whether all was finite.
     """
     values = [variable.value for variable in variables]
     gradients = tape.gradient(loss, values, unconnected_gradients=tf.UnconnectedGradients.ZERO)
     # Gathered rows come as IndexedSlices, whose other rows the optimizer would leave alone.
-    gradients = [tf.convert_to_tensor(gradient) for gradient in gradients]
-    optimizer.apply(gradients, list(variables))
-    moved = [variable.value for variable in variables]
-    return faults_after(loss, moved, half)
+    return [tf.convert_to_tensor(gradient) for gradient in gradients]
 
 
-def faults_after(loss: tf.Tensor, moved: Sequence[tf.Variable], half: str) -> dict[str, tf.Tensor]:
+def faults_after(loss: tf.Tensor, moved: Sequence[tf.Tensor], half: str) -> dict[str, tf.Tensor]:
     """Returns an entry for what `train_step` returns, by which the loop knows if all was finite.
 
     Args:

@@ -22,7 +22,7 @@ GROUPS = (
         "run_schema",
         "latency_table",
     ),
-    ("interpolation", "sampling", "normalization", "mixing", "searchable"),
+    ("interpolation", "sampling", "normalization", "mixing", "unit_draws", "searchable"),
     ("supernet", "padding", "spec_compiler", "inheritance"),
     ("noise", "cluster", "runtime", "metrics", "checkpoints", "run_lock", "interruption")
     + ("image_sources", "tfds_source", "splitting", "augmentation", "image_batches")

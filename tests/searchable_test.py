@@ -23,6 +23,7 @@ from tas_tf.searchable import (
     SearchableStage,
     SearchableUnit,
 )
+from tas_tf.unit_draws import draw_units
 
 TOLERANCES = {"float32": 1e-5, "float64": 1e-10}
 VECTORS = ("scale", "offset", "moving_mean", "moving_variance")
@@ -105,13 +106,21 @@ def twins(case, aggregation, dtype):
     return units
 
 
+def told(unit, indices, weights):
+    """What one unit is told when such candidates are drawn."""
+    indices = tf.constant(indices, tf.int32)
+    interpolated = unit.aggregation == "interpolate"
+    (drawn,) = draw_units([unit.candidates], indices[None], weights[None], interpolated)
+    return drawn
+
+
 def run(unit, case, dtype, mode=WEIGHTS):
     """Returns the output, gradients of everything, and the moving statistics afterwards."""
     x, weights = tf.constant(case["x"], dtype), tf.constant(case["weights"], dtype)
     sources = [x, weights, unit.kernel.value, unit.scale.value, unit.offset.value]
     with tf.GradientTape() as tape:
         tape.watch(sources)
-        y = unit(x, tf.constant(case["indices"]), weights, mode=mode)
+        y = unit(x, told(unit, case["indices"], weights), mode=mode)
         value = tf.reduce_sum(y * tf.cast(tf.random.stateless_normal(y.shape, [0, 0]), dtype))
     gradients = [tf.convert_to_tensor(g) for g in tape.gradient(value, sources)]
     return [y, *gradients, unit.moving_mean.numpy(), unit.moving_variance.numpy()]
@@ -138,7 +147,7 @@ def test_a_candidate_given_twice_moves_its_averages_once(aggregation, formulatio
     # A row of a single candidate is drawn as a pair of it, the second with no weight.
     unit = SearchableUnit(unit_layer(), 2, (3,), aggregation, formulation, dtype="float64")
     x = tf.random.stateless_normal([2, 4, 4, 2], [0, 0], dtype=tf.float64)
-    unit(x, tf.constant([0, 0]), tf.constant([1.0, 0.0], tf.float64), mode=WEIGHTS)
+    unit(x, told(unit, [0, 0], tf.constant([1.0, 0.0], tf.float64)), mode=WEIGHTS)
     mean = tf.reduce_mean(unit._convolve(x), axis=(0, 1, 2))
     np.testing.assert_allclose(unit.moving_mean[0], (1 - MOMENTUM) * mean, rtol=1e-12)
 
@@ -226,12 +235,12 @@ def test_what_moves_averages(aggregation, formulation):
     drawn, weights = tf.constant([2, 0]), tf.constant([0.3, 0.7])
     averages = [unit.moving_mean, unit.moving_variance]
     before = [variable.numpy() for variable in averages]
-    y = unit(x, drawn, weights, mode=ARCHITECTURE)
-    unit(x, drawn, weights, mode=INFERENCE)
+    y = unit(x, told(unit, drawn, weights), mode=ARCHITECTURE)
+    unit(x, told(unit, drawn, weights), mode=INFERENCE)
     for variable, value in zip(averages, before, strict=True):
         np.testing.assert_array_equal(variable, value)
     # Both halves use the batch's statistics.
-    np.testing.assert_array_equal(unit(x, drawn, weights, mode=WEIGHTS), y)
+    np.testing.assert_array_equal(unit(x, told(unit, drawn, weights), mode=WEIGHTS), y)
     mask = unit.channel_mask * np.array([1, 0, 1, 0])[:, None].astype(bool)
     for variable, value in zip(averages, before, strict=True):
         np.testing.assert_array_equal(variable.numpy() != value, mask)
@@ -242,9 +251,9 @@ def test_aggregations_differ_only_where_widths_do():
     units[1].kernel.assign(units[0].kernel)
     x = tf.random.stateless_normal([2, 5, 5, 3], [0, 0])
     weights = tf.constant([0.5, 0.5])
-    both = [unit(x, tf.constant([0, 1]), weights, mode=ARCHITECTURE) for unit in units]
+    both = [unit(x, told(unit, [0, 1], weights), mode=ARCHITECTURE) for unit in units]
     assert np.abs(both[0] - both[1]).max() > 0.1
-    one = [unit(x, tf.constant([0]), weights[:1], mode=ARCHITECTURE) for unit in units]
+    one = [unit(x, told(unit, [0], weights[:1]), mode=ARCHITECTURE) for unit in units]
     np.testing.assert_allclose(*one, atol=1e-6)
 
 
@@ -263,7 +272,7 @@ def test_padding_of_scales_and_offsets_stays_zero(aggregation, formulation):
     x = tf.random.stateless_normal([2, 5, 5, 3], [0, 0])
     for drawn in ([0, 2], [1, 0], [2, 1], [0, 1]):
         with tf.GradientTape() as tape:
-            y = unit(x, tf.constant(drawn), tf.constant([0.4, 0.6]), mode=WEIGHTS)
+            y = unit(x, told(unit, drawn, tf.constant([0.4, 0.6])), mode=WEIGHTS)
             loss = tf.reduce_sum(tf.square(y - 3))
         gradients = tape.gradient(loss, [v.value for v in variables])
         optimizer.apply([tf.convert_to_tensor(g) for g in gradients], variables)
@@ -301,12 +310,12 @@ def block(candidates, in_channels, stride=1, count=1, **options):
     return made
 
 
-def drawn(*indices):
-    """Drawn candidates of several units, with weights."""
-    return (
-        [tf.constant(i, tf.int32) for i in indices],
-        [tf.constant([1.0] if len(i) == 1 else [0.3, 0.7], tf.float64) for i in indices],
-    )
+def drawn(member, *indices):
+    """What the units of a block are told when such candidates are drawn."""
+    return [
+        told(unit, i, tf.constant([1.0] if len(i) == 1 else [0.3, 0.7], tf.float64))
+        for unit, i in zip(member.units, indices, strict=True)
+    ]
 
 
 def image(channels, width=None, sides=(6, 5)):
@@ -321,11 +330,11 @@ def test_identity_shortcut_of_another_width(aggregation, width, indices, expecte
     (member,) = block([(4, 8), (2, 6, 8)], 8, aggregation=aggregation)
     assert member.projection is None
     x = image(8, width)
-    indices, weights = drawn([0], indices)
-    y, channels = member(x, tf.constant(width), indices, weights, mode=INFERENCE)
+    draws = drawn(member, [0], indices)
+    y, channels = member(x, tf.constant(width), draws, mode=INFERENCE)
     assert int(channels) == expected
-    first = tf.nn.relu(member.units[0](x, indices[0], weights[0], mode=INFERENCE))
-    branch = member.units[1](first, indices[1], weights[1], mode=INFERENCE)
+    first = tf.nn.relu(member.units[0](x, draws[0], mode=INFERENCE))
+    branch = member.units[1](first, draws[1], mode=INFERENCE)
     # Added over the channels they share; the wider one's others pass.
     shared = min(width, 6)
     np.testing.assert_allclose(y[..., :shared], tf.nn.relu((x + branch)[..., :shared]), rtol=1e-12)
@@ -338,13 +347,13 @@ def test_identity_shortcut_of_another_width(aggregation, width, indices, expecte
 def test_strided_block_of_odd_size(sides):
     (member,) = block([(4, 8), (2, 8)], 5, stride=2)
     x = image(5, sides=sides)
-    indices, weights = drawn([0, 1], [0])
-    y, channels = member(x, tf.constant(5), indices, weights, mode=ARCHITECTURE)
+    draws = drawn(member, [0, 1], [0])
+    y, channels = member(x, tf.constant(5), draws, mode=ARCHITECTURE)
     assert y.shape[1:3] == tuple(-(-side // 2) for side in sides)
     assert int(channels) == 2
     assert not y[..., 2:].numpy().any()
     # The projection draws as the last unit does, from the pooled map.
-    projected = member.projection(x, indices[1], weights[1], mode=ARCHITECTURE)
+    projected = member.projection(x, draws[1], mode=ARCHITECTURE)
     case = {"x": x.numpy(), "layer": member.projection.layer}
     z = convolution(case, member.projection.kernel.numpy())[..., :2]
     normal = (z - z.mean((0, 1, 2))) / np.sqrt(z.var((0, 1, 2)) + EPSILON)
@@ -357,13 +366,13 @@ def test_a_stage_is_what_the_method_says(aggregation):
     members = block([(4, 8), (2, 3, 5, 8)], 8, count=3, aggregation=aggregation)
     stage = SearchableStage("stage", members, (1, 3), aggregation, "float64")
     x, width = image(8, 2), tf.constant(2)
-    draws = [drawn([0, 1], [1]), drawn([1], [0]), drawn([0, 1], [0, 2])]
-    indices, weights = zip(*draws, strict=True)
+    indices = ([[0, 1], [1]], [[1], [0]], [[0, 1], [0, 2]])
+    draws = [drawn(member, *i) for member, i in zip(members, indices, strict=True)]
     depth_weights = tf.constant([0.2, 0.8, 0.0], tf.float64)
-    y, channels = stage(x, width, indices, weights, depth_weights, mode=INFERENCE)
+    y, channels = stage(x, width, draws, depth_weights, mode=INFERENCE)
     outputs = []
-    for member, (one, share) in zip(members, draws, strict=True):
-        x, width = member(x, width, one, share, mode=INFERENCE)
+    for member, draw in zip(members, draws, strict=True):
+        x, width = member(x, width, draw, mode=INFERENCE)
         outputs.append(x.numpy()[..., : int(width)])
     kept = [outputs[0], outputs[2]]
     widest = max(output.shape[-1] for output in kept)
@@ -381,9 +390,10 @@ def test_a_stage_of_one_depth_is_its_last_block():
     members = block([(4, 8), (2, 8)], 8, count=2)
     stage = SearchableStage("stage", members, (2,), "interpolate", "float64")
     x, width = image(8), tf.constant(8)
-    indices, weights = zip(drawn([0], [0]), drawn([0, 1], [0, 1]), strict=True)
-    y, channels = stage(x, width, indices, weights, tf.ones([1], tf.float64), mode=INFERENCE)
-    for member, one, share in zip(members, indices, weights, strict=True):
-        x, width = member(x, width, one, share, mode=INFERENCE)
+    indices = ([[0], [0]], [[0, 1], [0, 1]])
+    draws = [drawn(member, *i) for member, i in zip(members, indices, strict=True)]
+    y, channels = stage(x, width, draws, tf.ones([1], tf.float64), mode=INFERENCE)
+    for member, draw in zip(members, draws, strict=True):
+        x, width = member(x, width, draw, mode=INFERENCE)
     np.testing.assert_array_equal(y, x)
     assert int(channels) == int(width)
