@@ -59,7 +59,8 @@ def standardize(
         mean, variance, count = batch_moments(x, synchronized)
         rate = tf.math.rsqrt(variance + EPSILON)
         return affine(x, rate, -mean * rate), mean, variance, count
-    normalized, mean, variance = batch_normalize(x, ones, tf.zeros_like(ones))
+    zeros = tf.zeros_like(ones)
+    normalized, mean, variance = batch_normalize(x, ones, zeros, synchronized=synchronized)
     count = _count(x, ones.dtype)
     return normalized, mean, variance / unbiased(1.0, count), count
 
