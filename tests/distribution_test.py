@@ -181,7 +181,7 @@ def test_workers_that_are_killed_go_on_to_the_same_result(tmp_path, arguments):
         assert mine.keys() == theirs.keys()
         for name in mine:
             assert mine[name] == theirs[name] or "seconds" in name
-    # One process takes the same first steps; what follows in float32 may part (docs/distributed.md).
+    # One process takes the same first steps; in float32 what follows may part.
     code, _, stderr = finished(
         "search", arguments[0], f"--run_dir={tmp_path / 'one'}", timeout=MUCH_PATIENCE
     )
