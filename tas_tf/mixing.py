@@ -114,6 +114,24 @@ def make_mixture(
     return entries[:, : sizes[3], 2], values[:, : sizes[3]]
 
 
+def cut(kernel: tf.Tensor, size: tf.Tensor, uncut: tf.Tensor) -> tf.Tensor:
+    """Returns the first channels of a kernel.
+
+    TensorFlow's own gradients of slices take a dozen operations each, or one of a single thread.
+
+    Args:
+        kernel: (height, width, inputs, outputs).
+        size: (4,) int32, that of the result.
+        uncut: (4, 2) int32, what pads the result to the kernel.
+    """
+
+    @tf.custom_gradient
+    def part(kernel):
+        return tf.slice(kernel, [0] * 4, size), lambda dy: tf.pad(dy, uncut)
+
+    return part(kernel)
+
+
 def scaled(x: tf.Tensor, share: tf.Tensor) -> tf.Tensor:
     """Returns x, of any shape, times a scalar, in the type of x."""
     return tf.cast(share, x.dtype) * x
@@ -146,10 +164,11 @@ def widen(
         halves = tf.cast(tf.broadcast_to(inside, [2, channels]), share.dtype) / 2
         return mix_channels(x, make_mixture(entries, share * halves, channels, size))
 
-    if size is None or is_tapped(channels, size):
+    if size is None:
         return mixed()
-    # A map as wide as the widest needs no product.
-    return tf.cond(width < widest, mixed, lambda: scaled(x, share))
+    # A map as wide as the widest needs no product, nor does one of no weight: its share, which was
+    # zero before, has no gradient (`sampling.draw`).
+    return tf.cond((width < widest) & (share > 0), mixed, lambda: scaled(x, share))
 
 
 def normalize_and_mix(
@@ -219,10 +238,12 @@ def mix_channels(x: tf.Tensor, mix: Mixture, vector: tf.Tensor | None = None) ->
 
 @tf.custom_gradient
 def _shift(x: tf.Tensor, vector: tf.Tensor):
-    """Adds a vector to channels."""
+    """Adds a vector to channels, of which wide maps have many: products sum them up faster."""
 
     def gradient(dy):
-        return dy, _pixel_sum(dy, vector.dtype)
+        flat = tf.reshape(dy, [-1, tf.shape(dy)[-1]])
+        total = tf.linalg.matmul(tf.ones([1, tf.shape(flat)[0]], dy.dtype), flat)[0]
+        return dy, tf.cast(total, vector.dtype)
 
     return tf.nn.bias_add(x, tf.cast(vector, x.dtype)), gradient
 

@@ -21,6 +21,7 @@ from tas_tf.interpolation import interpolation_matrix
 from tas_tf.mixing import (
     TAPPED_COST,
     Mixture,
+    cut,
     is_tapped,
     make_mixture,
     mix_channels,
@@ -170,8 +171,7 @@ class SearchableUnit(keras.layers.Layer):
         kernel = tf.cast(self.kernel, x.dtype)
         if sizes is None:
             return kernel
-        # The gradient of a strided slice is one operation; that of a slice, a dozen.
-        kernel = tf.strided_slice(kernel, [0] * 4, sizes.kernel, [1] * 4)
+        kernel = cut(kernel, sizes.kernel, sizes.uncut)
         kernel.set_shape([*self.layer.kernel, None, None])
         return kernel
 
@@ -352,7 +352,8 @@ class SearchableBlock(keras.layers.Layer):
         if last is None:
             return draws[-1]
         kernel = tf.concat([self.projection.layer.kernel, first.kernel[2:3], last.computed], 0)
-        return draws[-1]._replace(sizes=last._replace(kernel=kernel))
+        uncut = tf.concat([[[0, 0], [0, 0]], first.uncut[2:3], last.uncut[3:]], 0)
+        return draws[-1]._replace(sizes=last._replace(kernel=kernel, uncut=uncut))
 
 
 class SearchableStage(keras.layers.Layer):

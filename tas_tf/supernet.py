@@ -315,8 +315,8 @@ class Supernet(keras.layers.Layer):
         given = round_up(given, channels)
         # A unit is given what the one before it gives, the stem the images.
         inputs = tf.concat([[self.space.input_shape[2]], given[:-1]], 0)
-        sides = np.array([unit.layer.kernel for unit in units])
-        return unit_sizes(sides, inputs, computed, given, channels)
+        kernels = np.array([unit.kernel.shape for unit in units])
+        return unit_sizes(kernels, inputs, computed, given)
 
     def start_from(self, model: keras.Model, images: tf.Tensor) -> None:
         """Takes the weights of the trained unpruned network.

@@ -22,6 +22,7 @@ class Sizes(NamedTuple):
 
     Args:
         kernel: (4,) int32, the part of its kernel that it computes with.
+        uncut: (4, 2) int32, what pads that part to all of the kernel.
         mixture: (4,) int32, the mixture as a kernel: 1, 1, computed, given.
         computed: (1,) int32.
         given: (1,) int32.
@@ -29,6 +30,7 @@ class Sizes(NamedTuple):
     """
 
     kernel: tf.Tensor
+    uncut: tf.Tensor
     mixture: tf.Tensor
     computed: tf.Tensor
     given: tf.Tensor
@@ -102,21 +104,22 @@ def draw_units(
 
 
 def unit_sizes(
-    sides: np.ndarray, inputs: tf.Tensor, computed: tf.Tensor, given: tf.Tensor, channels: tf.Tensor
+    kernels: np.ndarray, inputs: tf.Tensor, computed: tf.Tensor, given: tf.Tensor
 ) -> Sizes:
     """Returns the sizes of all units, those of each along the first axis.
 
     Args:
-        sides: (units, 2), height and width of kernels.
+        kernels: (units, 4), shapes of kernels.
         inputs: (units,) int32, channels that units are given.
         computed: (units,) int32, channels that they compute.
         given: (units,) int32, channels that they give.
-        channels: (units,) int32, the unpruned widths.
     """
-    kernel = tf.concat([tf.constant(sides, tf.int32), tf.stack([inputs, computed], 1)], axis=1)
+    sides = tf.constant(kernels[:, :2], tf.int32)
+    kernel = tf.concat([sides, tf.stack([inputs, computed], 1)], axis=1)
+    beyond = tf.constant(kernels, tf.int32) - kernel
+    uncut = tf.stack([tf.zeros_like(beyond), beyond], axis=2)
     mixture = tf.stack([tf.ones_like(given), tf.ones_like(given), computed, given], axis=1)
-    missing = tf.stack([tf.zeros_like(given), channels - computed], axis=1)
-    return Sizes(kernel, mixture, computed[:, None], given[:, None], missing[:, None])
+    return Sizes(kernel, uncut, mixture, computed[:, None], given[:, None], uncut[:, 3:])
 
 
 def _each(sizes: Sizes | None, units: Sequence) -> list[Sizes | None]:

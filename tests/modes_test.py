@@ -55,7 +55,7 @@ def results(net, temperature, seed, jit_compile=False):
 
     @tf.function(autograph=False, jit_compile=jit_compile)
     def run():
-        with tf.GradientTape(persistent=True) as tape:
+        with tf.GradientTape() as tape:
             draw = net.draw(tf.constant(temperature), step_seed(seed, tf.constant(0), 0))
             logits = net(images, draw, mode=WEIGHTS)
             loss = tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits))
