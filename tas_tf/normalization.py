@@ -46,14 +46,16 @@ def batch_normalize(
 def standardize(
     x: tf.Tensor, ones: tf.Tensor, synchronized: bool = True
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor | float]:
-    """Returns `(x - mean) / sqrt(variance + EPSILON)`, the batch's mean and *biased* variance.
-
-    And how many values of a channel they are of. Not meant to be differentiated.
+    """Normalizes by the batch's statistics; not meant to be differentiated.
 
     Args:
         x: (batch, height, width, channels).
         ones: (channels,), ones.
         synchronized: See `batch_normalize`.
+
+    Returns:
+        `(x - mean) / sqrt(variance + EPSILON)`; the batch's mean; its *biased* variance; the number
+        of values that these are of.
     """
     if over_replicas(synchronized) or x.dtype == tf.float64:
         mean, variance, count = batch_moments(x, synchronized)

@@ -272,11 +272,9 @@ class SearchableUnit(keras.layers.Layer):
             if mode == WEIGHTS:
                 # A pair of a unit's only candidate names it twice: its averages move once.
                 again = tf.reduce_any(indices[:k] == indices[k])
-                own = (
-                    tf.one_hot(indices[k], len(self.candidates), dtype=weights.dtype)
-                    * drawn.counted
-                )
-                self._move_averages(tf.where(again, tf.zeros_like(own), own), mean, variance)
+                one = tf.one_hot(indices[k], len(self.candidates), dtype=weights.dtype)
+                moved = tf.where(again, tf.zeros_like(one), one * drawn.counted)
+                self._move_averages(moved, mean, variance)
         return y
 
     def _move_averages(self, counted, mean: tf.Tensor, variance: tf.Tensor, sizes=None) -> None:
