@@ -144,6 +144,7 @@ def widen(
     widest: tf.Tensor,
     channels: int,
     size: tf.Tensor | None,
+    zero_is_absent: bool = False,
 ) -> tf.Tensor:
     """Returns `share * CWI(x, widest)`.
 
@@ -154,6 +155,7 @@ def widen(
         widest: Channels that it gets, no fewer.
         channels: Channels C of the unpruned network.
         size: (4,) int32, a mixture from such maps to such maps; see `make_mixture`.
+        zero_is_absent: Whether a share of zero has no gradient either.
     """
 
     def mixed():
@@ -166,9 +168,9 @@ def widen(
 
     if size is None:
         return mixed()
-    # A map as wide as the widest needs no product, nor does one of no weight: its share, which was
-    # zero before, has no gradient (`sampling.draw`).
-    return tf.cond((width < widest) & (share > 0), mixed, lambda: scaled(x, share))
+    # A map as wide as the widest needs no product, nor does one that is absent.
+    needed = (width < widest) & (share > 0) if zero_is_absent else width < widest
+    return tf.cond(needed, mixed, lambda: scaled(x, share))
 
 
 def normalize_and_mix(

@@ -364,6 +364,8 @@ class SearchableStage(keras.layers.Layer):
         blocks: Its blocks.
         depths: Candidate depths, ascending.
         aggregation: `interpolate` or `pad`.
+        zero_is_absent: Whether a depth of weight zero has no gradient either, as all but the
+            straight-through estimator have it (`sampling.draw`).
     """
 
     def __init__(
@@ -373,11 +375,13 @@ class SearchableStage(keras.layers.Layer):
         depths: Sequence[int],
         aggregation: str = "interpolate",
         dtype=None,
+        zero_is_absent: bool = False,
     ):
         super().__init__(name=name, autocast=False, dtype=dtype)
         self.blocks = list(blocks)
         self.depths = tuple(depths)
         self.aggregation = aggregation
+        self.zero_is_absent = zero_is_absent
         self.built = True
 
     def call(self, x, channels, draws: Sequence[Sequence[UnitDraw]], depth_weights, mode):
@@ -405,7 +409,7 @@ class SearchableStage(keras.layers.Layer):
             whole = self.blocks[-1].units[-1].channels
             size = _as_wide(draws[-1][-1].sizes)
             summed = [
-                widen(*of_depth, widths[-1], whole, size)
+                widen(*of_depth, widths[-1], whole, size, self.zero_is_absent)
                 for of_depth in zip(outputs[:-1], shares[:-1], widths[:-1], strict=True)
             ]
         else:

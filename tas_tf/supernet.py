@@ -126,7 +126,12 @@ class Supernet(keras.layers.Layer):
                 channels = candidates[-1][-1]
             stages.append(
                 SearchableStage(
-                    f"stage{s + 1}", members, space.depths[s], self.aggregation, options["dtype"]
+                    f"stage{s + 1}",
+                    members,
+                    space.depths[s],
+                    self.aggregation,
+                    options["dtype"],
+                    zero_is_absent=self.strategy != "straight_through",
                 )
             )
         return stages

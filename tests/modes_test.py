@@ -104,6 +104,15 @@ def test_drawn_shapes_are_the_plain_formulation(case, aggregation, temperature):
     check_equal(results(static, temperature, seed=0), expected, 1e-7)
 
 
+def test_depths_of_weight_zero_keep_the_gradient_of_a_straight_through_estimator():
+    keras.utils.set_random_seed(1)
+    options = {"strategy": "straight_through", "dtype": "float64"}
+    plain = randomized(Supernet(space(), formulation="plain", **options))
+    drawn = twin(plain, shapes="drawn", **options)
+    for seed in range(3):
+        check_equal(results(drawn, 5.0, seed), results(plain, 5.0, seed), 1e-7)
+
+
 @pytest.mark.parametrize("strategy", ["two", pytest.param("softmax", marks=SLOW)])
 def test_maps_mixed_entry_by_entry_are_the_plain_formulation(strategy, monkeypatch):
     monkeypatch.setattr(mixing, "TAPPED", 1)
