@@ -17,12 +17,12 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import measuring
 import tensorflow as tf
 
-from tas_tf.checkpoints import CheckpointInterval, Checkpoints
-from tas_tf.optimizers import SGD, Adam
-from tas_tf.runtime import RunDirectory
-from tas_tf.search_loop import ArchitectureSearch
-from tas_tf.search_space import SearchSpace
-from tas_tf.supernet import Supernet
+from tas_tf.models.supernet import Supernet
+from tas_tf.runtime.checkpoints import CheckpointInterval, Checkpoints
+from tas_tf.runtime.run_directory import RunDirectory
+from tas_tf.spaces.search_space import SearchSpace
+from tas_tf.training.architecture_search import ArchitectureSearch
+from tas_tf.training.optimizers import SGD, Adam
 
 
 def search(depth: int) -> ArchitectureSearch:

@@ -17,12 +17,12 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import measuring
 import numpy as np
 
-from tas_tf import alignment, runtimes
-from tas_tf.architecture import Architecture
-from tas_tf.cost import cost, parse_targets
-from tas_tf.derivation import derive
-from tas_tf.search_space import SearchSpace
-from tas_tf.spec_compiler import build_model
+from tas_tf.deployment import alignment, runners
+from tas_tf.models.spec_compiler import build_model
+from tas_tf.spaces.architecture import Architecture
+from tas_tf.spaces.cost import cost, parse_targets
+from tas_tf.spaces.derivation import derive
+from tas_tf.spaces.search_space import SearchSpace
 
 SPACES = {
     "resnet20": {"depth": 20},
@@ -63,7 +63,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seconds", type=float, default=8.0)
     flags = parser.parse_args()
-    runtimes.use_threads(flags.threads)
+    runners.use_threads(flags.threads)
     rows, macs = [], {}
     for network in flags.network:
         found = networks(network)
@@ -72,7 +72,7 @@ def main() -> None:
         macs[network] = {name: each / whole for name, (_, each) in found.items()}
         for runtime in flags.runtime:
             for batch_size in flags.batch_size:
-                times = runtimes.timed_models(
+                times = runners.timed_models(
                     models, runtime, batch_size, flags.threads, flags.seconds
                 )
                 unpruned = times["unpruned"].median_ms

@@ -17,13 +17,13 @@ import keras
 import measuring
 import tensorflow as tf
 
-from tas_tf import padding
-from tas_tf.architecture import Architecture
-from tas_tf.cost import cost
-from tas_tf.optimizers import SGD
-from tas_tf.search_space import SearchSpace
-from tas_tf.spec_compiler import TRAINING_LAYERS, build_model
-from tas_tf.training_loop import Training
+from tas_tf.layers import padding
+from tas_tf.models.spec_compiler import TRAINING_LAYERS, build_model
+from tas_tf.spaces.architecture import Architecture
+from tas_tf.spaces.cost import cost
+from tas_tf.spaces.search_space import SearchSpace
+from tas_tf.training.optimizers import SGD
+from tas_tf.training.supervised import Training
 
 HERE = pathlib.Path(__file__).parent
 PUBLISHED = {20: HERE.parent / "specs" / "architectures" / "tas_resnet20_cifar10.json"}

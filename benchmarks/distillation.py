@@ -16,12 +16,12 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import measuring
 import tensorflow as tf
 
-from tas_tf.architecture import Architecture
-from tas_tf.optimizers import SGD
-from tas_tf.run_parts import computing_in
-from tas_tf.search_space import SearchSpace
-from tas_tf.spec_compiler import TRAINING_LAYERS, build_model
-from tas_tf.training_loop import Training
+from tas_tf.experiments.common import computing_in
+from tas_tf.models.spec_compiler import TRAINING_LAYERS, build_model
+from tas_tf.spaces.architecture import Architecture
+from tas_tf.spaces.search_space import SearchSpace
+from tas_tf.training.optimizers import SGD
+from tas_tf.training.supervised import Training
 
 DERIVED = pathlib.Path(__file__).parent / "derived"
 PRECISIONS = ("float32", "mixed_bfloat16")

@@ -18,13 +18,14 @@ import keras
 import measuring
 import tensorflow as tf
 
-from tas_tf import normalization
-from tas_tf.optimizers import SGD, Adam
-from tas_tf.search_loop import ArchitectureSearch
-from tas_tf.search_space import SearchSpace
-from tas_tf.spec_compiler import TRAINING_LAYERS, build_model
-from tas_tf.supernet import Supernet
-from tas_tf.training_loop import Loop, Training
+from tas_tf.layers import normalization
+from tas_tf.models.spec_compiler import TRAINING_LAYERS, build_model
+from tas_tf.models.supernet import Supernet
+from tas_tf.spaces.search_space import SearchSpace
+from tas_tf.training.architecture_search import ArchitectureSearch
+from tas_tf.training.loop import Loop
+from tas_tf.training.optimizers import SGD, Adam
+from tas_tf.training.supervised import Training
 
 PRECISIONS = {"float32": "float32", "bfloat16": "mixed_bfloat16"}
 

@@ -17,16 +17,18 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import measuring
 
-from tas_tf import run_parts, runtime
-from tas_tf.data import ImageData, paired
-from tas_tf.image_batches import Feed
-from tas_tf.optimizers import SGD, Adam
-from tas_tf.run_parts import computing_in
-from tas_tf.search_loop import ArchitectureSearch
-from tas_tf.search_space import SearchSpace
-from tas_tf.spec_compiler import TRAINING_LAYERS, build_model
-from tas_tf.supernet import Supernet
-from tas_tf.training_loop import Loop, Training
+from tas_tf.data.batches import Feed
+from tas_tf.data.image_data import ImageData, paired
+from tas_tf.experiments import common
+from tas_tf.experiments.common import computing_in
+from tas_tf.models.spec_compiler import TRAINING_LAYERS, build_model
+from tas_tf.models.supernet import Supernet
+from tas_tf.runtime import files, run_directory
+from tas_tf.spaces.search_space import SearchSpace
+from tas_tf.training.architecture_search import ArchitectureSearch
+from tas_tf.training.loop import Loop
+from tas_tf.training.optimizers import SGD, Adam
+from tas_tf.training.supervised import Training
 
 
 def make_search(precision: str) -> ArchitectureSearch:
@@ -47,8 +49,8 @@ def make_training(precision: str) -> Training:
 
 def measured(loop: Loop, feed: Feed, folder: str) -> tuple[float, float]:
     """Returns the seconds of an epoch's steps, and of what is done beside them."""
-    directory = runtime.RunDirectory(folder)
-    runtime.write_whole(directory.file(runtime.CONFIG), "")
+    directory = run_directory.RunDirectory(folder)
+    files.write_whole(directory.file(run_directory.CONFIG), "")
     step, times = loop._distributed_step, []
 
     def timed(*arguments):
@@ -60,7 +62,7 @@ def measured(loop: Loop, feed: Feed, folder: str) -> tuple[float, float]:
         return means, faults
 
     loop._distributed_step = timed
-    run_parts.fit("epoch", loop, feed, 1, directory)
+    common.fit("epoch", loop, feed, 1, directory)
     whole = time.perf_counter() - times[0][1]
     steps = sum(end - start for start, end in times[1:])
     return steps, whole - steps

@@ -19,13 +19,13 @@ from collections.abc import Callable
 import numpy as np
 import tensorflow as tf
 
-from tas_tf import losses
-from tas_tf.cost import parse_targets
-from tas_tf.expected_cost import CostModel
-from tas_tf.optimizers import SGD, Adam
-from tas_tf.search_loop import ArchitectureSearch
-from tas_tf.search_space import SearchSpace
-from tas_tf.supernet import Supernet
+from tas_tf.models.supernet import Supernet
+from tas_tf.spaces.cost import parse_targets
+from tas_tf.spaces.expected_cost import CostModel
+from tas_tf.spaces.search_space import SearchSpace
+from tas_tf.training import losses
+from tas_tf.training.architecture_search import ArchitectureSearch
+from tas_tf.training.optimizers import SGD, Adam
 
 NETWORKS = {
     "ResNet-20, CIFAR": (20, "cifar_resnet"),

@@ -19,8 +19,8 @@ import tensorflow as tf
 from epoch import make_search
 from tensorflow.tsl.profiler.protobuf import xplane_pb2
 
-from tas_tf.data import ImageData, paired
-from tas_tf.image_batches import Feed
+from tas_tf.data.batches import Feed
+from tas_tf.data.image_data import ImageData, paired
 
 AUGMENTATIONS = ("none", "crop", "crop_flip")
 TAKING = "EagerLocalExecute: IteratorGetNext"  # the loop's own thread, in the profiler's words

@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from tas_tf import runtime
+from tas_tf.runtime import devices, files
 
 # Instruction sets that decide how fast a convolution is, as Linux names them.
 _INSTRUCTIONS = ("avx2", "fma", "avx512f", "avx512_vnni", "avx512_bf16", "amx_tile", "amx_bf16")
@@ -104,7 +104,7 @@ def machine() -> dict[str, Any]:
         "instruction_sets": [name for name in _INSTRUCTIONS if name in flags],
         "system": platform.platform(),
         "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
-        **runtime.describe_machine(),
+        **devices.describe_machine(),
     }
 
 
@@ -154,4 +154,4 @@ def report(rows: Sequence[Mapping[str, Any]], path: str | None, **more: Any) -> 
     print(f"{describe(found)}\n\n{table(rows)}", flush=True)
     if path is not None:
         content = {"machine": found, **more, "rows": list(rows)}
-        runtime.write_whole(path, json.dumps(content, indent=2) + "\n")
+        files.write_whole(path, json.dumps(content, indent=2) + "\n")

@@ -26,13 +26,13 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.tsl.profiler.protobuf import xplane_pb2
 
-from tas_tf.architecture import Architecture
-from tas_tf.optimizers import SGD, Adam
-from tas_tf.search_loop import ArchitectureSearch
-from tas_tf.search_space import SearchSpace
-from tas_tf.spec_compiler import TRAINING_LAYERS, build_model
-from tas_tf.supernet import Supernet
-from tas_tf.training_loop import Training
+from tas_tf.models.spec_compiler import TRAINING_LAYERS, build_model
+from tas_tf.models.supernet import Supernet
+from tas_tf.spaces.architecture import Architecture
+from tas_tf.spaces.search_space import SearchSpace
+from tas_tf.training.architecture_search import ArchitectureSearch
+from tas_tf.training.optimizers import SGD, Adam
+from tas_tf.training.supervised import Training
 
 SETTLED = pathlib.Path(__file__).parent / "settled"
 IMAGENET = (18, 34, 50)

@@ -6,24 +6,30 @@ __version__ = "0.1.0"
 
 # Public names, resolved when they are first used, so that importing the package loads nothing.
 _NAMES = {
-    "Architecture": "architecture",
-    "ArchitectureSearch": "search_loop",
-    "SearchSpace": "search_space",
-    "Supernet": "supernet",
-    "build_model": "spec_compiler",
-    "cost": None,
-    "data": None,
-    "derivation": None,
+    "Architecture": "spaces.architecture",
+    "ArchitectureSearch": "training.architecture_search",
+    "SearchSpace": "spaces.search_space",
+    "Supernet": "models.supernet",
+    "build_model": "models.spec_compiler",
 }
-__all__ = sorted(_NAMES)
+# Modules that users reach as `tas_tf.cost`, in whatever room they stand.
+_MODULES = {
+    "canvas": "reports.canvas",
+    "cost": "spaces.cost",
+    "data": "data",
+    "derivation": "spaces.derivation",
+    "drawing": "reports.shape_plots",
+    "plotting": "reports.curve_plots",
+}
+__all__ = sorted((*_NAMES, *_MODULES))
 
 
 def __getattr__(name: str):
-    if name not in _NAMES:
-        raise AttributeError(f"module 'tas_tf' has no attribute {name!r}")
-    if _NAMES[name] is None:
-        return importlib.import_module(f"tas_tf.{name}")
-    return getattr(importlib.import_module(f"tas_tf.{_NAMES[name]}"), name)
+    if name in _MODULES:
+        return importlib.import_module(f"tas_tf.{_MODULES[name]}")
+    if name in _NAMES:
+        return getattr(importlib.import_module(f"tas_tf.{_NAMES[name]}"), name)
+    raise AttributeError(f"module 'tas_tf' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

@@ -9,7 +9,8 @@ import os
 
 from absl import flags
 
-from tas_tf import commands, configuration
+from tas_tf import command_line
+from tas_tf.config import presets, recorded
 from tas_tf.errors import RunDirectoryError, SpecError
 
 _TARGETS = flags.DEFINE_multi_string(
@@ -32,20 +33,20 @@ def _derive() -> int:
         raise SpecError("--target: at least one budget is needed, such as --target=0.4")
     run_dir = flags.FLAGS.run_dir
     spec = os.path.join(os.path.expanduser(run_dir), "config.gin") if run_dir else None
-    if spec and not flags.FLAGS.gin_file and not configuration.is_file(spec):
+    if spec and not flags.FLAGS.gin_file and not presets.is_file(spec):
         raise RunDirectoryError(f"{run_dir} is no run directory of a search: {spec} is missing")
     if spec and not flags.FLAGS.gin_file:
-        configuration.check_recorded(spec)
+        recorded.check_recorded(spec)
     targets = [text.split(",") if "," in text else text for text in _TARGETS.value]
     bindings = ["run_derive.space = @resnet()", f"run_derive.targets = {targets!r}"]
-    bindings += commands.path_binding("run_derive.latency_table", _LATENCY_TABLE.value)
-    return commands.call_root("run_derive", bindings, default_spec=spec)
+    bindings += command_line.path_binding("run_derive.latency_table", _LATENCY_TABLE.value)
+    return command_line.call_root("run_derive", bindings, default_spec=spec)
 
 
 def run() -> None:
     """Runs the command."""
-    commands.define_flags("Run directory of the search.")
-    commands.run(_derive)
+    command_line.define_flags("Run directory of the search.")
+    command_line.run(_derive)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What a user did wrong, as exceptions that commands turn into a message and an exit code."""
+"""Mistakes of users, as exceptions that commands turn into a message and an exit code."""
 
 EXIT_DONE = 0
 EXIT_USER_ERROR = 2

@@ -9,7 +9,8 @@ import os
 
 from absl import flags
 
-from tas_tf import commands, configuration
+from tas_tf import command_line
+from tas_tf.config import presets, recorded
 from tas_tf.errors import RunDirectoryError
 
 _MODEL = flags.DEFINE_string(
@@ -34,26 +35,26 @@ _ALIGN = flags.DEFINE_string(
 def _export() -> int:
     trained = _MODEL.value or flags.FLAGS.run_dir
     spec = os.path.join(os.path.expanduser(trained), "config.gin") if trained else None
-    if spec and not flags.FLAGS.gin_file and not configuration.is_file(spec):
+    if spec and not flags.FLAGS.gin_file and not presets.is_file(spec):
         raise RunDirectoryError(f"{trained} is no run directory of a training: {spec} is missing")
     if spec and not flags.FLAGS.gin_file:
-        configuration.check_recorded(spec)
+        recorded.check_recorded(spec)
     # What a training records does not say what an export does.
     bindings = ["run_export.data = @ImageData()"]
-    bindings += commands.path_binding("run_export.model", _MODEL.value)
+    bindings += command_line.path_binding("run_export.model", _MODEL.value)
     if _FORMATS.value:
         bindings.append(f"run_export.formats = {_FORMATS.value!r}")
     if _QAT_EPOCHS.value is not None:
         bindings.append(f"run_export.qat_epochs = {_QAT_EPOCHS.value}")
     if _ALIGN.value is not None:
         bindings.append(f"run_export.align = {_ALIGN.value!r}")
-    return commands.call_root("run_export", bindings, default_spec=spec)
+    return command_line.call_root("run_export", bindings, default_spec=spec)
 
 
 def run() -> None:
     """Runs the command."""
-    commands.define_flags("Directory of the trained network, or with --model a new directory.")
-    commands.run(_export)
+    command_line.define_flags("Directory of the trained network, or with --model a new directory.")
+    command_line.run(_export)
 
 
 if __name__ == "__main__":

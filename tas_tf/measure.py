@@ -6,7 +6,8 @@ python -m tas_tf.measure --architecture=published --runtime=saved_model --batch_
 
 from absl import flags
 
-from tas_tf import commands, configuration
+from tas_tf import command_line
+from tas_tf.config import presets
 from tas_tf.errors import SpecError
 
 _ARCHITECTURES = flags.DEFINE_multi_string(
@@ -34,18 +35,18 @@ def _measure() -> int:
     names = [
         name
         for given in _ARCHITECTURES.value
-        for name in (configuration.published_names() if given == "published" else [given])
+        for name in (presets.published_names() if given == "published" else [given])
     ]
     asked = _RUNTIME.value, _BATCH_SIZE.value, _THREADS.value, _SECONDS.value, _OUTPUT.value
-    with commands.started(_THREADS.value):
-        from tas_tf import device_experiments
+    with command_line.started(_THREADS.value):
+        from tas_tf.experiments.measure import run_measure
 
-        return device_experiments.run_measure(names, *asked)
+        return run_measure(names, *asked)
 
 
 def run() -> None:
     """Runs the command."""
-    commands.run(_measure)
+    command_line.run(_measure)
 
 
 if __name__ == "__main__":

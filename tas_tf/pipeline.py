@@ -3,17 +3,17 @@
 python -m tas_tf.pipeline --gin_file=specs/resnet20.gin --run_dir=runs/resnet20
 """
 
-from tas_tf import commands
+from tas_tf import command_line
 
 
 def _pipeline() -> int:
-    return commands.call_root("run_pipeline", profile_steps=commands.profile_steps())
+    return command_line.call_root("run_pipeline", profile_steps=command_line.profile_steps())
 
 
 def run() -> None:
     """Runs the command."""
-    commands.define_flags("Directory of the run: new, or one to go on with.", trains=True)
-    commands.run(_pipeline)
+    command_line.define_flags("Directory of the run: new, or one to go on with.", trains=True)
+    command_line.run(_pipeline)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ python -m tas_tf.search --gin_file=specs/resnet20.gin --run_dir=runs/fast \\
 
 from absl import flags
 
-from tas_tf import commands
+from tas_tf import command_line
 from tas_tf.errors import SpecError
 
 _OUTPUT = flags.DEFINE_string(
@@ -28,7 +28,7 @@ def _profile() -> int:
     if not _OUTPUT.value:
         raise SpecError("--output: a file for the table is needed, such as --output=table.json")
     bindings = ["run_profile.data = @ImageData()", "run_profile.space = @resnet()"]
-    return commands.call_root(
+    return command_line.call_root(
         "run_profile",
         bindings,
         threads=_THREADS.value,
@@ -40,8 +40,8 @@ def _profile() -> int:
 
 def run() -> None:
     """Runs the command."""
-    commands.define_flags(None)
-    commands.run(_profile)
+    command_line.define_flags(None)
+    command_line.run(_profile)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ python -m tas_tf.report --run_dir=runs/resnet20 --run_dir=runs/resnet32 --output
 
 from absl import flags
 
-from tas_tf import commands
+from tas_tf import command_line
 from tas_tf.errors import EXIT_DONE, SpecError
 
 
@@ -14,12 +14,12 @@ def _report() -> int:
     run_dirs, output = flags.FLAGS.run_dir, flags.FLAGS.output
     if not run_dirs:
         raise SpecError("--run_dir: the directory of a run is needed, such as runs/resnet20")
-    with commands.without_startup_noise():
-        from tas_tf import reporting
+    with command_line.without_startup_noise():
+        from tas_tf.reports import report
     if len(run_dirs) == 1:
-        paths = reporting.write_report(run_dirs[0], output)
+        paths = report.write_report(run_dirs[0], output)
     else:
-        paths = reporting.write_comparison(run_dirs, output)
+        paths = report.write_comparison(run_dirs, output)
     print(f"Report: {' and '.join(paths)}")
     return EXIT_DONE
 
@@ -33,7 +33,7 @@ def run() -> None:
         "Folder for the pages; by default the run directory, for several runs the folder that "
         "holds the first.",
     )
-    commands.run(_report)
+    command_line.run(_report)
 
 
 if __name__ == "__main__":

@@ -3,17 +3,17 @@
 python -m tas_tf.search --gin_file=specs/resnet20.gin --run_dir=runs/search20
 """
 
-from tas_tf import commands
+from tas_tf import command_line
 
 
 def _search() -> int:
-    return commands.call_root("run_search", profile_steps=commands.profile_steps())
+    return command_line.call_root("run_search", profile_steps=command_line.profile_steps())
 
 
 def run() -> None:
     """Runs the command."""
-    commands.define_flags("Directory of the run: new, or one to go on with.", trains=True)
-    commands.run(_search)
+    command_line.define_flags("Directory of the run: new, or one to go on with.", trains=True)
+    command_line.run(_search)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,8 @@ python -m tas_tf.train --architecture=tas_resnet56_cifar100
 
 from absl import flags
 
-from tas_tf import commands, configuration
+from tas_tf import command_line
+from tas_tf.config import presets
 
 _ARCHITECTURE = flags.DEFINE_string(
     "architecture",
@@ -23,18 +24,20 @@ _TEACHER = flags.DEFINE_string("teacher", None, "Run directory of the network to
 
 
 def _train() -> int:
-    bindings = commands.path_binding("run_training.architecture", _ARCHITECTURE.value)
-    bindings += commands.path_binding("run_training.teacher", _TEACHER.value)
-    published = configuration.published_spec(_ARCHITECTURE.value)
+    bindings = command_line.path_binding("run_training.architecture", _ARCHITECTURE.value)
+    bindings += command_line.path_binding("run_training.teacher", _TEACHER.value)
+    published = presets.published_spec(_ARCHITECTURE.value)
     run_dir = f"runs/{_ARCHITECTURE.value}" if published else None
-    profiled = commands.profile_steps()
-    return commands.call_root("run_training", bindings, published, run_dir, profile_steps=profiled)
+    profiled = command_line.profile_steps()
+    return command_line.call_root(
+        "run_training", bindings, published, run_dir, profile_steps=profiled
+    )
 
 
 def run() -> None:
     """Runs the command."""
-    commands.define_flags("Directory of the run: new, or one to go on with.", trains=True)
-    commands.run(_train)
+    command_line.define_flags("Directory of the run: new, or one to go on with.", trains=True)
+    command_line.run(_train)
 
 
 if __name__ == "__main__":

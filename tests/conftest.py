@@ -3,15 +3,13 @@
 import os
 import pathlib
 import signal
-import sys
 
 import parity
 import pytest
 import spaces
 
-from tas_tf import blocks
+from tas_tf.spaces import families
 
-sys.path.append(str(pathlib.Path(__file__).resolve().parents[1] / "tools"))
 _SHARED = pathlib.Path(__file__).resolve().parents[2] / "shared"
 
 
@@ -63,5 +61,5 @@ def odd_blocks():
     """Registers blocks of odd kernels beside the families' own."""
     with pytest.MonkeyPatch.context() as patch:
         for name, block in spaces.ODD_BLOCKS.items():
-            patch.setitem(blocks.BLOCKS, name, block)
+            patch.setitem(families.BLOCKS, name, block)
         yield

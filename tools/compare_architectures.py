@@ -12,8 +12,8 @@ from typing import Any
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
-from tas_tf.cost import KINDS, cost
 from tas_tf.errors import EXIT_DONE, EXIT_USER_ERROR, UserError
+from tas_tf.spaces.cost import KINDS, cost
 from tools.show_architecture import Architecture, aligned, describe, load, show
 
 HEADER = ("layer", "first", "second", "MACs", "MACs", "change")

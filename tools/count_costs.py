@@ -13,8 +13,8 @@ import sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
-from tas_tf.cost import KINDS, costs
 from tas_tf.errors import EXIT_DONE, EXIT_USER_ERROR, UserError
+from tas_tf.spaces.cost import KINDS, costs
 from tools.show_architecture import aligned, load, printable, show
 
 

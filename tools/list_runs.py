@@ -16,9 +16,10 @@ from typing import Any
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
-from tas_tf import run_schema
-from tas_tf.configuration import settings
+from tas_tf import json_schema
+from tas_tf.config.recorded import settings
 from tas_tf.errors import EXIT_DONE, EXIT_USER_ERROR
+from tas_tf.reports import record_schema
 from tools.show_architecture import aligned, printable, show
 
 HEADER = ("run", "kind", "state", "MACs", "parameters", "accuracy")
@@ -37,14 +38,14 @@ def runs(folder: pathlib.Path) -> Iterator[pathlib.Path]:
 def describe(run: pathlib.Path) -> dict[str, Any]:
     """Returns what a run directory's records tell, as JSON data; what is damaged is `damaged`."""
     config = settings(_text(run / "config.gin") or "")
-    kind = run_schema.kind_of(config) or "unknown"
+    kind = record_schema.kind_of(config) or "unknown"
     found = {"run": str(run), "kind": kind, "state": None}
     if kind == "pipeline":
-        done = [part for part in run_schema.PIPELINE if (run / part / "result.json").is_file()]
-        return {**found, "state": f"{len(done)} of {len(run_schema.PIPELINE)} parts done"}
+        done = [part for part in record_schema.PIPELINE if (run / part / "result.json").is_file()]
+        return {**found, "state": f"{len(done)} of {len(record_schema.PIPELINE)} parts done"}
     if kind == "unknown":
         return {**found, "state": "unknown"}
-    result = _parsed(_text(run / "result.json"), run_schema.RESULTS[kind])
+    result = _parsed(_text(run / "result.json"), record_schema.RESULTS[kind])
     if result is None:
         return {**found, "state": _progress(run, config.get(f"run_{kind}.epochs"))}
     found["state"] = "damaged" if result == {} else "done"
@@ -60,7 +61,7 @@ def describe(run: pathlib.Path) -> dict[str, Any]:
 
 def _progress(run: pathlib.Path, epochs: Any) -> str:
     lines = (_text(run / "metrics.jsonl") or "").splitlines()
-    last = _parsed(lines[-1], run_schema.EPOCH) if lines else {"epoch": 0}
+    last = _parsed(lines[-1], record_schema.EPOCH) if lines else {"epoch": 0}
     if not last:
         return "damaged"
     return f"epoch {last['epoch']}" + (f" of {epochs}" if isinstance(epochs, int) else "")
@@ -76,7 +77,7 @@ def _text(path: pathlib.Path) -> str | None:
 def _parsed(text: str | None, pattern: dict[str, Any]) -> dict[str, Any] | None:
     """Returns what a file holds; nothing of a damaged one, None of one that is not there."""
     try:
-        return None if text is None else run_schema.parse(text, pattern)
+        return None if text is None else json_schema.parse(text, pattern)
     except ValueError:
         return {}
 

@@ -17,7 +17,8 @@ import docstring_parser
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 # What specs bind is registered when experiments is imported.
-from tas_tf import configuration, experiments  # noqa: F401
+from tas_tf.config import gin_config
+from tas_tf.experiments import registry  # noqa: F401
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 COMMANDS, SPEC = ROOT / "docs" / "commands.md", ROOT / "docs" / "spec.md"
@@ -60,9 +61,7 @@ def spec_page() -> Iterator[str]:
         "nothing uses and a value of a wrong type are refused by file and line."
     )
     yield from _macros()
-    for name, function in sorted(
-        configuration.registered.items(), key=lambda item: item[0].lower()
-    ):
+    for name, function in sorted(gin_config.registered.items(), key=lambda item: item[0].lower()):
         yield from _parameters(name, function)
 
 
@@ -106,7 +105,7 @@ def _parameters(name, function) -> Iterator[str]:
             binding = f"{name}.{parameter.name}"
             needed = parameter.default is parameter.empty
             default = "must be given" if needed else _code(repr(parameter.default))
-            kind = _code(configuration.type_of(name, parameter.name))
+            kind = _code(gin_config.type_of(name, parameter.name))
             preset = _code(bound.get(binding))
             yield from _row(_code(binding), kind, default, preset, meanings[parameter.name])
 

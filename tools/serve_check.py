@@ -31,10 +31,11 @@ import serving_client
 import serving_protocol as protocol
 import tensorflow as tf
 
-from tas_tf import networks
-from tas_tf.data import ImageData
+from tas_tf.data.image_data import ImageData
+from tas_tf.deployment.classifier import Classifier
 from tas_tf.errors import UserError
-from tas_tf.runtime import RunDirectory
+from tas_tf.models import network_files
+from tas_tf.runtime.run_directory import RunDirectory
 
 HERE = pathlib.Path(__file__).parent
 NAME = "network"
@@ -100,13 +101,13 @@ def trained(folder: str) -> str:
 def expected(run_dir: str, data_dir: str | None, count: int) -> Expected:
     """Returns real images of the test split, and the Keras model's logits."""
     record = RunDirectory(run_dir).read_json("data.json", ("dataset", "seed", "mean", "deviation"))
-    model = networks.load_model(run_dir)
+    model = network_files.load_model(run_dir)
     data = ImageData(record["dataset"], data_dir)
     data.prepare(record["seed"])
     images, _ = next(iter(data.evaluation("test", count, raw=True)))
-    classifier = networks.Classifier(model, record["mean"], record["deviation"], (), data.decoded)
+    served = Classifier(model, record["mean"], record["deviation"], (), data.decoded)
     files = [tf.io.encode_png(image).numpy() for image in images]
-    return Expected(images.numpy(), files, classifier.logits(images).numpy())
+    return Expected(images.numpy(), files, served.logits(images).numpy())
 
 
 @contextlib.contextmanager

@@ -14,9 +14,9 @@ from typing import Any
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
-from tas_tf.architecture import MAX_TEXT, Architecture
-from tas_tf.cost import layer_macs, layer_parameters
 from tas_tf.errors import EXIT_DONE, EXIT_USER_ERROR, ArchitectureError, UserError
+from tas_tf.spaces.architecture import MAX_TEXT, Architecture
+from tas_tf.spaces.cost import layer_macs, layer_parameters
 
 HEADER = ("layer", "kernel", "stride", "channels", "output", "MACs", "parameters")
 # Names and kernels stand to the left, numbers to the right.

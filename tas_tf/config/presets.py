@@ -1,0 +1,76 @@
+"""Presets and published networks: where their files lie, found by name."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import pathlib
+
+from tas_tf.errors import SpecError
+
+
+def presets_root() -> pathlib.Path:
+    """Returns the folder that holds `specs/`: the installed package, or the checkout."""
+    package = pathlib.Path(__file__).resolve().parents[1]
+    return package if (package / "specs").is_dir() else package.parent
+
+
+def is_file(path: str) -> bool:
+    """Whether a gin file is there."""
+    if "://" not in path:
+        return os.path.isfile(path)
+    import tensorflow as tf  # late: what lies on this machine needs none, and is answered at once
+
+    return tf.io.gfile.exists(path) and not tf.io.gfile.isdir(path)
+
+
+def find_spec(file: str, asked_by: str = "--gin_file") -> str:
+    """Returns the path of a gin file: in the working directory first, then the packaged preset.
+
+    Args:
+        file: The file as it was asked for.
+        asked_by: What asks for it, for messages.
+
+    Raises:
+        SpecError: If there is none; it names presets of similar names.
+    """
+    root = presets_root()
+    for path in (os.path.expanduser(file), os.path.join(root, file)):
+        if is_file(path):
+            return path
+    presets = sorted(str(p.relative_to(root)) for p in (root / "specs").rglob("*.gin"))
+    near = difflib.get_close_matches(file, presets, 3)
+    hint = f"did you mean {' or '.join(near)}?" if near else f"presets are {', '.join(presets)}"
+    raise SpecError(f"{asked_by}: {file} does not exist here, nor among the presets; {hint}")
+
+
+def read_lines(path: str) -> list[str]:
+    """Returns the lines of a gin file."""
+    try:
+        if "://" in path:
+            from tas_tf.runtime import files
+
+            return files.read_text(path).splitlines()
+        return pathlib.Path(path).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise SpecError(f"{path} cannot be read as a spec: {error}") from None
+
+
+def published_spec(name: str | None) -> str | None:
+    """Returns the spec of a published network, by the network's name; None if it is none."""
+    spec = f"specs/architectures/{name}.gin"
+    return spec if (presets_root() / spec).is_file() else None
+
+
+def published_names() -> list[str]:
+    """Returns the names of the published networks."""
+    found = (presets_root() / "specs" / "architectures").glob("*.json")
+    return sorted(path.stem for path in found)
+
+
+def find_architecture(name: str) -> str:
+    """Returns the path of an architecture: as given, or that of a published network's name."""
+    preset = presets_root() / "specs" / "architectures" / f"{name}.json"
+    return (
+        str(preset) if not pathlib.Path(name).expanduser().exists() and preset.is_file() else name
+    )

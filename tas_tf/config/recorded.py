@@ -1,0 +1,49 @@
+"""Configurations that runs have recorded: read as data, never as code."""
+
+from __future__ import annotations
+
+import ast
+import re
+
+from tas_tf.config.presets import find_spec, read_lines
+from tas_tf.errors import SpecError
+
+_LOADS = re.compile(r"\s*(import|from|include)\b")
+
+
+def check_recorded(file: str) -> None:
+    """Refuses a recorded configuration that loads code; none that a run records does.
+
+    Args:
+        file: A gin file that lies in a run directory, which may come from anywhere.
+
+    Raises:
+        SpecError: If it imports a module or includes a file.
+    """
+    for number, line in enumerate(read_lines(find_spec(file)), 1):
+        if _LOADS.match(line):
+            raise SpecError(
+                f"{file}, line {number}: {line.strip()}: no run records such a line. If you trust "
+                f"it, give --gin_file={file}"
+            )
+
+
+def settings(config: str) -> dict[str, bool | int | float | str]:
+    """Returns what a resolved configuration sets, macros resolved; less where things lie.
+
+    Args:
+        config: Text as `resolved` returns it.
+    """
+    lines = re.findall(r"^([\w./]+) = (.*)$", config.replace("\\\n", ""), re.MULTILINE)
+    macros = {f"%{name}": value for name, value in lines if "." not in name}
+    values = {}
+    for name, text in lines:
+        text = macros.get(text.strip(), text).strip()
+        if "." in name and not name.endswith(("data_dir", "download")) and text != "None":
+            try:
+                value = ast.literal_eval(text)
+            # A reference such as @SGD(), or whatever a damaged file holds.
+            except (SyntaxError, ValueError, TypeError, MemoryError, RecursionError):
+                value = text
+            values[name] = value if isinstance(value, (bool, int, float, str)) else str(value)
+    return values

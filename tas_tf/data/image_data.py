@@ -1,0 +1,442 @@
+"""A data set as a run sees it: split, seeded, normalized, and described for the record."""
+
+import contextlib
+import dataclasses
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import tensorflow as tf
+
+from tas_tf.data.batches import Feed, MemoryReader, Recipe, StreamReader, open_reader
+from tas_tf.data.checks import (
+    checked_channels,
+    checked_size,
+    checked_text,
+    checked_whole,
+    is_number,
+    require,
+    require_one_of,
+)
+from tas_tf.data.sources import ImageSource, decode
+from tas_tf.data.splitting import TENTH, draw_parts, fingerprint, share_of
+from tas_tf.data.tfds_source import open_source
+from tas_tf.errors import DataError, EndOfDataError
+from tas_tf.runtime.files import first_line
+
+_AUGMENTATIONS = ("none", "crop", "crop_flip", "resized_crop")
+_TENTH = "a stratified tenth of train"
+# What each training part is called in messages; its place is its stream of random numbers.
+_TRAINING_PARTS = {
+    "train": "training set",
+    "weights": "weight half",
+    "architecture": "architecture half",
+}
+# What is raised where a file or a record cannot be read or decoded.
+_READ_ERRORS = (
+    tf.errors.DataLossError,
+    tf.errors.InvalidArgumentError,
+    tf.errors.NotFoundError,
+    tf.errors.OutOfRangeError,
+    EndOfDataError,
+)
+_EVALUATION_PARTS = ("test", "holdout", "architecture", "train")
+
+
+@dataclasses.dataclass(frozen=True)
+class DataInfo:
+    """What is known of a data set before its images are read.
+
+    Attributes:
+        dataset: Its name, as it was given.
+        location: Where it lies.
+        input_shape: (height, width, channels) of what a network receives.
+        num_classes: Number of classes.
+        label_names: Names of the classes, in the order of their labels.
+        train_images: Images to train on, holdout excluded; None before a download.
+        holdout_images: Images held out of the training set; None before a download.
+        evaluation_images: Images of the evaluation split; None before a download.
+        evaluation_split: The evaluation split that is used; None before a download.
+        mean: Mean of each channel on the scale 0 to 1; None if it has still to be computed.
+        deviation: Standard deviation of each channel, likewise.
+    """
+
+    dataset: str
+    location: str
+    input_shape: tuple[int, int, int]
+    num_classes: int
+    label_names: tuple[str, ...]
+    train_images: int | None
+    holdout_images: int | None
+    evaluation_images: int | None
+    evaluation_split: str | None
+    mean: tuple[float, ...] | None
+    deviation: tuple[float, ...] | None
+
+
+class ImageData:
+    """A set of labelled images, split for a search, for training and for evaluation.
+
+    Args:
+        dataset: `digits` (scikit-learn's, embedded), `folder:PATH`, the path of a folder with one
+            sub-folder of images for each class, or the TFDS name of an image-classification set.
+        data_dir: Where prepared TFDS sets lie; None is ~/tensorflow_datasets.
+        download: Whether a TFDS set that is not prepared may be downloaded.
+        image_size: Height and width that images are brought to, or one number for both; None keeps
+            their size, which must then be one for all.
+        mean: Mean of each channel on the scale 0 to 1; None computes it on the training set.
+        deviation: Standard deviation of each channel, likewise.
+        augmentation: `none`; `crop` (zero padding, random crop); `crop_flip` (and random flip);
+            `resized_crop` (random part of random shape brought to size, and random flip).
+        crop_padding: Pixels of padding on each side for `crop` and `crop_flip`.
+        evaluation_split: Split that "test" stands for; None takes `test`, else `validation`, else
+            a stratified tenth of the training set. `validation` also stands in for a `test`
+            without labels.
+        holdout: Share of the training set held out, to show accuracy without the test set.
+        skip_corrupt: Share of a split that may be left out because it cannot be read; then every
+            image is decoded once before a run, to find those. 0 stops at the first.
+
+    Raises:
+        DataError: If an argument has a wrong type or value.
+    """
+
+    def __init__(
+        self,
+        dataset: str,
+        data_dir: str | None = None,
+        download: bool = False,
+        image_size: int | tuple[int, int] | None = None,
+        mean: Sequence[float] | None = None,
+        deviation: Sequence[float] | None = None,
+        augmentation: str = "crop_flip",
+        crop_padding: int = 4,
+        evaluation_split: str | None = None,
+        holdout: float = 0.0,
+        skip_corrupt: float = 0.0,
+    ):
+        self.dataset = checked_text("dataset", dataset)
+        self.data_dir = data_dir and checked_text("data_dir", data_dir)
+        require(isinstance(download, bool), "download", download, "True or False")
+        self.download = download
+        self.image_size = checked_size(image_size)
+        self.mean = checked_channels("mean", mean, "numbers from 0 to 1, one for each channel")
+        self.deviation = checked_channels(
+            "deviation", deviation, "numbers above 0 and up to 1, one for each channel"
+        )
+        self._given = self.mean, self.deviation
+        require_one_of("augmentation", augmentation, _AUGMENTATIONS)
+        self.augmentation = augmentation
+        self.crop_padding = checked_whole("crop_padding", crop_padding, 0)
+        self.evaluation_split = evaluation_split and checked_text(
+            "evaluation_split", evaluation_split
+        )
+        for name, share in (("holdout", holdout), ("skip_corrupt", skip_corrupt)):
+            is_share = is_number(share) and 0 <= share < 1
+            require(is_share, name, share, "a number from 0 to below 1")
+        self.holdout = holdout
+        self.skip_corrupt = skip_corrupt
+        self._skipped: dict[str, np.ndarray] = {}
+        self._opened: ImageSource | None = None
+        self._seed: int | None = None
+        self._drawn: dict[str, np.ndarray] = {}
+        self._readers: dict[str, MemoryReader | StreamReader] = {}
+
+    def describe(self) -> DataInfo:
+        """Describes the data set from its metadata, in seconds: at most one image is decoded.
+
+        Raises:
+            DataError: If the data set is unknown, missing, not prepared, or does not fit.
+        """
+        source = self._source()
+        train = held_out = evaluated = split = None
+        if source.counts:
+            train, split = source.counts["train"], self._evaluation_split()
+            evaluated = share_of(train, TENTH) if split == _TENTH else source.counts[split]
+            train -= evaluated if split == _TENTH else 0
+            held_out = share_of(train, self.holdout)
+            train -= held_out
+        return DataInfo(
+            dataset=self.dataset,
+            location=source.location,
+            input_shape=self._input_shape(),
+            num_classes=len(source.label_names),
+            label_names=source.label_names,
+            train_images=train,
+            holdout_images=held_out,
+            evaluation_images=evaluated,
+            evaluation_split=split,
+            mean=self.mean,
+            deviation=self.deviation,
+        )
+
+    def prepare(self, seed: int) -> None:
+        """Splits the training set, reads it if it is small, and completes mean and deviation.
+
+        An evaluation split of its own is not read, but for what `skip_corrupt` has to find.
+
+        Args:
+            seed: Seed of the splits.
+
+        Raises:
+            DataError: If images cannot be read, or a class has too few.
+        """
+        checked_whole("seed", seed, 0)
+        self._source().fetch()
+        self.describe()
+        self._find_corrupt()
+        with self._explained("train"):
+            labels = self._source().labels("train")
+            tenth = TENTH if self._evaluation_split() == _TENTH else 0
+            drawn = draw_parts(labels, seed, tenth, self.holdout)
+            self._drawn = {part: self._less_skipped("train", of) for part, of in drawn.items()}
+            self._require_trainable(labels, self._drawn["train"])
+            self._seed = seed
+            self._reader("train")
+            self.mean, self.deviation = self._given
+            if self.mean is None or self.deviation is None:
+                mean, deviation = self._measured()
+                self.mean = self.mean or mean
+                self.deviation = self.deviation or deviation
+
+    def record(self) -> dict:
+        """Returns what explains and repeats the split, as plain values for JSON."""
+        info = self.describe()
+        splits = {}
+        for part in (*_TRAINING_PARTS, "holdout", "test"):
+            split, chosen = self._part(part)
+            name = fingerprint(chosen)
+            splits[part] = {"of": split, "images": len(chosen), "fingerprint": name}
+        return {
+            "dataset": self.dataset,
+            "location": info.location,
+            "seed": self._seed,
+            "counts": dict(self._source().counts),
+            "evaluation_split": info.evaluation_split,
+            "splits": splits,
+            "mean": list(info.mean),
+            "deviation": list(info.deviation),
+            "input_shape": list(info.input_shape),
+            "num_classes": info.num_classes,
+            "label_names": list(info.label_names),
+            "skipped": self.skipped(),
+        }
+
+    def skipped(self) -> dict[str, list[str]]:
+        """Returns what `skip_corrupt` left out of each split: where it lies, and why."""
+        return {
+            split: [self._source().fault(split, int(place)) for place in places]
+            for split, places in self._skipped.items()
+            if len(places)
+        }
+
+    @contextlib.contextmanager
+    def explained(self) -> Iterator[None]:
+        """Turns a complaint about an image that is read inside into a DataError that names it."""
+        try:
+            yield
+        except _READ_ERRORS as error:
+            for split in dict.fromkeys(("train", self._part("test")[0])):
+                culprit = self._source().culprit(split)
+                if culprit is not None:
+                    raise DataError(culprit) from error
+            raise
+
+    def training(
+        self,
+        batch_size: int,
+        seed: int,
+        part: str = "train",
+        augment: bool = True,
+        raw: bool = False,
+    ) -> Feed:
+        """Makes the feed of a training part; its order is new in every epoch.
+
+        Args:
+            batch_size: Images in every batch; what remains of an epoch is dropped.
+            seed: Seed of order and augmentation.
+            part: `train` (the training set less the holdout), `weights` or `architecture`.
+            augment: Whether to augment.
+            raw: Whether images stay uint8, not normalised.
+
+        Returns:
+            A feed of (images, labels): normalised float32 (batch, height, width, channels), and
+            int32 (batch,).
+
+        Raises:
+            DataError: If the part has fewer images than a batch.
+        """
+        require_one_of("part", part, tuple(_TRAINING_PARTS))
+        split, chosen = self._part(part)
+        if checked_whole("batch_size", batch_size, 1) > len(chosen):
+            raise DataError(
+                f"a batch of {batch_size} is too large: the {_TRAINING_PARTS[part]} of"
+                f" {self.dataset!r} has {len(chosen)} images"
+            )
+        stream = tf.constant([seed, list(_TRAINING_PARTS).index(part)], tf.int64)
+        feed = self._reader(split).shuffled(chosen, batch_size, stream, augment)
+        return feed if raw else feed.map(self._normalised)
+
+    def evaluation(self, split: str, batch_size: int, raw: bool = False) -> tf.data.Dataset:
+        """Returns every image of a part once, not augmented, the last batch as it comes.
+
+        Args:
+            split: `test` (the evaluation split), `holdout`, `architecture` or `train`.
+            batch_size: Images in each batch but the last.
+            raw: Whether images stay uint8, not normalised.
+
+        Returns:
+            A dataset of (images, labels): normalised float32 (batch, height, width, channels), and
+            int32 (batch,).
+
+        Raises:
+            DataError: If the part is empty, has no labels or cannot be read.
+        """
+        require_one_of("split", split, _EVALUATION_PARTS)
+        checked_whole("batch_size", batch_size, 1)
+        of_split, chosen = self._part(split)
+        if not len(chosen):
+            raise DataError(f"{self.dataset!r} has no {split}: holdout is {self.holdout}")
+        with self._explained(of_split):
+            if not self._source().has_labels(of_split):
+                raise DataError(f"the split {of_split!r} of {self.dataset!r} has no labels")
+            batches = self._reader(of_split).plain(chosen, batch_size)
+        if raw:
+            return batches
+        return batches.map(self._normalised, tf.data.AUTOTUNE, deterministic=True)
+
+    def decoded(self, encoded: tf.Tensor) -> tf.Tensor:
+        """Decodes an image file of any size and brings it to size, as evaluation does.
+
+        Args:
+            encoded: The bytes of a PNG or JPEG file, a scalar.
+
+        Returns:
+            An image, uint8 (height, width, channels).
+        """
+        return self._recipe().fitted(decode(encoded, (None, None, self._input_shape()[2])))
+
+    def _source(self) -> ImageSource:
+        if self._opened is None:
+            resized = self.image_size is not None
+            self._opened = open_source(self.dataset, self.data_dir, self.download, resized)
+        return self._opened
+
+    def _input_shape(self) -> tuple[int, int, int]:
+        height, width, channels = self._source().shape
+        if self.image_size is not None:
+            height, width = self.image_size
+        if height is None or width is None:
+            raise DataError(f"the images of {self.dataset!r} differ in size: give an image_size")
+        for name in ("mean", "deviation"):
+            given = getattr(self, name)
+            fits = given is None or len(given) == channels
+            require(fits, name, given, f"{channels} numbers, one for each channel")
+        return height, width, channels
+
+    def _evaluation_split(self) -> str:
+        counts = self._source().counts
+        if self.evaluation_split is not None:
+            known = tuple(split for split in counts if split != "train") or (None,)
+            require_one_of("evaluation_split", self.evaluation_split, known)
+            return self.evaluation_split
+        if "test" in counts and "validation" in counts:
+            with self._explained("test"):
+                return "test" if self._source().has_labels("test") else "validation"
+        return next((split for split in ("test", "validation") if split in counts), _TENTH)
+
+    def _require_trainable(self, labels: np.ndarray, train: np.ndarray) -> None:
+        """Refuses a class with so few images that one half would lack it."""
+        names = self._source().label_names
+        present = np.bincount(labels, minlength=len(names))
+        remaining = np.bincount(labels[train], minlength=len(names))
+        for label in np.flatnonzero((present > 0) & (remaining < 2)):
+            raise DataError(
+                f"class {names[label]!r} of {self.dataset!r} has {present[label]} training images,"
+                f" of which {remaining[label]} are left beside evaluation and holdout; it needs 2,"
+                " one for each half"
+            )
+
+    def _part(self, part: str) -> tuple[str, np.ndarray]:
+        """Returns the split of the source that a part is of, and its places there, ascending."""
+        if self._seed is None:
+            raise RuntimeError("ImageData.prepare(seed) has to be called first")
+        if part in self._drawn:
+            return "train", self._drawn[part]
+        split = self._evaluation_split()
+        return split, self._less_skipped(split, np.arange(self._source().counts[split]))
+
+    def _less_skipped(self, split: str, places: np.ndarray) -> np.ndarray:
+        return np.setdiff1d(places, self._skipped.get(split, []))
+
+    def _find_corrupt(self) -> None:
+        """Finds what `skip_corrupt` leaves out; refuses more than that."""
+        source, evaluated = self._source(), self._evaluation_split()
+        self._skipped = {}
+        source.skipping = self.skip_corrupt > 0
+        for split in {"train", "train" if evaluated == _TENTH else evaluated}:
+            if source.skipping:
+                found = source.unreadable(split)
+                if len(found) > self.skip_corrupt * source.counts[split]:
+                    raise DataError(
+                        f"{source.fault(split, int(found[0]))}. Of {split}, {len(found)} of "
+                        f"{source.counts[split]} images cannot be read: more than "
+                        f"ImageData.skip_corrupt = {self.skip_corrupt} allows"
+                    )
+                self._skipped[split] = found
+
+    def _reader(self, split: str) -> MemoryReader | StreamReader:
+        if split not in self._readers:
+            readable = self._less_skipped(split, np.arange(self._source().counts[split]))
+            self._readers[split] = open_reader(self._source(), split, self._recipe(), readable)
+        return self._readers[split]
+
+    def _recipe(self) -> Recipe:
+        return Recipe(self._input_shape()[:2], self.augmentation, self.crop_padding)
+
+    def _measured(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Computes mean and standard deviation of the training set's channels, scale 0 to 1."""
+        total = squares = pixels = 0
+        batches = self._reader("train").plain(self._drawn["train"], 256)
+        for images, _ in batches.as_numpy_iterator():
+            values = images.reshape(-1, images.shape[-1]).astype(np.int64)
+            total = total + values.sum(axis=0)
+            squares = squares + (values**2).sum(axis=0)
+            pixels += len(values)
+        mean = total / pixels
+        deviation = np.sqrt(squares / pixels - mean**2)
+        # A channel that never varies is left at its scale.
+        deviation = np.where(deviation > 0, deviation, 255)
+        return tuple((mean / 255).tolist()), tuple((deviation / 255).tolist())
+
+    def _normalised(self, images: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        mean = tf.constant(self.mean, tf.float32)
+        deviation = tf.constant(self.deviation, tf.float32)
+        return (tf.cast(images, tf.float32) / 255 - mean) / deviation, labels
+
+    @contextlib.contextmanager
+    def _explained(self, split: str) -> Iterator[None]:
+        """Turns TensorFlow's complaint about a file that is read inside into a DataError."""
+        try:
+            yield
+        except tf.errors.OpError as error:
+            culprit = self._source().culprit(split)
+            if culprit is None:
+                where = self._source().location
+                culprit = f"{split} of {where} cannot be read: {first_line(error)}"
+            raise DataError(culprit) from error
+
+
+def paired(data: ImageData, batch_size: int, seed: int) -> Feed:
+    """Pairs batches of the weight half with batches of the architecture half.
+
+    Args:
+        data: A data set that is prepared.
+        batch_size: Images of each half in a pair.
+        seed: Seed of order and augmentation.
+
+    Returns:
+        A feed of ((images, labels), (images, labels)): weight half, architecture half. An epoch is
+        the weight half's.
+    """
+    weights = data.training(batch_size, seed, "weights")
+    architecture = data.training(batch_size, seed, "architecture")
+    return weights.zip(architecture)

@@ -1,0 +1,394 @@
+"""Artifacts of an export; each is checked against the network before it has a name."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import functools
+import os
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tas_tf.data.image_data import ImageData
+from tas_tf.deployment import alignment, litert, manifest, model_card, quantization_aware, speed
+from tas_tf.deployment.classifier import Classifier
+from tas_tf.deployment.saved_model import read_saved_model, write_saved_model
+from tas_tf.errors import ArchitectureError, RunDirectoryError, SpecError
+from tas_tf.models.network_files import load_architecture, load_model
+from tas_tf.models.spec_compiler import build_model
+from tas_tf.runtime import devices
+from tas_tf.runtime.files import read_text, replacing
+from tas_tf.runtime.run_directory import CONFIG, DATA_RECORD, MODEL, RESULT, RunDirectory
+from tas_tf.spaces.architecture import Architecture
+from tas_tf.spaces.cost import cost, shown
+from tas_tf.training.supervised import check_fits
+
+CHECK_IMAGES = 256
+_TEST_BATCH = 256
+_SPEED_IMAGES = 8
+
+
+@dataclasses.dataclass(frozen=True)
+class Format:
+    """A kind of artifact.
+
+    Args:
+        file: Its name in the run directory.
+        tolerance: Largest difference of a logit from the Keras model's, relative to the largest
+            logit, that is let pass: rounding of float32, or a conversion to int8 that is not sound.
+        quantized: Whether it computes in int8: then its accuracy is measured.
+        aligned: Whether its widths may be padded for the device.
+        timed_as: The format of the unpruned network that its calls are timed beside; None where
+            it serves nowhere.
+        require: Refuses to go on where a package is missing.
+    """
+
+    file: str
+    tolerance: float = 1e-4
+    quantized: bool = False
+    aligned: bool = False
+    timed_as: str | None = None
+    require: Callable[[], None] = lambda: None
+
+
+_of_litert = functools.partial(Format, require=litert.require_litert)
+_of_int8 = functools.partial(_of_litert, tolerance=0.5, quantized=True, timed_as="litert_int8")
+FORMATS = {
+    "saved_model": Format("saved_model", aligned=True, timed_as="saved_model"),
+    "litert": _of_litert("model.tflite", aligned=True, timed_as="litert"),
+    "litert_int8": _of_int8("model_int8.tflite", aligned=True),
+    "litert_qat": _of_int8("model_int8_qat.tflite"),
+    "keras": Format(MODEL),
+}
+
+
+def parse_formats(formats: str | Sequence[str]) -> list[str]:
+    """Returns names of formats, each once, from a list or from text with commas.
+
+    Raises:
+        SpecError: If one is unknown; it lists the known.
+        InstallationError: If one needs a package that is not installed.
+    """
+    texts = [formats] if isinstance(formats, str) else formats
+    expected = f"--format: expected one or several of {', '.join(FORMATS)}"
+    names = list(dict.fromkeys(name.strip() for text in texts for name in text.split(",")))
+    for name in names:
+        if name not in FORMATS:
+            near = difflib.get_close_matches(name, FORMATS, 1)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            raise SpecError(f"{expected}. Received: {name!r}{hint}")
+        FORMATS[name].require()
+    if not names:
+        raise SpecError(expected)
+    return names
+
+
+@dataclasses.dataclass(frozen=True)
+class Export:
+    """Makes artifacts of one trained network.
+
+    Args:
+        classifier: The network.
+        architecture: Its architecture.
+        data: Its images, prepared.
+        seed: Seed of which images of the training set check, calibrate and train.
+        qat_epochs: Epochs of quantization-aware training.
+        qat_batch_size: Images in its batches.
+        qat_learning_rate: Its first learning rate.
+        align: What widths become multiples of, or `auto`: see `alignment.py`.
+    """
+
+    classifier: Classifier
+    architecture: Architecture
+    data: ImageData
+    seed: int
+    qat_epochs: int
+    qat_batch_size: int
+    qat_learning_rate: float
+    align: int | str = 1
+
+    def images(self) -> np.ndarray:
+        """Returns real training images, uint8 (batch, height, width, channels)."""
+        count = min(CHECK_IMAGES, self.data.describe().train_images)
+        feed = self.data.training(count, self.seed, augment=False, raw=True)
+        images, _ = next(iter(feed.batches(0, 1)))
+        return images.numpy()
+
+    def settings(self, name: str) -> dict[str, Any]:
+        """Returns what else than the network an artifact of a format depends on."""
+        settings = {"align": self.align} if FORMATS[name].aligned else {}
+        if FORMATS[name].quantized:
+            settings |= {"calibration_images": CHECK_IMAGES, "seed": self.seed}
+        if name == "litert_qat":
+            settings["qat_epochs"] = self.qat_epochs
+            settings["qat_batch_size"] = self.qat_batch_size
+            settings["qat_learning_rate"] = self.qat_learning_rate
+        return settings
+
+    def make(self, name: str, path: str, images: np.ndarray) -> dict[str, Any]:
+        """Writes an artifact, checked before it gets its name; what stands there is replaced.
+
+        Args:
+            name: Its format.
+            path: Where it goes.
+            images: What `images` returns.
+
+        Returns:
+            Its entry in a manifest.
+
+        Raises:
+            ArchitectureError: If it disagrees with the Keras model: nothing is written.
+        """
+        made, accuracy = FORMATS[name], None
+        aligned, widths = self.aligned(name)
+        with tempfile.TemporaryDirectory() as folder:
+            local = os.path.join(folder, os.path.basename(path))
+            aligned._write(name, local, images)
+            logits = self._read(name, local)
+            expected = self.classifier.logits(images).numpy()
+            check = compare(expected, logits(images), made.tolerance, name)
+            if made.quantized:
+                accuracy = self.accuracy(logits)
+            speed = self.speed(name, logits, images)
+            files = manifest.file_facts(local)
+            with replacing(path) as temporary:
+                _copy(local, temporary)
+        return {
+            "file": made.file,
+            "bytes": sum(file["bytes"] for file in files.values()),
+            "files": files,
+            "check": check,
+            "accuracy": accuracy,
+            "speed": speed,
+            "settings": self.settings(name),
+            **widths,
+            "versions": manifest.versions(),
+        }
+
+    def aligned(self, name: str) -> tuple[Export, dict[str, Any]]:
+        """Returns what makes a format with the widths that suit it, and what a manifest says."""
+        if not FORMATS[name].aligned or self.align == 1:
+            return self, {}
+        model, grain, measured = self.classifier.model, self.align, None
+        if grain == alignment.AUTO:
+            grain, measured = alignment.fastest(model, self.architecture, name)
+        wide = alignment.aligned(model, self.architecture, grain)
+        classifier = dataclasses.replace(self.classifier, model=wide)
+        return dataclasses.replace(self, classifier=classifier), {
+            "alignment": {
+                "grain": grain,
+                "true_macs": cost(self.architecture),
+                "padded_macs": alignment.aligned_macs(self.architecture, grain),
+                "measured": measured,
+            }
+        }
+
+    def speed(
+        self, name: str, logits: Callable[[np.ndarray], np.ndarray], images: np.ndarray
+    ) -> dict[str, Any] | None:
+        """Returns what calls of an artifact take beside the unpruned network's, exported alike.
+
+        Args:
+            name: Its format.
+            logits: What gives its logits of uint8 images.
+            images: What `images` returns.
+
+        Returns:
+            Its part of a manifest; None for the unpruned network, and for what serves nowhere.
+        """
+        whole, known = speed.unpruned_of(self.architecture)
+        timed_as, share = FORMATS[name].timed_as, cost(self.architecture) / cost(whole)
+        if timed_as is None or share >= 1:
+            return None
+        print(f"Timing {name} beside the unpruned network, exported alike", flush=True)
+        classifier = dataclasses.replace(self.classifier, model=build_model(whole))
+        other = dataclasses.replace(self, classifier=classifier, architecture=whole)
+        with tempfile.TemporaryDirectory() as folder:
+            path = os.path.join(folder, FORMATS[timed_as].file)
+            # Its weights are random and few images calibrate them: that changes no time.
+            other._write(timed_as, path, images[:_SPEED_IMAGES])
+            calls = speed.measure_calls(logits, self._read(timed_as, path), images)
+        return {
+            "threads": litert.THREADS if "litert" in timed_as else devices.threads(),
+            "depth_is_known": known,
+            "share_of_macs": share,
+            "calls": calls,
+        }
+
+    def accuracy(self, logits: Callable[[np.ndarray], np.ndarray]) -> float:
+        """Returns the accuracy on the test split of what gives logits of uint8 images."""
+        right = count = 0
+        for images, labels in self.data.evaluation("test", _TEST_BATCH, raw=True):
+            right += int(np.sum(logits(images.numpy()).argmax(axis=1) == labels.numpy()))
+            count += len(labels)
+        return right / count
+
+    def _write(self, name: str, path: str, images: np.ndarray) -> None:
+        if name == "saved_model":
+            write_saved_model(self.classifier, path, images)
+        elif name == "keras":
+            self.classifier.model.save(path)
+        else:
+            with open(path, "wb") as file:
+                file.write(self._litert(name, images))
+
+    def _litert(self, name: str, images: np.ndarray) -> bytes:
+        if name == "litert":
+            return litert.to_float(self.classifier)
+        if name == "litert_int8":
+            return litert.to_int8(self.classifier, images)
+        batch_size = min(self.qat_batch_size, self.data.describe().train_images)
+        return quantization_aware.to_int8(
+            self.classifier,
+            self.architecture,
+            images,
+            self.data.training(batch_size, self.seed, raw=True),
+            self.qat_epochs,
+            self.qat_learning_rate,
+            self.seed,
+        )
+
+    def _read(self, name: str, path: str) -> Callable[[np.ndarray], np.ndarray]:
+        if name == "saved_model":
+            return read_saved_model(path)
+        if name == "keras":
+            loaded = keras.saving.load_model(path, compile=False, safe_mode=True)
+            classifier = dataclasses.replace(self.classifier, model=loaded)
+            return lambda images: classifier.logits(images).numpy()
+        return litert.read_litert(path)
+
+
+def compare(
+    expected: np.ndarray, received: np.ndarray, tolerance: float, name: str
+) -> dict[str, float]:
+    """Compares logits (batch, classes) of an artifact with those of the Keras model.
+
+    Raises:
+        ArchitectureError: If they differ by more than the tolerance.
+    """
+    difference = np.abs(expected - received).max() / np.abs(expected).max()
+    if not difference <= tolerance:
+        raise ArchitectureError(
+            f"{name}: the logits differ from the Keras model's by {difference:.2g} of the largest, "
+            f"more than {tolerance}: it was not written"
+        )
+    return {
+        "largest_relative_difference": float(difference),
+        "largest_difference": float(np.abs(expected - received).max()),
+        "class_agreement": float(np.mean(expected.argmax(axis=1) == received.argmax(axis=1))),
+        "images": len(expected),
+    }
+
+
+def load_export(source: RunDirectory, data: ImageData, **settings: Any) -> Export:
+    """Loads a trained network with what an export needs to know.
+
+    Args:
+        source: Its run directory.
+        data: Its images, which need not be prepared.
+        settings: What `Export` takes after its seed.
+
+    Raises:
+        RunDirectoryError: If there is none, or its record is damaged.
+        ArchitectureError: If it cannot be read, or takes other images.
+    """
+    if not source.exists(MODEL):
+        raise RunDirectoryError(f"{source.path} holds no trained network ({MODEL})")
+    record = source.read_json(DATA_RECORD, ("seed", "mean", "deviation"))
+    model, info = load_model(source.path), data.describe()
+    check_fits(model, info.input_shape, info.num_classes, "model")
+    mean, deviation = record["mean"], record["deviation"]
+    classifier = Classifier(model, mean, deviation, info.label_names, data.decoded)
+    architecture = load_architecture(source.path)
+    return Export(classifier, architecture, data, record["seed"], **settings)
+
+
+def export_all(
+    export: Export, source: RunDirectory, directory: RunDirectory, names: Sequence[str]
+) -> None:
+    """Makes artifacts and records them; those that stand as they would be made are kept.
+
+    Args:
+        export: What makes them.
+        source: The run directory of the trained network.
+        directory: Where they go.
+        names: Their formats.
+
+    Raises:
+        ArchitectureError: If one disagrees with the Keras model.
+        RunDirectoryError: If the directory holds artifacts of another network.
+    """
+    record = source.read_json(DATA_RECORD)
+    config = read_text(source.file(CONFIG)) if source.exists(CONFIG) else ""
+    accuracy = _tested(source, record, export.data)
+    said = manifest.facts(export.classifier, export.architecture, record, config, accuracy)
+    said["artifacts"] = manifest.read_manifest(directory, said["network"])
+    if any(FORMATS[name].quantized for name in names) and accuracy is None:
+        said["keras_accuracy"] = export.accuracy(lambda x: export.classifier.logits(x).numpy())
+    images = export.images()
+    for name in names:
+        path = directory.file(FORMATS[name].file)
+        entry = said["artifacts"].get(name)
+        if entry is not None and _stands(path, entry, export.settings(name)):
+            print(f"Already done: {path}")
+            continue
+        entry = export.make(name, path, images)
+        said["artifacts"][name] = entry
+        manifest.write_manifest(directory, said)
+        _say(path, entry, said["keras_accuracy"])
+
+
+def _tested(source: RunDirectory, record: Mapping[str, Any], data: ImageData) -> float | None:
+    """Returns the accuracy that a training has measured on these test images, None without one."""
+    same = record.get("splits", {}).get("test") == data.record()["splits"]["test"]
+    if not (same and source.exists(RESULT)):
+        return None
+    return source.read_json(RESULT).get("test", {}).get("accuracy")
+
+
+def _stands(path: str, entry: Mapping[str, Any], settings: Mapping[str, Any]) -> bool:
+    """Whether the artifact that a manifest lists is there as it was made, and made in this way."""
+    return (
+        entry["settings"] == settings
+        and tf.io.gfile.exists(path)
+        and manifest.file_facts(path) == entry["files"]
+    )
+
+
+def _say(path: str, entry: Mapping[str, Any], keras_accuracy: float | None) -> None:
+    check = entry["check"]
+    print(
+        f"{path}: {entry['bytes']:,} bytes; on {check['images']} real images its logits differ "
+        f"from the Keras model's by {check['largest_relative_difference']:.1e} of the largest at "
+        f"most, {check['class_agreement']:.1%} of the classes agree"
+    )
+    if "alignment" in entry:
+        widths = entry["alignment"]
+        print(
+            f"  widths are multiples of {widths['grain']}: {shown(widths['true_macs'])} MACs, "
+            f"{shown(widths['padded_macs'])} with the zeros"
+        )
+    for text in model_card.speed_texts(entry):
+        print(f"  {text}")
+    if entry["accuracy"] is not None:
+        print(
+            f"  accuracy on the test split {entry['accuracy']:.2%}, the Keras model's "
+            f"{keras_accuracy:.2%}"
+        )
+
+
+def _copy(source: str, target: str) -> None:
+    """Copies a local file or folder to a path that may lie anywhere."""
+    if os.path.isfile(source):
+        tf.io.gfile.copy(source, target, overwrite=True)
+    for folder, _, files in os.walk(source):
+        # By name: to some file systems "a/." is another folder than "a".
+        destination = folder.replace(source, target, 1)
+        tf.io.gfile.makedirs(destination)
+        for file in files:
+            tf.io.gfile.copy(os.path.join(folder, file), os.path.join(destination, file))

@@ -1,0 +1,170 @@
+"""Manifests: `manifest.json`, the facts of an export."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import tensorflow as tf
+
+from tas_tf import json_schema
+from tas_tf.config import recorded
+from tas_tf.deployment.classifier import Classifier
+from tas_tf.deployment.model_card import TOLD, card
+from tas_tf.errors import RunDirectoryError
+from tas_tf.json_schema import ANY, Optional, count, number, positive, share, text
+from tas_tf.runtime import files
+from tas_tf.runtime.run_directory import RunDirectory
+from tas_tf.spaces.architecture import Architecture
+
+MANIFEST, CARD = "manifest.json", "model_card.md"
+SCHEMA_VERSION = 1
+_PACKAGES = ("tas_tf", "tensorflow", "keras", "numpy", "ai-edge-litert", "tf_keras")
+_PACKAGES += ("tensorflow-model-optimization",)
+_TIMES = {"median_ms": positive}
+_CALL = {
+    "batch_size": count,
+    "times": {"network": _TIMES, "unpruned": _TIMES},
+    "share_of_time": positive,
+}
+_FILE = {"bytes": count, "sha256": text}
+# What a manifest must hold to be read.
+PATTERN = {
+    "network": {"weights_sha256": text},
+    "keras_accuracy": Optional(share),
+    "artifacts": {
+        ANY: {
+            "file": text,
+            "bytes": count,
+            "files": {ANY: _FILE},
+            "check": {
+                "largest_relative_difference": number,
+                "class_agreement": share,
+                "images": count,
+            },
+            "accuracy": Optional(share),
+            "speed": Optional({"threads": count, "share_of_macs": positive, "calls": [_CALL]}),
+            "settings": lambda value: isinstance(value, dict),
+        }
+    },
+}
+
+
+def facts(
+    classifier: Classifier,
+    architecture: Architecture,
+    record: Mapping[str, Any],
+    config: str,
+    accuracy: float | None,
+) -> dict[str, Any]:
+    """Returns what a manifest says of the network itself.
+
+    Args:
+        classifier: The network.
+        architecture: Its architecture.
+        record: The record of the images that it was trained with.
+        config: The configuration of its training.
+        accuracy: The Keras model's accuracy on the test split; None where it is not known.
+    """
+    weights = hashlib.sha256()
+    for value in classifier.model.get_weights():
+        weights.update(value.tobytes())
+    settings = recorded.settings(config)
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "network": {
+            "family": architecture.family,
+            "input_shape": list(architecture.input_shape),
+            "num_classes": architecture.num_classes,
+            "label_names": list(classifier.label_names),
+            "cost": dict(architecture.cost),
+            "architecture_sha256": _sha256(architecture.to_json().encode()),
+            "weights_sha256": weights.hexdigest(),
+        },
+        "preprocessing": {
+            "mean": list(classifier.mean),
+            "deviation": list(classifier.deviation),
+            "formula": "(pixels / 255 - mean) / deviation",
+        },
+        "data": {
+            name: record[name]
+            for name in ("dataset", "seed", "evaluation_split", "splits")
+            if name in record
+        },
+        "training": {
+            "config_sha256": _sha256(config.encode()),
+            "settings": {title: settings[name] for name, title in TOLD.items() if name in settings},
+        },
+        "keras_accuracy": accuracy,
+        "artifacts": {},
+    }
+
+
+def versions() -> dict[str, str]:
+    """Returns the versions of what makes artifacts, as far as it is installed."""
+    found = {}
+    for package in _PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def file_facts(path: str) -> dict[str, dict[str, Any]]:
+    """Returns size and hash of every file of an artifact, by its name within the artifact."""
+    if not tf.io.gfile.isdir(path):
+        return {os.path.basename(path): _of_file(path)}
+    found = {}
+    for folder, _, names in tf.io.gfile.walk(path):
+        for name in sorted(names):
+            file = os.path.join(folder, name)
+            found[file[len(path) :].lstrip("/")] = _of_file(file)
+    return found
+
+
+def _of_file(path: str) -> dict[str, Any]:
+    with tf.io.gfile.GFile(path, "rb") as file:
+        content = file.read()
+    return {"bytes": len(content), "sha256": _sha256(content)}
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def read_manifest(directory: RunDirectory, network: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the artifacts that a run directory's manifest lists; {} where there is none.
+
+    Args:
+        directory: The run directory.
+        network: What `facts` says of the network that is exported.
+
+    Raises:
+        RunDirectoryError: If it is damaged, or of another network.
+    """
+    if not directory.exists(MANIFEST):
+        return {}
+    path = directory.file(MANIFEST)
+    try:
+        found = json_schema.parse(files.read_text(path), PATTERN)
+    except (ValueError, tf.errors.OpError) as error:
+        raise RunDirectoryError(
+            f"{path} cannot be read: {files.first_line(error)}. Remove it, and export again"
+        ) from None
+    if found["network"]["weights_sha256"] != network["weights_sha256"]:
+        raise RunDirectoryError(
+            f"{path} lists artifacts of another network (weights "
+            f"{found['network']['weights_sha256'][:12]} in place of "
+            f"{network['weights_sha256'][:12]}); give another --run_dir"
+        )
+    return found["artifacts"]
+
+
+def write_manifest(directory: RunDirectory, manifest: Mapping[str, Any]) -> None:
+    """Writes the manifest, and the model card made from it."""
+    directory.write_json(MANIFEST, manifest)
+    files.write_whole(directory.file(CARD), card(manifest))

@@ -1,0 +1,113 @@
+"""Speed of networks in a runtime, beside the unpruned ones."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from tas_tf.deployment import runners
+from tas_tf.models.spec_compiler import build_model
+from tas_tf.spaces.architecture import Architecture
+from tas_tf.spaces.cost import cost
+from tas_tf.spaces.search_space import unpruned
+
+BATCH_SIZES = (1, 32)  # of the calls that an exported network is measured with
+# What share of the MACs' cut must be cut of the time too, for a network to be called faster: with
+# 55 % of the MACs it is 1.4 times as fast.
+_GAIN = (1 - 1 / 1.4) / (1 - 0.55)
+
+
+def is_faster(share_of_macs: float, share_of_time: float) -> bool:
+    """Whether the MACs that were cut are time that was cut, as far as one may expect."""
+    return 1 - share_of_time >= _GAIN * (1 - share_of_macs)
+
+
+def unpruned_of(architecture: Architecture) -> tuple[Architecture, bool]:
+    """Returns the network that an architecture was cut from, and whether its depth is known.
+
+    Where the architecture does not tell, the unpruned network has as many blocks as are left.
+    """
+    kept = [len(stage) for stage in architecture.stages]
+    blocks = (architecture.provenance or {}).get("dense_blocks_per_stage")
+    known = (
+        isinstance(blocks, (list, tuple))
+        and len(blocks) == len(kept)
+        and all(type(n) is int and 0 < m <= n for m, n in zip(kept, blocks, strict=True))
+    )
+    whole = unpruned(
+        architecture.family,
+        architecture.block,
+        blocks if known else kept,
+        architecture.input_shape,
+        architecture.num_classes,
+    )
+    return whole, known
+
+
+def measure(
+    architectures: Mapping[str, Architecture],
+    runtime: str,
+    batch_size: int = 1,
+    threads: int = 1,
+    seconds: float = 10.0,
+) -> Iterator[dict[str, Any]]:
+    """Yields for every architecture what it and the unpruned network take, timed in turn.
+
+    Weights are random: what they are does not change what a network takes.
+
+    Args:
+        architectures: Architectures by their names.
+        runtime: One of `runners.RUNTIMES`.
+        batch_size: Images in a call.
+        threads: Number of threads.
+        seconds: About how long each pair is timed.
+    """
+    for name, architecture in architectures.items():
+        whole, known = unpruned_of(architecture)
+        models = {"network": build_model(architecture), "unpruned": build_model(whole)}
+        found = runners.timed_models(models, runtime, batch_size, threads, seconds)
+        macs = {"network": cost(architecture), "unpruned": cost(whole)}
+        yield {
+            "name": name,
+            "unpruned_blocks": [len(stage) for stage in whole.stages],
+            "depth_is_known": known,
+            "macs": macs,
+            "share_of_macs": macs["network"] / macs["unpruned"],
+            **_compared(found),
+        }
+
+
+def measure_calls(
+    network: Callable[[np.ndarray], Any],
+    unpruned: Callable[[np.ndarray], Any],
+    images: np.ndarray,
+    seconds: float = 0.5,
+) -> list[dict[str, Any]]:
+    """Returns for each of `BATCH_SIZES` what calls of two networks take, timed in turn.
+
+    Args:
+        network: What gives logits of images: all of a call is timed.
+        unpruned: The same of the unpruned network.
+        images: (images, height, width, channels) that both take; fewer are repeated.
+        seconds: About how long each batch is timed.
+    """
+    rows = []
+    for batch_size in BATCH_SIZES:
+        batch = np.resize(images, (batch_size, *images.shape[1:]))
+        calls = {"network": network, "unpruned": unpruned}
+        calls = {role: functools.partial(call, batch) for role, call in calls.items()}
+        found = runners.timed(calls, seconds)
+        rows.append({"batch_size": batch_size, **_compared(found)})
+    return rows
+
+
+def _compared(found: Mapping[str, runners.Times]) -> dict[str, Any]:
+    """Returns the times of both networks as plain data, and the ratio of their medians."""
+    return {
+        "times": {role: dataclasses.asdict(times) for role, times in found.items()},
+        "share_of_time": found["network"].median_ms / found["unpruned"].median_ms,
+    }

@@ -1,0 +1,5 @@
+"""What the commands do: each file holds the root function of one command.
+
+Comes in: settings that gin has checked. Goes out: a run directory, and an exit code. What a command
+does, in which order, and what it says may be changed here alone.
+"""

@@ -1,0 +1,324 @@
+"""Parts that root functions share: checks before a run, the fit with its checkpoints, records."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from tas_tf.config import gin_config, recorded
+from tas_tf.data.batches import Feed
+from tas_tf.data.image_data import DataInfo, ImageData
+from tas_tf.errors import (
+    EXIT_DONE,
+    EXIT_OUTSIDE_BAND,
+    DivergenceError,
+    SpecError,
+)
+from tas_tf.experiments import messages
+from tas_tf.experiments.live_pictures import LivePictures
+from tas_tf.models import network_files
+from tas_tf.runtime import cluster, devices, files, run_directory
+from tas_tf.runtime.checkpoints import CheckpointInterval, Checkpoints
+from tas_tf.runtime.lock import check_free, locked
+from tas_tf.runtime.metrics import Metrics
+from tas_tf.runtime.run_directory import DATA_RECORD, RESULT, RunDirectory
+from tas_tf.spaces import cost
+from tas_tf.spaces.architecture import Architecture
+from tas_tf.spaces.latency_table import LatencyTable, kinds
+from tas_tf.spaces.search_space import SearchSpace
+from tas_tf.training.architecture_search import ARCHITECTURE_HALF, ArchitectureSearch
+from tas_tf.training.callbacks import MetricsLog, Profile
+from tas_tf.training.event_files import EventFiles
+from tas_tf.training.loop import Loop
+from tas_tf.training.progress import Progress
+from tas_tf.training.search_records import LATENCY_TABLE
+from tas_tf.training.supervised import check_fits
+
+# Least and largest value of what the root functions take.
+_RANGES = {
+    "epochs": (1, math.inf),
+    "batch_size": (1, math.inf),
+    "seed": (0, 2**31 - 1),
+    "tolerance": (0, 1),
+    "cost_weight": (0, math.inf),
+    "temperature": (1e-3, math.inf),
+    "weight_warmup_epochs": (0, math.inf),
+    "warmup_epochs": (0, math.inf),
+    "distillation_alpha": (0, 1),
+    "distillation_temperature": (1e-3, math.inf),
+    "qat_epochs": (1, math.inf),
+    "qat_batch_size": (1, math.inf),
+    "qat_learning_rate": (0, math.inf),
+}
+
+
+def check_ranges(root: Callable[..., int], **values: float) -> None:
+    """Refuses values of a root function's parameters that lie outside what makes sense."""
+    for name, value in values.items():
+        least, largest = _RANGES[name]
+        if not least <= value <= largest:
+            wanted = f"at least {least}" if largest == math.inf else f"{least} to {largest}"
+            parameter = gin_config.described(f"{root.__name__}.{name}")
+            raise SpecError(f"{parameter}: expected {wanted}. Received: {value}")
+
+
+def begin(
+    root: Callable[..., int],
+    run_dir: str,
+    data: ImageData,
+    parts: int = 1,
+    **values: float,
+) -> tuple[RunDirectory, str, DataInfo]:
+    """Checks what a root function is asked for, before anything is read or written.
+
+    Args:
+        root: The root function.
+        run_dir: The run directory.
+        data: The images.
+        parts: Parts of the training set that batches are drawn from.
+        values: Parameters of the root function whose range is checked; `batch_size` among them.
+
+    Returns:
+        The run directory, the resolved configuration, and what is known of the images.
+    """
+    check_ranges(root, **values)
+    config = gin_config.resolved()
+    directory = RunDirectory(run_dir)
+    directory.check(config)
+    check_free(directory)
+    info = data.describe()
+    _check_batch(root, int(values["batch_size"]), info, parts)
+    return directory, config, info
+
+
+@contextlib.contextmanager
+def computing_in(precision: str) -> Iterator[None]:
+    """Keras layers that are made inside compute in this precision."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(precision)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
+def load_network(
+    path: str | None, role: str, info: DataInfo, precision: str = "float32"
+) -> keras.Model | None:
+    """Loads a trained network that must fit the images; None where no path is given.
+
+    Args:
+        path: Its run directory, or a Keras file.
+        role: What errors call it.
+        info: What is known of the images.
+        precision: What it computes in; its logits are float32.
+    """
+    if path is None:
+        return None
+    model = network_files.load_model(path, role)
+    check_fits(model, info.input_shape, info.num_classes, role)
+    if precision != "float32":
+        for layer in model.layers[:-1]:
+            layer.dtype_policy = keras.DTypePolicy(precision)
+    return model
+
+
+def _check_batch(root: Callable[..., int], batch_size: int, info: DataInfo, parts: int) -> None:
+    """Refuses a batch larger than what it is drawn from, the training set or each half of it."""
+    if info.train_images is not None and batch_size > info.train_images // parts:
+        parameter = gin_config.described(f"{root.__name__}.batch_size")
+        raise SpecError(
+            f"{parameter}: expected at most {info.train_images // parts}, the images in "
+            f"{'each half of ' if parts == 2 else ''}the training set. Received: {batch_size}"
+        )
+
+
+@contextlib.contextmanager
+def opened(
+    directory: RunDirectory, config: str | None, data: ImageData | None = None
+) -> Iterator[None]:
+    """Holds the run directory as long as the context lasts, and makes it if there is none.
+
+    Args:
+        directory: The run directory.
+        config: The resolved configuration to record; None records none.
+        data: The images, whose record and the machine's are written too.
+
+    Raises:
+        DataError: If an image cannot be read while the context lasts.
+        RunDirectoryError: If another process uses it, or it cannot be written.
+    """
+    directory.check(config)
+    directory.make()
+    with locked(directory):
+        directory.open(config)
+        if data is None:
+            yield
+            return
+        directory.write_json(DATA_RECORD, data.record())
+        directory.write_json("machine.json", devices.describe_machine())
+        messages.say_skipped(data.skipped())
+        with data.explained():
+            yield
+
+
+def peak(optimizer: keras.optimizers.Optimizer) -> float:
+    """Returns the learning rate that the spec gives: the peak of its schedule."""
+    rate = float(optimizer.learning_rate.numpy())
+    if not 0 < rate < math.inf:
+        parameter = gin_config.described(f"{type(optimizer).__name__}.learning_rate")
+        raise SpecError(f"{parameter}: expected a number above 0. Received: {rate}")
+    return rate
+
+
+def fit(
+    title: str,
+    loop: Loop,
+    feed: Feed,
+    epochs: int,
+    directory: RunDirectory,
+    interval: CheckpointInterval | None = None,
+    profile_steps: tuple[int, int] | None = None,
+) -> float:
+    """Trains from the last checkpoint on; returns the seconds that it took in all."""
+    checkpoints = Checkpoints(directory, interval, **loop.state())
+    restored = checkpoints.restore()
+    for refused in checkpoints.refused:
+        print(refused)
+    step = int(loop.step.numpy())
+    if restored:
+        print(f"Goes on from the checkpoint of step {step}")
+    metrics = Metrics(directory, step)
+    with EventFiles(directory) as events:
+        callbacks = _callbacks(title, loop, feed.steps_per_epoch, epochs, metrics, events)
+        if profile_steps is not None:
+            callbacks.append(Profile(directory, *profile_steps))
+        config = files.read_text(directory.file(run_directory.CONFIG))
+        events.text("spec", config)
+        events.settings(recorded.settings(config))
+        events.cost_charts(loop.budgets)
+        try:
+            loop.fit(feed, epochs, callbacks, checkpoints)
+        except DivergenceError as error:
+            raise SpecError(_advice(title, error, loop, checkpoints)) from None
+    return metrics.elapsed_seconds()
+
+
+def _callbacks(title, loop, steps, epochs, metrics, events) -> list[keras.callbacks.Callback]:
+    so_far = loop.epoch_so_far
+    earlier = so_far.seconds, so_far.device_seconds
+    callbacks = [
+        Progress(title, epochs, steps, int(loop.step.numpy()), loop.budgets),
+        MetricsLog(metrics, events, steps, loop.budgets, loop.shape, earlier),
+    ]
+    if isinstance(loop, ArchitectureSearch):
+        callbacks.append(LivePictures(loop, events, epochs, steps))
+    return callbacks
+
+
+def record_end(
+    directory: RunDirectory, step: int, architecture: Architecture, **results: float
+) -> None:
+    """Records in the event files what a run came to: its network, and numbers to compare by."""
+    with EventFiles(directory) as events:
+        events.text("architecture_json", architecture.to_json(), "json")
+        events.scalars(results, step)
+        events.done()
+
+
+def _advice(title: str, error: DivergenceError, loop: Loop, checkpoints: Checkpoints) -> str:
+    """Says what to lower where a loss or a weight was not finite."""
+    of_logits = error.half == ARCHITECTURE_HALF
+    optimizer = loop.arch_optimizer if of_logits else loop.optimizer
+    lower = gin_config.described(f"{type(optimizer).__name__}.learning_rate")
+    lower += " or run_search.cost_weight" if of_logits else ""
+    kept = "No checkpoint was saved before."
+    if checkpoints.saved is not None:
+        kept = f"The last checkpoint, of step {checkpoints.saved}, is from before, and is kept."
+    return (
+        f"{title}: {error}. Lower {lower}, and start it in another --run_dir: in this one it would "
+        f"come to the same. {kept}"
+    )
+
+
+def with_cost(
+    architecture: Architecture, provenance: Any, latency: LatencyTable | None = None
+) -> Architecture:
+    """Returns the architecture with its costs, and with what is known of its origin."""
+    costs = cost.costs(architecture, kinds(latency))
+    return architecture.replace(cost=costs, provenance=provenance)
+
+
+def with_origin(
+    architecture: Architecture,
+    space: SearchSpace,
+    derivation: dict[str, Any],
+    latency: LatencyTable | None,
+) -> Architecture:
+    """Returns a derived architecture with its costs, and with what it was derived from and how."""
+    origin = {"derivation": derivation, "dense_blocks_per_stage": [*space.blocks_per_stage]}
+    return with_cost(architecture, origin, latency)
+
+
+def load_latency(path: str | None, space: SearchSpace) -> LatencyTable | None:
+    """Reads a table of latencies, which must have all layers of a space.
+
+    Args:
+        path: The table's file, or the run directory of a search that had one; None gives None.
+        space: The search space.
+
+    Raises:
+        SpecError: If it is missing, malformed, or of another space.
+    """
+    if path is None:
+        return None
+    path = os.path.expanduser(path)
+    file = f"{path}/{LATENCY_TABLE}" if tf.io.gfile.isdir(path) else path
+    try:
+        content = files.read_text(file)
+    except (tf.errors.OpError, OSError, UnicodeDecodeError) as error:
+        raise SpecError(
+            f"{gin_config.described('run_search.latency_table')}: {file} cannot be read: "
+            f"{files.first_line(error)}"
+        ) from None
+    table = LatencyTable.from_json(content, file)
+    table.check(space)
+    return table
+
+
+def say_done(directory: RunDirectory) -> int:
+    result = directory.read_json(RESULT)
+    print(f"Already done: {directory.path}")
+    in_band = result.get("derivation", {}).get("in_band", True)
+    return EXIT_DONE if in_band else EXIT_OUTSIDE_BAND
+
+
+def call(name: str, run_dir: str | None = None, **arguments: Any) -> int:
+    """Calls a root function as gin configures it.
+
+    What gin makes for a search or a training, such as optimizers, lies on all devices and workers.
+
+    Args:
+        name: Name of the root function.
+        run_dir: The run directory, the same for all workers; None where the function has none.
+        arguments: Further arguments of the root function, such as `dry_run`.
+
+    Returns:
+        The exit code.
+    """
+    with contextlib.ExitStack() as held:
+        if name in ("run_search", "run_training"):
+            held.enter_context(devices.choose_strategy().scope())
+        if run_dir is not None:
+            # A pipeline's parts come here, each with its own.
+            own = name != "run_pipeline"
+            arguments["run_dir"] = (
+                held.enter_context(cluster.own_directory(run_dir)) if own else run_dir
+            )
+        return gin_config.call(name, **arguments)

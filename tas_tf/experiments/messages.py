@@ -1,0 +1,204 @@
+"""Messages of the commands: what will be done, what was found, and a pipeline's table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import rich.box
+import rich.console
+import rich.table
+import tensorflow as tf
+
+from tas_tf.data.image_data import DataInfo
+from tas_tf.runtime import devices, run_directory
+from tas_tf.runtime.run_directory import ARCHITECTURE, RESULT, RunDirectory
+from tas_tf.spaces import cost, derivation
+from tas_tf.spaces.architecture import Architecture
+from tas_tf.spaces.cost import shown
+from tas_tf.spaces.latency_table import LatencyTable
+from tas_tf.spaces.search_space import SearchSpace
+from tas_tf.training.architecture_search import UNDECIDED
+from tas_tf.training.callbacks import duration
+
+
+def _say(text: str) -> None:
+    """Prints a line, broken between words where a terminal is narrower; a log gets it whole."""
+    console = rich.console.Console(highlight=False)
+    console.print(text, markup=False, soft_wrap=not console.is_terminal)
+
+
+def say_what(
+    title: str,
+    directory: RunDirectory,
+    info: DataInfo,
+    epochs: int,
+    batch_size: int,
+    halves: bool = False,
+) -> None:
+    """Says what a run will do, with which images, on which devices."""
+    split = f"{info.train_images} for training"
+    if halves:
+        split += ", one half for the weights and one for the architecture"
+    if info.holdout_images:
+        split += f", {info.holdout_images} held out"
+    _say(
+        f"{title}: {epochs} epochs, batch {batch_size}, on {', '.join(devices.device_types())}; "
+        f"run directory {directory.path}"
+    )
+    _say(
+        f"Images: {info.dataset}, {info.input_shape}, {info.num_classes} classes, {split}, "
+        f"{info.evaluation_images} for the test ({info.evaluation_split})"
+    )
+
+
+def say_how(precision: str, shapes: str | None = None) -> None:
+    """Says in which precision and shapes a run computes, on how many threads and replicas."""
+    computed = {
+        None: "",
+        "drawn": "; of the supernet what is drawn",
+        "static": "; all channels of the supernet, in static shapes",
+    }[shapes]
+    replicas = tf.distribute.get_strategy().num_replicas_in_sync
+    several = f", {replicas} replicas" if replicas > 1 else ""
+    _say(f"Computes in {precision}, {devices.threads()} threads{several}{computed}")
+
+
+def say_skipped(skipped: Mapping[str, Sequence[str]]) -> None:
+    """Says how many images are left out because they cannot be read, and names the first."""
+    for split, faults in skipped.items():
+        print(f"Left out of {split}: {len(faults)} images that cannot be read; first {faults[0]}")
+
+
+def say_space(space: SearchSpace, budgets: Sequence[cost.Budget]) -> None:
+    """Says how large a space is, what its networks cost, and the budgets."""
+    unpruned = space.unpruned()
+    middle = space.architecture(
+        [len(choice.candidates) // 2 for choice in space.choices],
+        [len(depths) // 2 for depths in space.depths],
+    )
+    _say(
+        f"Space: {len(space.choices)} widths, depths up to {space.blocks_per_stage} blocks; "
+        f"unpruned {cost.cost(unpruned):,} MACs, {cost.cost(unpruned, 'parameters'):,} parameters"
+    )
+    for budget in budgets:
+        reached = (*derivation.reachable(space, budget.kind), cost.cost(middle, budget.kind))
+        smallest, largest, between = (shown(value, budget.kind.name) for value in reached)
+        _say(
+            f"Budget: {budget}; reachable {smallest} to {largest}, the middle candidates have "
+            f"{between}"
+        )
+
+
+def say_latency(table: LatencyTable | None) -> None:
+    """Says where the latencies of a budget were measured, and how well they predict networks."""
+    if table is not None:
+        error = table.error
+        _say(
+            f"Latency: {table.described()}; {error['networks']} whole networks differ from it by "
+            f"{error['mean']:.1%} on average, {error['largest']:.1%} at most"
+        )
+        here = devices.device_names()[0]
+        if table.device["processor"] != here:
+            _say(f"This machine is another ({here}): milliseconds are those of the table's device")
+
+
+def say_network(architecture: Architecture, teacher: str | None) -> None:
+    """Says which network is trained."""
+    costs = cost.costs(architecture)
+    depths = [len(stage) for stage in architecture.stages]
+    learns = f"; learns from {teacher}" if teacher else ""
+    _say(
+        f"Network: {architecture.block} blocks {depths}, {costs['macs']:,} MACs, "
+        f"{costs['parameters']:,} parameters, {costs['memory']:,} bytes of activations at its "
+        f"peak{learns}"
+    )
+
+
+def say_derivation(summary: dict[str, Any], budgets: Sequence[cost.Budget], path: str) -> None:
+    """Says what was derived, beside the plain argmax."""
+    for budget in budgets:
+        name = budget.kind.name
+        found, argmax = (summary["budgets"][name][key] for key in ("cost", "argmax_cost"))
+        exact, argmax = (
+            shown(value, name) if name == cost.LATENCY else f"{value:,}"
+            for value in (found, argmax)
+        )
+        _say(
+            f"Derived: {exact} {name} ({found / budget.unpruned:.1%} of the unpruned network's); "
+            f"band {budget}; plain argmax {argmax}"
+        )
+    _say(f"Architecture: {path}")
+    if not summary["in_band"]:
+        _say("No architecture was found in the band: this is the nearest below.")
+
+
+def say_entropies(entropies: dict[str, float]) -> None:
+    """Says how decided the distributions are."""
+    for name, value in entropies.items():
+        undecided = (
+            " (the search has hardly told its candidates apart)" if value > UNDECIDED else ""
+        )
+        _say(f"Relative {name.replace('_', ' ')} at the end: {value:.2f}{undecided}")
+
+
+def say_times(rows: Sequence[Mapping[str, Any]]) -> None:
+    """Says what networks take beside the unpruned ones, and what share of the MACs they have.
+
+    Args:
+        rows: As `speed.measure` yields them.
+    """
+    table = rich.table.Table(box=rich.box.SIMPLE)
+    columns = ("MACs", "share", "median ms", "p90", "p99", "unpruned ms", "share")
+    for column in ("network", *columns):
+        table.add_column(column, justify="left" if column == "network" else "right", no_wrap=True)
+    for row in rows:
+        times, whole = row["times"]["network"], row["times"]["unpruned"]
+        table.add_row(
+            row["name"],
+            shown(row["macs"]["network"]),
+            f"{row['share_of_macs']:.1%}",
+            *(f"{times[name]:.3f}" for name in ("median_ms", "p90_ms", "p99_ms")),
+            f"{whole['median_ms']:.3f}",
+            f"{row['share_of_time']:.1%}",
+        )
+    # As wide as it is, in a log too.
+    rich.console.Console(width=max(rich.console.Console().width, 120)).print(table)
+    slower = [row["name"] for row in rows if row["share_of_time"] >= 1]
+    if slower:
+        _say(f"NO FASTER than the unpruned network, with fewer MACs: {', '.join(slower)}")
+    if not all(row["depth_is_known"] for row in rows):
+        _say(
+            "Where an architecture does not tell how deep its unpruned network was, that has as "
+            "many blocks as are left."
+        )
+
+
+def say_table(directory: RunDirectory) -> None:
+    """Says what a pipeline has made: networks, costs, accuracies, times and paths."""
+    table = rich.table.Table(title=f"\n{directory.path}", box=rich.box.SIMPLE)
+    for column in ("network", "MACs", "parameters", "accuracy", "time"):
+        table.add_column(column, justify="left" if column == "network" else "right", no_wrap=True)
+    rows = {
+        "unpruned": "teacher",
+        "derived": "student",
+        "derived, distilled": "student_kd",
+    }
+    unpruned = RunDirectory(directory.file("teacher")).read_json(RESULT)["cost"]
+    for title, part in rows.items():
+        result = RunDirectory(directory.file(part)).read_json(RESULT)
+        costs = [
+            f"{shown(result['cost'][kind])} ({result['cost'][kind] / unpruned[kind]:.0%})"
+            for kind in ("macs", "parameters")
+        ]
+        accuracy = f"{result['test']['accuracy']:.2%}"
+        table.add_row(title, *costs, accuracy, duration(result["seconds"]))
+    search = RunDirectory(directory.file("search")).read_json(RESULT)
+    table.caption = f"accuracy on the test split; the search took {duration(search['seconds'])}"
+    rich.console.Console().print(table)
+    for name, path in (
+        ("architecture", directory.file("search", ARCHITECTURE)),
+        ("Keras model", directory.file("student_kd", run_directory.MODEL)),
+        ("SavedModel", directory.file("export", "saved_model")),
+    ):
+        print(f"{name + ':':14}{path}")

@@ -1,0 +1,100 @@
+"""Layers of the training twin: channels padded with zeros to widths that the device likes.
+
+Variables have the true shapes: kernels, scales, statistics, the optimizer's slots and checkpoints
+are those of the true network. Only activations are wider, by channels that are zero: a convolution
+pads its kernel with zeros inside the step, so padding gets no gradient and changes nothing.
+"""
+
+from __future__ import annotations
+
+import keras
+import tensorflow as tf
+
+from tas_tf.layers.normalization import batch_normalize, move
+
+
+def aligned_width(width: int, grain: int) -> int:
+    """Returns the least multiple of `grain` that is not below a width."""
+    return -(-width // grain) * grain
+
+
+def device_width(width: int, dtype: str) -> int:
+    """Returns the number of channels that a map of `width` channels is computed with.
+
+    Vector units take 16 channels at a time; narrow maps gain more from staying narrow. Measured
+    for float32 and bfloat16 in `benchmarks/README.md`, Derived networks.
+
+    Args:
+        width: True number of channels.
+        dtype: Type that is computed in.
+    """
+    if dtype == "float64":
+        return width  # for exactness, not for speed
+    return aligned_width(width, 4 if width <= 28 else 16)
+
+
+class PaddedConv2D(keras.layers.Conv2D):
+    """`keras.layers.Conv2D` whose input and output may have zero channels behind the true ones."""
+
+    def build(self, input_shape):
+        """Creates the kernel in its true shape."""
+        super().build(input_shape)
+        self.input_spec = None
+
+    def call(self, inputs):
+        """Convolves with the kernel, padded with zeros."""
+        *size, inside, filters = self.kernel.shape
+        pads = [[0, 0]] * len(size)
+        pads += [[0, inputs.shape[-1] - inside], [0, self._width() - filters]]
+        kernel = tf.pad(tf.convert_to_tensor(self.kernel), pads)
+        return tf.nn.conv2d(inputs, kernel, self.strides, self.padding.upper())
+
+    def compute_output_shape(self, input_shape):
+        """Returns the shape with the padded width."""
+        return (*super().compute_output_shape(input_shape)[:-1], self._width())
+
+    def _width(self) -> int:
+        return device_width(self.filters, self.compute_dtype)
+
+
+class FusedBatchNormalization(keras.layers.BatchNormalization):
+    """`keras.layers.BatchNormalization` with the fused operation in training, of padded inputs.
+
+    Same variables and names, same inference; the moving variance is the unbiased one.
+    """
+
+    def build(self, input_shape):
+        """Creates the variables in their true shapes."""
+        super().build(input_shape)
+        self.input_spec = None
+
+    def call(self, inputs, training=None, mask=None):
+        """Normalizes; channels behind the true ones stay zero."""
+        count = self.gamma.shape[0]
+        missing = [[0, inputs.shape[-1] - count]]
+        dtype = self.moving_mean.dtype
+        scale, offset, mean, variance = (
+            tf.pad(tf.cast(tf.convert_to_tensor(v), dtype), missing)
+            for v in (self.gamma, self.beta, self.moving_mean, self.moving_variance)
+        )
+        if not training or not self.trainable:
+            scale *= tf.math.rsqrt(variance + self.epsilon)
+            offset -= mean * scale
+            return inputs * tf.cast(scale, inputs.dtype) + tf.cast(offset, inputs.dtype)
+        normalized, mean, variance = batch_normalize(inputs, scale, offset, self.epsilon)
+        move(self.moving_mean, mean[:count], 1 - self.momentum)
+        move(self.moving_variance, variance[:count], 1 - self.momentum)
+        return normalized
+
+
+class PaddedDense(keras.layers.Dense):
+    """`keras.layers.Dense` whose input may have zero features behind the true ones."""
+
+    def build(self, input_shape):
+        """Creates the kernel in its true shape."""
+        super().build(input_shape)
+        self.input_spec = None
+
+    def call(self, inputs, training=None):
+        """Applies the layer to the true features."""
+        return super().call(inputs[:, : self.kernel.shape[0]], training=training)

@@ -1,0 +1,168 @@
+"""Draws of candidates (docs/method.md 2).
+
+A draw is a function of its seed alone, so that a resumed run repeats it and every replica makes
+the same one.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+STRATEGIES = ("two", "gumbel", "softmax", "straight_through")
+
+# Logits of candidates that do not exist: far below any other, yet finite, so that no gradient
+# becomes NaN.
+_ABSENT = -1e9
+
+# Named, for by default XLA and other devices take other algorithms: other draws for one seed.
+_RANDOM = "philox"
+
+
+class Draw(NamedTuple):
+    """What a forward pass of the supernet is told.
+
+    Args:
+        indices: (choices, k) int32, the drawn candidates of every width choice.
+        weights: (choices, k), their weights; gradients reach the logits through these.
+        depth_weights: (stages, max depths), weights of the depth candidates. What has weight zero
+            is neither computed nor are its averages moved.
+    """
+
+    indices: tf.Tensor
+    weights: tf.Tensor
+    depth_weights: tf.Tensor
+
+
+def draw(
+    strategy: str,
+    width_logits: tf.Tensor,
+    width_sizes: tf.Tensor,
+    depth_logits: tf.Tensor,
+    depth_sizes: tf.Tensor,
+    temperature: tf.Tensor,
+    seed: tf.Tensor,
+) -> Draw:
+    """Draws candidates for every width choice and weights for every depth.
+
+    Args:
+        strategy: `two` (TAS), `gumbel` (all candidates with Gumbel weights), `softmax` (all, plain
+            softmax, as DARTS) or `straight_through` (one, straight-through Gumbel, as GDAS).
+        width_logits: (choices, n).
+        width_sizes: (choices,) int32, the number of candidates of each.
+        depth_logits: (stages, m).
+        depth_sizes: (stages,) int32.
+        temperature: Temperature tau, a scalar.
+        seed: (2,) int32.
+    """
+    seeds = [tf.random.experimental.stateless_fold_in(seed, n, alg=_RANDOM) for n in range(3)]
+    depth = relaxed_logits(strategy, depth_logits, depth_sizes, temperature, seeds[0])
+    width = relaxed_logits(strategy, width_logits, width_sizes, temperature, seeds[1])
+    if strategy == "straight_through":
+        one, indices = _straight_through(width)
+        return Draw(
+            indices[:, None],
+            tf.gather(one, indices, batch_dims=1)[:, None],
+            _straight_through(depth)[0],
+        )
+    depth_weights = _counted(tf.nn.softmax(depth))
+    if strategy != "two":
+        count = width.shape[1]
+        indices = tf.minimum(tf.range(count)[None, :], width_sizes[:, None] - 1)
+        return Draw(indices, _counted(tf.nn.softmax(width)), depth_weights)
+    indices = draw_pairs(width, width_sizes, seeds[2])
+    weights = _counted(tf.nn.softmax(tf.gather(width, indices, batch_dims=1)))
+    indices = tf.minimum(indices, width_sizes[:, None] - 1)
+    return Draw(indices, weights, depth_weights)
+
+
+def relaxed_logits(
+    strategy: str,
+    logits: tf.Tensor,
+    sizes: tf.Tensor,
+    temperature: tf.Tensor,
+    seed: tf.Tensor,
+) -> tf.Tensor:
+    """Returns `l = (log softmax(logits) + o) / tau`, `o` Gumbel noise; for `softmax` the logits.
+
+    Args:
+        strategy: See `draw`.
+        logits: (rows, n).
+        sizes: (rows,) int32; entries beyond are absent.
+        temperature: Temperature tau.
+        seed: (2,) int32.
+    """
+    present = tf.sequence_mask(sizes, logits.shape[1])
+    absent = tf.constant(_ABSENT, logits.dtype)
+    log_p = tf.nn.log_softmax(tf.where(present, logits, absent))
+    if strategy == "softmax":
+        return tf.where(present, log_p, absent)
+    noisy = (log_p + _gumbel(tf.shape(logits), seed, logits.dtype)) / tf.cast(
+        temperature, logits.dtype
+    )
+    return tf.where(present, noisy, absent)
+
+
+def draw_pairs(relaxed: tf.Tensor, sizes: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+    """Draws two distinct candidates of each row without replacement, by `softmax + 1e-7`.
+
+    The two largest of `log p + Gumbel noise` are distributed so.
+
+    Args:
+        relaxed: (rows, n).
+        sizes: (rows,) int32.
+        seed: (2,) int32.
+
+    Returns:
+        (rows, 2) int32, the first drawn first. A row of one candidate gives 0, and an absent
+        candidate whose weight is zero.
+    """
+    p = tf.nn.softmax(tf.stop_gradient(relaxed)) + 1e-7
+    scores = tf.math.log(p) + _gumbel(tf.shape(p), seed, p.dtype)
+    scores = tf.where(tf.sequence_mask(sizes, p.shape[1]), scores, tf.constant(_ABSENT, p.dtype))
+    if scores.shape[1] == 1:
+        return tf.zeros([scores.shape[0], 2], tf.int32)
+    return tf.math.top_k(scores, 2).indices
+
+
+def step_seed(seed: int, step: tf.Tensor, half: int) -> tf.Tensor:
+    """Returns the seed of the draw of one half of a search step.
+
+    Args:
+        seed: The run's seed.
+        step: Global step, int64.
+        half: 0 for the weights, 1 for the architecture.
+    """
+    return tf.stack([tf.constant(seed, tf.int32), 2 * tf.cast(step, tf.int32) + half])
+
+
+def replica_seed(seed: tf.Tensor) -> tf.Tensor:
+    """Returns a seed (2,) int32 of this replica's own; the first replica keeps the given one."""
+    number = tf.distribute.get_replica_context().replica_id_in_sync_group
+    folded = tf.random.experimental.stateless_fold_in(seed, number, alg=_RANDOM)
+    return tf.where(tf.equal(number, 0), seed, folded)
+
+
+def _straight_through(relaxed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Returns the one-hot of the largest with the gradient of the softmax, and its index."""
+    p = tf.nn.softmax(relaxed)
+    indices = tf.argmax(p, axis=1, output_type=tf.int32)
+    return tf.one_hot(indices, p.shape[1], dtype=p.dtype) + p - tf.stop_gradient(p), indices
+
+
+def _counted(weights: tf.Tensor) -> tf.Tensor:
+    """Returns the weights, zero where one is lost beside the others in the sum's precision.
+
+    What weighs nothing need not be computed.
+    """
+    smallest = np.finfo(weights.dtype.as_numpy_dtype).eps / 2
+    return tf.where(weights > smallest, weights, 0)
+
+
+def _gumbel(shape: tf.Tensor, seed: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
+    """Returns `-log(-log U)`."""
+    smallest = dtype.as_numpy_dtype(1e-30)  # log(0) must not be met
+    uniform = tf.random.stateless_uniform(shape, seed, minval=smallest, dtype=dtype, alg=_RANDOM)
+    return -tf.math.log(-tf.math.log(uniform))

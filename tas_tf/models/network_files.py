@@ -1,0 +1,107 @@
+"""Trained networks as files: written, and read again without running code of theirs."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+
+import keras
+import tensorflow as tf
+
+from tas_tf.errors import ArchitectureError
+from tas_tf.models.spec_compiler import build_model
+from tas_tf.runtime.files import first_line, read_text, replacing
+from tas_tf.runtime.run_directory import ARCHITECTURE, MODEL, RunDirectory
+from tas_tf.spaces.architecture import Architecture
+
+
+def save_model(
+    model: keras.Model, architecture: Architecture, directory: RunDirectory
+) -> keras.Model:
+    """Writes `model.keras`, and returns it: rebuilt of stock layers, with the model's weights.
+
+    Args:
+        model: The trained network, whatever layers it was trained with.
+        architecture: Its architecture.
+        directory: The run directory.
+    """
+    stock = build_model(architecture)
+    stock.set_weights(model.get_weights())
+    with replacing(directory.file(MODEL)) as temporary, tempfile.TemporaryDirectory() as folder:
+        local = os.path.join(folder, MODEL)
+        stock.save(local)
+        tf.io.gfile.copy(local, temporary, overwrite=True)
+    return stock
+
+
+def load_model(path: str, role: str = "model") -> keras.Model:
+    """Loads a trained network; no code of the file is run.
+
+    Args:
+        path: A run directory with `architecture.json` and `model.keras`, or a Keras file.
+        role: What errors call it.
+
+    Raises:
+        ArchitectureError: If there is none, or it cannot be read.
+    """
+    directory = RunDirectory(path)
+    if not tf.io.gfile.exists(directory.path):
+        raise ArchitectureError(
+            f"{role}: {path} does not exist; give the run directory of a trained network"
+        )
+    is_run = tf.io.gfile.isdir(directory.path)
+    if is_run and not directory.exists(MODEL):
+        raise ArchitectureError(f"{role}: {path} holds no trained network ({MODEL} is missing)")
+    if not is_run and not path.endswith(".keras"):
+        raise ArchitectureError(f"{role}: {path} is neither a run directory nor a .keras file")
+    model = build_model(load_architecture(path)) if is_run else None
+    try:
+        if model is None:
+            return keras.saving.load_model(directory.path, compile=False, safe_mode=True)
+        with tempfile.TemporaryDirectory() as folder:
+            local = os.path.join(folder, MODEL)
+            tf.io.gfile.copy(directory.file(MODEL), local)
+            model.load_weights(local)
+        return model
+    # What Keras, h5py and zipfile raise at a damaged file has nothing else in common.
+    except Exception as error:
+        reason = first_line(error)
+        raise ArchitectureError(
+            f"{role}: {directory.file(MODEL) if is_run else path} cannot be read: {reason}"
+        ) from None
+
+
+def copy_weights(source: keras.Model, target: keras.Model, role: str) -> None:
+    """Gives a model the weights of another of the same architecture.
+
+    Args:
+        source: Where they come from.
+        target: The model that gets them.
+        role: What errors call the source.
+
+    Raises:
+        ArchitectureError: If their weights have other shapes.
+    """
+    expected = [(variable.name, tuple(variable.shape)) for variable in target.weights]
+    received = [(variable.name, tuple(variable.shape)) for variable in source.weights]
+    if expected != received:
+        raise ArchitectureError(f"{role}: its network is of another architecture")
+    target.set_weights(source.get_weights())
+
+
+def load_architecture(path: str) -> Architecture:
+    """Reads an architecture from a JSON file, or from a run directory's `architecture.json`.
+
+    Raises:
+        ArchitectureError: If it is missing or malformed.
+    """
+    path = os.path.expanduser(str(path))
+    file = f"{path}/{ARCHITECTURE}" if tf.io.gfile.isdir(path) else path
+    try:
+        text = read_text(file)
+    except (tf.errors.OpError, OSError) as error:
+        reason = first_line(error)
+        raise ArchitectureError(f"architecture: {file} cannot be read: {reason}") from None
+    except UnicodeDecodeError:
+        raise ArchitectureError(f"architecture: {file} is not UTF-8 text") from None
+    return Architecture.from_json(text, source=file)

@@ -1,0 +1,410 @@
+"""The sections of a run's report: what was asked, found, how it went, what it gives and took."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator, Sequence
+
+from tas_tf.deployment.speed import is_faster
+from tas_tf.reports import curve_plots, shape_plots
+from tas_tf.reports.pages import Code, Element, Facts, Items, Picture, Section, Table, Text
+from tas_tf.reports.run_records import Part, Run
+from tas_tf.reports.search_section import search_section
+from tas_tf.reports.tables import (
+    accuracy_table,
+    amount,
+    artifact_table,
+    comparable,
+    cost_table,
+    exported_calls,
+    found_by,
+    layer_table,
+    network_name,
+    percent,
+    phase,
+    role,
+    so_far,
+    space_size,
+    speed_table,
+    split_table,
+    time_table,
+    unpruned_of,
+)
+from tas_tf.spaces import latency_table
+from tas_tf.spaces.architecture import Architecture
+from tas_tf.spaces.cost import cost, name_of
+from tas_tf.training.callbacks import duration
+
+
+def sections(run: Run) -> list[Section]:
+    """Returns the sections of a run's report; those that have nothing to say are empty."""
+    return [
+        Section("What is missing", [Items(run.missing)] if run.missing else []),
+        Section("What was asked", list(_asked(run))),
+        Section("What was found", list(_found(run))),
+        Section("How the search went", list(search_section(run))),
+        Section("What it gives", list(_gives(run))),
+        Section("What it took", list(_took(run))),
+        Section("Which images were used for what", list(_data(run))),
+        Section("How to repeat it", list(_repeat(run))),
+    ]
+
+
+def _asked(run: Run) -> Iterator[Element]:
+    facts: dict[str, str] = {}
+    part = run.search or next(iter(run.of_kind("training")), None)
+    if part is None:
+        return
+    unpruned = unpruned_of(run)
+    if unpruned is not None:
+        facts["Unpruned network"] = (
+            f"{network_name(unpruned)} of {unpruned.block} blocks, "
+            f"{amount(cost(unpruned), 'macs')} MACs"
+        )
+    if part.data is not None:
+        size = "×".join(map(str, part.data["input_shape"]))
+        facts["Images"] = f"{part.data['dataset']}, {size}, {part.data['num_classes']} classes"
+    if run.search is not None:
+        facts |= _search_facts(run.search)
+    for each in run.of_kind("training"):
+        values = _values(each, "training", epochs="epochs", batch_size="batch", seed="seed")
+        facts[phase(each).capitalize()] = ", ".join(filter(None, [values, _teaching(each)]))
+    yield Facts({name: value for name, value in facts.items() if value})
+
+
+def _search_facts(search: Part) -> dict[str, str]:
+    space = search.space
+    facts = {}
+    for budget in search.budgets:
+        name = budget.kind.name
+        band = f"{amount(budget.floor, name)} to {amount(budget.amount, name)}"
+        share = percent(budget.amount / budget.unpruned, 1)
+        facts[f"Budget of {name_of(name)}"] = f"{band}; at most {share} of the unpruned"
+    if search.latency is not None:
+        error = search.latency.error
+        facts["Latency"] = (
+            f"{search.latency.described()}; whole networks differ from the table by "
+            f"{percent(error['mean'], 1)} on average ({error['networks']} networks), "
+            f"{percent(error['largest'], 1)} at most"
+        )
+    if space is not None:
+        widths = sum(len(choice.candidates) > 1 for choice in space.choices)
+        depths = sum(len(stage) > 1 for stage in space.depths)
+        facts["Searched"] = f"{widths} widths and {depths} depths: {space_size(space)} networks"
+    supernet = {
+        "aggregation": search.setting("Supernet.aggregation"),
+        "drawing": search.setting("Supernet.strategy"),
+        "precision": search.setting("Supernet.dtype"),
+    }
+    facts["Supernet"] = ", ".join(f"{name} {value}" for name, value in supernet.items() if value)
+    facts["Search"] = _values(
+        search,
+        "search",
+        epochs="epochs",
+        batch_size="batch",
+        weight_warmup_epochs="epochs of weights alone",
+        cost_weight="weight of the cost",
+        seed="seed",
+    )
+    return facts
+
+
+def _values(part: Part, kind: str, **names: str) -> str:
+    found = {label: part.setting(f"run_{kind}.{name}") for name, label in names.items()}
+    return ", ".join(
+        f"{label} {value}" for label, value in found.items() if value or label == "seed"
+    )
+
+
+def _teaching(part: Part) -> str:
+    if not part.setting("run_training.teacher"):
+        return ""
+    weight = part.setting("run_training.distillation_alpha")
+    temperature = part.setting("run_training.distillation_temperature")
+    return f"learns from the unpruned network (weight {weight}, temperature {temperature})"
+
+
+def _found(run: Run) -> Iterator[Element]:
+    found, unpruned, latest = found_by(run), unpruned_of(run), so_far(run)
+    networks = {} if unpruned is None else {f"{network_name(unpruned)}, unpruned": unpruned}
+    if found is not None:
+        networks["derived" if run.search else network_name(found)] = found
+    elif latest is not None:
+        found = networks["most probable so far"] = latest[1]
+        yield Text(
+            "The search has not finished: this is the network that was most probable after epoch "
+            f"{latest[0]}, whatever it costs."
+        )
+    if not networks:
+        return
+    network = found or unpruned
+    against = unpruned if found is not None and comparable(found, unpruned) else None
+    yield _architecture_picture(network, against)
+    if run.search is not None:
+        if run.search.result is not None:
+            yield Text(_derivation(run.search))
+        networks |= {f"derived for {name}": each for name, each in run.search.derived.items()}
+    table = run.search.latency if run.search else None
+    yield cost_table(networks, latency_table.kinds(table))
+    latency = (
+        "Latency is the sum of layers that were measured on their own: python -m tas_tf.measure "
+        "measures whole networks."
+        if table
+        else "Fewer MACs are not always fewer milliseconds: "
+        + (
+            "what exported networks take stands below."
+            if exported_calls(run)
+            else "latency was not measured in this run."
+        )
+    )
+    yield Text(
+        "MACs count a multiplication and an addition together once (papers often say FLOPs). "
+        + latency
+    )
+    yield layer_table(network, against)
+
+
+def _architecture_picture(network: Architecture, unpruned: Architecture | None) -> Picture:
+    depths = [len(stage) for stage in network.stages]
+    description = f"Widths of the layers of a network with {depths} blocks in its stages"
+    caption = "Each bar is a layer, the first one the stem; its height is its number of channels."
+    if unpruned is not None:
+        share = percent(cost(network) / cost(unpruned), 1)
+        description += f", which has {share} of the unpruned network's MACs"
+        caption += (
+            " The outline is the unpruned network. Look for where the blue falls short of it "
+            "(narrower layers) and for hatched blocks (cut); stages have scales of their own."
+        )
+    figure = shape_plots.draw_architecture(network, unpruned)
+    return Picture("architecture", figure, "The network", caption, description + ".")
+
+
+def _derivation(search: Part) -> str:
+    summary = search.result["derivation"]
+    texts = []
+    for kind, budget in summary["budgets"].items():
+        where = "inside" if budget["floor"] <= budget["cost"] <= budget["amount"] else "OUTSIDE"
+        texts.append(
+            f"It has {amount(budget['cost'], kind)} {name_of(kind)}, "
+            f"{percent(budget['cost'] / max(budget['unpruned'], 1), 1)} of the unpruned network's, "
+            f"{where} the budget's band of {amount(budget['floor'], kind)} to "
+            f"{amount(budget['amount'], kind)}."
+        )
+    if summary["is_argmax"]:
+        texts.append("It is the most probable network of all.")
+    else:
+        costs = " and ".join(
+            f"{amount(budget['argmax_cost'], kind)} {name_of(kind)}"
+            for kind, budget in summary["budgets"].items()
+        )
+        regret = summary["argmax_log_probability"] - summary["log_probability"]
+        texts.append(
+            f"The most probable network of all has {costs}; the one found is the most probable "
+            f"within the budget (its log-probability is {regret:.2f} lower)."
+        )
+    if not summary["in_band"]:
+        texts.append("No network was found in the band: this is the nearest below.")
+    return " ".join(texts)
+
+
+def _gives(run: Run) -> Iterator[Element]:
+    trainings = run.of_kind("training")
+    if not trainings:
+        return
+    yield accuracy_table(run)
+    yield Text(
+        "± is the standard error of a share of so many test images, not the spread between seeds: "
+        "each network was trained once. “Against unpruned” is in percentage points. The network "
+        "tested is that of the last epoch: no epoch was chosen."
+    )
+    curves = {role(part): part.records for part in trainings if part.records}
+    if curves:
+        ends = ", ".join(
+            f"{name} {percent(records[-1]['accuracy'], 1)}"
+            for name, records in curves.items()
+            if "accuracy" in records[-1]
+        )
+        yield Picture(
+            "trainings",
+            curve_plots.draw_trainings(curves),
+            "Training",
+            "How fast each network learns its augmented training images. With distillation this "
+            "accuracy often stays lower while that on the test split is higher.",
+            f"Accuracy on training images by epoch, at the end: {ends}.",
+        )
+    for part in run.parts.values():
+        if part.manifest is not None:
+            yield artifact_table(part)
+    if exported_calls(run):
+        yield speed_table(run)
+
+
+def _took(run: Run) -> Iterator[Element]:
+    parts = [part for part in run.parts.values() if part.records]
+    if not parts:
+        return
+    yield time_table(parts)
+    machine = next((part.machine for part in parts if part.machine), None)
+    accelerated = machine is not None and any("GPU" in name for name in machine["devices"])
+    device = (
+        "the time that all accelerators were held"
+        if accelerated
+        else "processor time of all threads"
+    )
+    yield Text(
+        f"Times are those of the epochs, interruptions left out, and without start-up, test and "
+        f"export. Device time is {device}."
+    )
+    if machine is not None:
+        names = machine.get("device_names") or machine["devices"]
+        yield Facts(
+            {
+                "Devices": f"{len(machine['devices'])}: {', '.join(map(str, names))}",
+                "Processor cores": str(machine["cores"]),
+            }
+        )
+
+
+def _data(run: Run) -> Iterator[Element]:
+    parts = [part for part in run.parts.values() if part.data is not None]
+    if not parts:
+        return
+    kinds = [part.kind for part in parts]
+    yield split_table(parts[0].data, kinds)
+    yield Items(list(_of_splits(run, parts)))
+
+
+def _of_splits(run: Run, parts: list[Part]) -> Iterator[str]:
+    splits = [part.data["splits"] for part in parts]
+    if any(each != splits[0] for each in splits):
+        yield "The parts of this run recorded DIFFERENT splits: their accuracies do not compare."
+    elif len(parts) > 1:
+        yield "All parts of this run recorded the same splits: their fingerprints agree."
+    if "test" in splits[0]:
+        yield (
+            f"The {splits[0]['test']['images']:,} test images played no part in the search, nor in "
+            "the choice of an architecture or of an epoch."
+        )
+        if run.of_kind("training"):
+            yield "Each trained network and each int8 artifact of one was tested on them once."
+    if run.search in parts:
+        yield (
+            "The halves are disjoint and stratified by class, drawn with seed "
+            f"{run.search.data['seed']}."
+        )
+        if run.search.setting("run_search.start_from"):
+            yield (
+                "The supernet started from the trained unpruned network, which had seen all "
+                "training images, those of the architecture half too."
+            )
+    for part in run.of_kind("training"):
+        start = "given weights" if part.setting("run_training.start_from") else "scratch"
+        yield f"{phase(part).capitalize()} started from {start}, on the training set."
+
+
+def _repeat(run: Run) -> Iterator[Element]:
+    machine = next((part.machine for part in run.parts.values() if part.machine), None)
+    if machine is not None:
+        yield Code("The command, as it was given", _typed(machine["command"]))
+    if run.config and run.kind:
+        name = {"training": "train"}.get(run.kind, run.kind)
+        yield Code(
+            "The run directory holds all settings, defaults included; they repeat the run",
+            f"python -m tas_tf.{name} --gin_file={run.path}/config.gin --run_dir=runs/again",
+        )
+    seeds = {phase(p): p.setting(f"run_{p.kind}.seed") for p in run.parts.values() if p.kind}
+    seeds = {name: seed for name, seed in seeds.items() if seed is not None}
+    if seeds:
+        several = ", ".join(f"{seed} ({name})" for name, seed in seeds.items())
+        same = len(set(map(str, seeds.values()))) == 1
+        text = next(iter(seeds.values())) if same else several
+        yield Text(f"Seed: {text}. Draws and the order of images follow from seed and step.")
+    if machine is not None:
+        rows = [list(version) for version in machine["versions"].items()]
+        yield Table("Versions", ["package", "version"], rows)
+    if run.config:
+        yield Code("All settings (config.gin)", run.config, folded=True)
+
+
+def _typed(arguments: Sequence[str]) -> str:
+    """Returns a command as people type it, an argument a line where it is long."""
+    words = [_quoted(argument) for argument in arguments]
+    line = " ".join(words)
+    return (
+        line
+        if len(line) <= 80
+        else " ".join(words[:3]) + "".join(f" \\\n  {word}" for word in words[3:])
+    )
+
+
+def _quoted(argument: str) -> str:
+    """Returns an argument as a shell reads it, with quotes around the value of a flag alone."""
+    flag, equals, value = argument.partition("=")
+    if not equals or shlex.quote(flag) != flag:
+        flag, equals, value = "", "", argument
+    in_double = "'" in value and not set('"$`\\!') & set(value)
+    return flag + equals + (f'"{value}"' if in_double else shlex.quote(value))
+
+
+def title(run: Run) -> str:
+    """Returns the heading of a run's report."""
+    unpruned = unpruned_of(run) or found_by(run)
+    data = next((part.data for part in run.parts.values() if part.data), None)
+    name = network_name(unpruned) if unpruned is not None else run.path.rsplit("/", 1)[-1]
+    return f"{name} on {data['dataset']}" if data else f"Report of {name}"
+
+
+def lead(run: Run) -> str:
+    """Returns what a run came to, in a sentence or two."""
+    found, unpruned = found_by(run), unpruned_of(run)
+    results = {role(part): part.result for part in run.of_kind("training") if part.result}
+    texts = []
+    if run.missing:
+        texts.append("This run is not complete: the first section says what is missing.")
+    if found is not None and unpruned is not None and run.search is not None:
+        texts.append(
+            f"The network found has {amount(cost(found), 'macs')} MACs, "
+            f"{percent(cost(found) / cost(unpruned), 1)} of {network_name(unpruned)}'s."
+        )
+        if run.search.result is not None and not run.search.result["derivation"]["in_band"]:
+            texts.append("It lies OUTSIDE the budget's band.")
+    texts += list(_speed_texts(run))
+    said = [f"{percent(result['test']['accuracy'])} ({name})" for name, result in results.items()]
+    if said:
+        texts.append(f"Accuracy on the test split: {', '.join(said)}.")
+    return " ".join(texts) or "Nothing has been found yet."
+
+
+def _speed_texts(run: Run) -> Iterator[str]:
+    """Yields where the exported network is faster than the unpruned one, and where it hardly is."""
+    fast, slow = [], []
+    for name, speed, call in exported_calls(run):
+        said = f"{1 / call['share_of_time']:.2f} times as {name}, batch {call['batch_size']}"
+        faster = is_faster(speed["share_of_macs"], call["share_of_time"])
+        (fast if faster else slow).append(said)
+    if slow:
+        yield f"HARDLY FASTER than the unpruned network, exported alike: {'; '.join(slow)}."
+        if run.search is not None and run.search.setting("resnet.width_divisor") in (None, 1):
+            yield "Devices like widths that are multiples of 8: resnet.width_divisor = 8."
+    if fast:
+        yield f"Faster than the unpruned network, exported alike: {'; '.join(fast)}."
+
+
+def tiles(run: Run) -> dict[str, str]:
+    """Returns the numbers that stand out."""
+    found, unpruned = found_by(run), unpruned_of(run)
+    chosen = {}
+    if found is not None and unpruned is not None:
+        chosen["MACs kept"] = percent(cost(found) / cost(unpruned), 1)
+        chosen["parameters kept"] = percent(
+            cost(found, "parameters") / cost(unpruned, "parameters"), 1
+        )
+    for part in run.of_kind("training"):
+        if part.result is not None:
+            chosen[f"accuracy, {role(part)}"] = percent(part.result["test"]["accuracy"])
+    seconds = [
+        part.records[-1].get("elapsed_seconds", 0) for part in run.parts.values() if part.records
+    ]
+    if seconds:
+        chosen["wall time of all epochs"] = duration(sum(seconds))
+    return chosen

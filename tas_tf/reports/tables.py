@@ -1,0 +1,300 @@
+"""Numbers of a run as people read them: costs, layers, accuracies, times, splits."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+from tas_tf.reports.pages import Table
+from tas_tf.reports.run_records import Part, Run
+from tas_tf.spaces.architecture import Architecture
+from tas_tf.spaces.cost import LATENCY, CostKind, costs, layer_macs, shown
+from tas_tf.spaces.families import BLOCKS
+from tas_tf.spaces.search_space import SearchSpace
+from tas_tf.training.callbacks import duration
+
+NONE = "–"
+_SUPERSCRIPTS = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
+_ROLES = {"teacher": "unpruned", "student": "derived", "student_kd": "derived, distilled"}
+
+
+def percent(share: float, digits: int = 2) -> str:
+    """Returns a share as people write it, such as 78.87 %, on one line."""
+    return f"{100 * share:.{digits}f}\N{NO-BREAK SPACE}%"
+
+
+def amount(value: float, kind: str) -> str:
+    """Returns a cost with its unit where it has one."""
+    text = shown(value, kind) + ("B" if kind == "memory" else "")
+    return text.replace(" ", "\N{NO-BREAK SPACE}")
+
+
+def network_name(architecture: Architecture) -> str:
+    """Returns what an unpruned network is called, such as ResNet-20."""
+    units = len(BLOCKS[architecture.block].units)
+    return architecture.name or f"ResNet-{units * sum(map(len, architecture.stages)) + 2}"
+
+
+def role(part: Part) -> str:
+    """Returns what a trained network is, such as `derived, distilled`."""
+    if part.name:
+        return _ROLES.get(part.name, part.name)
+    origin = (part.architecture and part.architecture.provenance) or {}
+    distilled = ", distilled" if part.setting("run_training.teacher") else ""
+    if origin.get("origin") == "unpruned":
+        return "unpruned" + distilled
+    return ("derived" if "derivation" in origin else "trained") + distilled
+
+
+def unpruned_of(run: Run) -> Architecture | None:
+    """Returns the unpruned network of a run, where its records tell it."""
+    if run.search is not None and run.search.space is not None:
+        return run.search.space.unpruned()
+    unpruned = [p.architecture for p in run.of_kind("training") if role(p) == "unpruned"]
+    return unpruned[0] if unpruned else None
+
+
+def found_by(run: Run) -> Architecture | None:
+    """Returns the network that a run is about: what was found, else what was trained."""
+    parts = [part for part in (run.search, *run.of_kind("training")) if part is not None]
+    found = [p.architecture for p in parts if p.architecture and role(p) != "unpruned"]
+    return found[0] if found else None
+
+
+def so_far(run: Run) -> tuple[int, Architecture] | None:
+    """Returns the last epoch of a search that has not finished, and what was most probable then."""
+    if run.search is None or run.search.space is None or run.search.architecture is not None:
+        return None
+    space = run.search.space
+    for record in reversed(run.search.records):
+        if "argmax_widths" in record:
+            candidates = [choice.candidates for choice in space.choices]
+            widths, depths = (
+                [values.index(value) for values, value in zip(each, record[name], strict=True)]
+                for name, each in (("argmax_widths", candidates), ("argmax_depths", space.depths))
+            )
+            return record["epoch"], space.architecture(widths, depths)
+    return None
+
+
+def comparable(network: Architecture, unpruned: Architecture | None) -> bool:
+    """Whether a network can be drawn against the unpruned one: both have the same stages."""
+    return unpruned is not None and (network.family, network.block) == (
+        unpruned.family,
+        unpruned.block,
+    )
+
+
+def space_size(space: SearchSpace) -> str:
+    """Returns how many architectures a space has, as a power of ten."""
+    sizes = [len(choice.candidates) for choice in space.choices] + [len(d) for d in space.depths]
+    # Different widths of blocks that a depth cuts make no different network: an upper bound.
+    power = str(round(sum(map(math.log10, sizes))))
+    return f"at most 10{power.translate(_SUPERSCRIPTS)}"
+
+
+def cost_table(networks: Mapping[str, Architecture], kinds: Mapping[str, CostKind]) -> Table:
+    """Returns what networks cost; shares are of the first one's."""
+    rows = []
+    found = {name: costs(network, kinds) for name, network in networks.items()}
+    whole = next(iter(found.values()))
+    for name, values in found.items():
+        cells = [name]
+        for kind, value in values.items():
+            share = f" ({percent(value / whole[kind], 1)})" if values is not whole else ""
+            cells.append(amount(value, kind) + share)
+        rows.append(cells)
+    titles = {
+        "macs": "MACs",
+        "memory": "peak memory of activations, one image",
+        LATENCY: "latency by the table",
+    }
+    header = ["network", *(titles.get(kind, kind) for kind in kinds)]
+    return Table("What the networks cost", header, rows)
+
+
+def layer_table(network: Architecture, unpruned: Architecture | None) -> Table:
+    """Returns every layer, beside the unpruned network's where that is known."""
+    kept = {layer.name: (layer, a, b) for layer, a, b, _ in network.layers()}
+    whole = {layer.name: (layer, a, b) for layer, a, b, _ in (unpruned or network).layers()}
+    names = list(whole)
+    for name in kept:  # a projection that the unpruned network does not need
+        if name not in whole:
+            block = name.rsplit("_", 1)[0]
+            last = max((i for i, n in enumerate(names) if n.startswith(f"{block}_")), default=-1)
+            names.insert(last + 1 if last >= 0 else len(names), name)
+    beside = unpruned is not None
+    rows = [_layer_row(name, kept.get(name), whole.get(name), beside) for name in names]
+    header = ["layer", "channels", "MACs", "kernel", "stride", "output"]
+    if beside:
+        header[1:3] = ["unpruned", "channels", "unpruned MACs", "MACs", "kept"]
+    faded = [i for i, name in enumerate(names) if name not in kept]
+    return Table("Layer by layer", header, rows, faded=faded, folded=True)
+
+
+def _layer_row(name: str, kept, whole, beside: bool) -> list[str]:
+    """Returns the cells of a layer; `kept` and `whole` are (layer, input, output) or None."""
+    layer = (kept or whole)[0]
+    columns = (whole, kept) if beside else (kept,)
+    channels = [f"{each[1]} → {each[2]}" if each else NONE for each in columns]
+    macs = [layer_macs(*each) if each else 0 for each in columns]
+    share = "cut" if not kept else percent(macs[-1] / macs[0], 0) if whole else "new"
+    return [
+        name.replace("_", " "),
+        *channels,
+        *(f"{value:,}" if value else NONE for value in macs),
+        *([share] if beside else []),
+        "×".join(map(str, layer.kernel)),
+        str(layer.stride),
+        "×".join(map(str, layer.size)),
+    ]
+
+
+def accuracy_table(run: Run) -> Table:
+    """Returns what every trained network reaches on the test split."""
+    parts = run.of_kind("training")
+    base = next((p.result for p in parts if p.result and role(p) == "unpruned"), None)
+    rows, faded = [], []
+    for part in parts:
+        if part.result is None:
+            faded.append(len(rows))
+            rows.append([role(part), *[NONE] * 5, "not finished"])
+            continue
+        test, costs = part.result["test"], part.result["cost"]
+        gap = NONE
+        if base is not None and base is not part.result:
+            gap = f"{100 * (test['accuracy'] - base['test']['accuracy']):+.2f}"
+        rows.append(
+            [
+                role(part),
+                percent(test["accuracy"]),
+                f"±{percent(standard_error(test['accuracy'], test['images']))}",
+                gap,
+                amount(costs["macs"], "macs"),
+                amount(costs["parameters"], "parameters"),
+                f"{len(part.records) and part.records[-1]['epoch']}",
+            ]
+        )
+    header = ["network", "accuracy", "±", "against unpruned", "MACs", "parameters", "epochs"]
+    return Table("Accuracy on the test split", header, rows, faded=faded)
+
+
+def standard_error(share: float, images: int) -> float:
+    """Returns the standard error of a share of so many images."""
+    return math.sqrt(max(share * (1 - share), 0) / max(images, 1))
+
+
+def planned_epochs(part: Part) -> int | None:
+    """Returns how many epochs a part was to have."""
+    epochs = part.setting(f"run_{part.kind}.epochs")
+    return epochs if isinstance(epochs, int) else None
+
+
+def time_table(parts: Sequence[Part]) -> Table:
+    """Returns wall time and device time of every part."""
+    rows, totals = [], [0.0, 0.0]
+    for part in parts:
+        last = part.records[-1] if part.records else {}
+        planned = planned_epochs(part)
+        done = f"{last.get('epoch', 0)}" + (f" of {planned}" if planned else "")
+        wall, device = (last.get(f"{name}_seconds", 0.0) for name in ("elapsed", "device"))
+        totals = [totals[0] + wall, totals[1] + device]
+        step = last.get("seconds_per_step")
+        rows.append(
+            [
+                phase(part),
+                done,
+                f"{last.get('step', 0):,}",
+                f"{1000 * step:,.0f} ms" if step else NONE,
+                duration(wall),
+                duration(device) if device else NONE,
+            ]
+        )
+    if len(parts) > 1:
+        rows.append(["in all", "", "", "", duration(totals[0]), duration(totals[1])])
+    header = ["phase", "epochs", "steps", "a step, last epoch", "wall time", "device time"]
+    return Table("Time of every phase", header, rows)
+
+
+def artifact_table(part: Part) -> Table:
+    """Returns what was exported: size, accuracy, and agreement with the Keras model."""
+    rows = []
+    for name, artifact in part.manifest["artifacts"].items():
+        check, accuracy = artifact["check"], artifact["accuracy"]
+        rows.append(
+            [
+                name,
+                f"{artifact['bytes']:,}",
+                f"{check['largest_relative_difference']:.1e}",
+                percent(check["class_agreement"], 1),
+                NONE if accuracy is None else percent(accuracy),
+            ]
+        )
+    header = ["artifact", "bytes", "largest difference", "agreement", "test accuracy"]
+    caption = (
+        "What was exported, compared with the Keras model on real training images: the largest "
+        "difference of a logit relative to the largest logit, and how many classes agree"
+    )
+    return Table(caption, header, rows)
+
+
+def exported_calls(run: Run) -> list[tuple[str, dict, dict]]:
+    """Returns what was timed of exported networks: (format, its speed, a call of it)."""
+    return [
+        (name, artifact["speed"], call)
+        for part in run.parts.values()
+        if part.manifest is not None
+        for name, artifact in part.manifest["artifacts"].items()
+        if artifact["speed"] is not None
+        for call in artifact["speed"]["calls"]
+    ]
+
+
+def speed_table(run: Run) -> Table:
+    """Returns what calls of the exported network take, beside the unpruned one's."""
+    rows = []
+    for name, speed, call in exported_calls(run):
+        network, unpruned = (call["times"][role]["median_ms"] for role in ("network", "unpruned"))
+        rows.append(
+            [
+                name,
+                str(call["batch_size"]),
+                str(speed["threads"]),
+                f"{network:.3g}\N{NO-BREAK SPACE}ms",
+                f"{unpruned:.3g}\N{NO-BREAK SPACE}ms",
+                percent(call["share_of_time"], 1),
+                f"{1 / call['share_of_time']:.2f}",
+            ]
+        )
+    header = ["artifact", "batch", "threads", "a call", "unpruned", "share", "times as fast"]
+    caption = (
+        "What a call of the exported network takes, pixels in and logits out, in turn with the "
+        "unpruned network exported alike: medians, on the machine that exported"
+    )
+    return Table(caption, header, rows)
+
+
+def phase(part: Part) -> str:
+    """Returns what a part does, as people say it."""
+    return "search" if part.kind == "search" else f"training: {role(part)}"
+
+
+def split_table(data: Mapping, kinds: Sequence[str]) -> Table:
+    """Returns which images were used for what."""
+    searched, trained = "search" in kinds, "training" in kinds
+    uses = {
+        "train": "weights of the trained networks" if trained else "",
+        "weights": "weights of the supernet, during the search" if searched else "",
+        "architecture": "widths and depths, during the search" if searched else "",
+        "holdout": "accuracy shown during training; no weight, no choice" if trained else "",
+        "test": "the accuracies of this report, after training" if trained else "",
+    }
+    names = {"train": "training set", "weights": "weight half", "architecture": "architecture half"}
+    rows = []
+    for name, split in data["splits"].items():
+        if split["images"]:
+            use = uses.get(name) or "nothing in this run"
+            row = [names.get(name, name), use, f"{split['images']:,}", split["of"]]
+            rows.append([*row, split["fingerprint"][:12]])
+    header = ["part", "used for", "images", "taken from", "fingerprint"]
+    return Table("Parts of the data set", header, rows, left=(1, 3, 4))

@@ -1,0 +1,129 @@
+"""Files and folders that are written whole or not at all, wherever `tf.io.gfile` reaches."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+from collections.abc import Iterator
+
+import tensorflow as tf
+
+from tas_tf.errors import RunDirectoryError
+
+TEMPORARY = ".tmp"
+
+# What TensorFlow adds to a message: which of its operations failed.
+_OF_TENSORFLOW = re.compile(r"\{\{\w+ .*?\}\} ?| *\[Op:\w+\]( name:)?")
+
+
+@contextlib.contextmanager
+def replacing(path: str) -> Iterator[str]:
+    """Gives a temporary path; what is written there takes the place of `path`, whole or not at all.
+
+    Args:
+        path: Path of a file or a folder that `tf.io.gfile` understands.
+
+    Raises:
+        RunDirectoryError: If it cannot be written, such as on a full disk. Nothing is left behind.
+    """
+    folder, name = os.path.split(path)
+    # No name that begins with the final one: to `ram://`, that would be a file in a folder.
+    temporary = os.path.join(folder, f".{name}.{os.getpid()}{TEMPORARY}")
+    try:
+        with explained_writing(path):
+            yield temporary
+            if tf.io.gfile.isdir(temporary):
+                _move_folder(temporary, path)
+            else:
+                flush_to_disk(temporary)
+                tf.io.gfile.rename(temporary, path, overwrite=True)
+    except BaseException:
+        remove(temporary)
+        raise
+
+
+def _move_folder(source: str, target: str) -> None:
+    """Puts a folder in the place of another."""
+    if tf.io.gfile.exists(target):
+        tf.io.gfile.rmtree(target)
+    if "://" not in target:
+        tf.io.gfile.rename(source, target)
+        return
+    # Such file systems rename files only. The top of a folder, which tells what it is, comes last,
+    # and "assets.extra" before "assets": to `ram://` it lies within.
+    contents = {folder: names for folder, _, names in tf.io.gfile.walk(source)}
+    for folder in sorted(contents, reverse=True):
+        destination = folder.replace(source, target, 1)
+        tf.io.gfile.makedirs(destination)
+        for name in sorted(contents[folder]):
+            if tf.io.gfile.exists(os.path.join(folder, name)):
+                tf.io.gfile.rename(os.path.join(folder, name), os.path.join(destination, name))
+        tf.io.gfile.rmtree(folder)
+
+
+@contextlib.contextmanager
+def explained_writing(path: str) -> Iterator[None]:
+    """Turns what a file system raises into a message for users.
+
+    Args:
+        path: What is being written.
+    """
+    try:
+        yield
+    except (OSError, tf.errors.OpError) as error:
+        raise RunDirectoryError(
+            f"{path} cannot be written: {first_line(error)}. What was saved before is intact. Make "
+            "room or give back the permission to write, then give the same command: it goes on"
+        ) from None
+
+
+def write_whole(path: str, content: str | bytes) -> None:
+    """Writes a file whole or not at all: under a temporary name, then renamed.
+
+    Args:
+        path: Path that `tf.io.gfile` understands.
+        content: Text or bytes.
+
+    Raises:
+        RunDirectoryError: If it cannot be written.
+    """
+    with replacing(path) as temporary, tf.io.gfile.GFile(temporary, "wb") as file:
+        file.write(content if isinstance(content, bytes) else content.encode())
+
+
+def flush_to_disk(path: str) -> None:
+    """Makes a file outlast a loss of power, where it lies on a file system of this machine."""
+    if "://" not in path:
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def remove(path: str) -> None:
+    """Removes a file or a folder if it is there; a file system that refuses is left alone."""
+    with contextlib.suppress(OSError, tf.errors.OpError):
+        if tf.io.gfile.isdir(path):
+            tf.io.gfile.rmtree(path)
+        elif tf.io.gfile.exists(path):
+            tf.io.gfile.remove(path)
+
+
+def make_folder(path: str) -> None:
+    """Makes a folder, and those above it, where there is none."""
+    tf.io.gfile.makedirs(path)
+
+
+def read_text(path: str) -> str:
+    """Returns the text of a file."""
+    with tf.io.gfile.GFile(path, "rb") as file:
+        return file.read().decode()
+
+
+def first_line(error: Exception) -> str:
+    """Returns the first line of an exception's message, or its name if it has none."""
+    text = error.message if isinstance(error, tf.errors.OpError) else str(error)
+    text = _OF_TENSORFLOW.sub("", text).strip()
+    return (text.splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,158 @@
+"""From logits to an Architecture: the argmax, and the most probable one within a budget."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from tas_tf.errors import BudgetError
+from tas_tf.spaces.architecture import Architecture
+from tas_tf.spaces.budget_solver import Programme
+from tas_tf.spaces.cost import Budget, cost, shown
+from tas_tf.spaces.dynamic_program import reachable
+from tas_tf.spaces.search_space import SearchSpace
+
+# Cost levels of the dynamic programme: more is finer, and takes time and memory in proportion.
+LEVELS = 4_000
+
+
+@dataclasses.dataclass(frozen=True)
+class Derivation:
+    """What was derived, and how far it is from the plain argmax.
+
+    Args:
+        architecture: The architecture.
+        in_band: Whether every cost lies in its budget's band.
+        log_probability: Sum of the log-probabilities of all choices, widths of cut blocks at
+            their most probable (so that without a budget the argmax is the best).
+        optimality_gap: No architecture within the budget has a sum larger by more than this;
+            None where that is not known (many costs and several budgets, or nothing in the band).
+        argmax: The plain argmax architecture (the paper's).
+        argmax_log_probability: Its sum.
+    """
+
+    architecture: Architecture
+    in_band: bool
+    log_probability: float
+    optimality_gap: float | None
+    argmax: Architecture
+    argmax_log_probability: float
+
+    def summary(self, budgets: Sequence[Budget]) -> dict[str, Any]:
+        """Returns what `architecture.json` and reports say about the derivation."""
+        return {
+            "method": "most probable within the budget",
+            "in_band": self.in_band,
+            "is_argmax": self.architecture == self.argmax,
+            "log_probability": self.log_probability,
+            "optimality_gap": self.optimality_gap,
+            "argmax_log_probability": self.argmax_log_probability,
+            "budgets": {
+                budget.kind.name: {
+                    "floor": budget.floor,
+                    "amount": budget.amount,
+                    "cost": cost(self.architecture, budget.kind),
+                    "argmax_cost": cost(self.argmax, budget.kind),
+                    "unpruned": budget.unpruned,
+                }
+                for budget in budgets
+            },
+        }
+
+
+def argmax(space: SearchSpace, width_logits: np.ndarray, depth_logits: np.ndarray) -> Architecture:
+    """Returns the most probable candidate everywhere, whatever it costs (the paper's derivation).
+
+    Args:
+        space: The search space.
+        width_logits: (choices, max candidates); entries beyond a choice's candidates are ignored.
+        depth_logits: (stages, max depths), likewise.
+    """
+    widths, depths = _regrets(space, width_logits, depth_logits)
+    return space.architecture([row.argmin() for row in widths], [row.argmin() for row in depths])
+
+
+def derive(
+    space: SearchSpace,
+    width_logits: np.ndarray,
+    depth_logits: np.ndarray,
+    budgets: Sequence[Budget],
+    levels: int = LEVELS,
+) -> Derivation:
+    """Returns the most probable architecture within the budgets' bands (docs/method.md 8).
+
+    Where few different costs occur, the result is exact. Otherwise the best network of every level
+    of cost is kept along the chain. If nothing is found in the band, the nearest below stands, and
+    `in_band` is false.
+
+    Args:
+        space: The search space.
+        width_logits: (choices, max candidates).
+        depth_logits: (stages, max depths).
+        budgets: One budget or several; the first sum is met by dynamic programming, other sums by
+            Lagrange multipliers, a peak by leaving out what exceeds it.
+        levels: Number of cost levels up to the budget.
+
+    Raises:
+        BudgetError: If every architecture of the space exceeds a budget.
+    """
+    check_reachable(space, budgets)
+    budgets = sorted(budgets, key=lambda budget: budget.kind.peak)
+    widths, depths = _regrets(space, width_logits, depth_logits)
+    best_sum = sum(_log_softmax(row).max() for row in _rows(space, width_logits, depth_logits))
+    programme = Programme(space, widths, depths, budgets, levels)
+    (regret, architecture), in_band, gap = programme.solve()
+    return Derivation(
+        architecture=architecture,
+        in_band=in_band,
+        log_probability=float(best_sum - regret),
+        optimality_gap=gap,
+        argmax=argmax(space, width_logits, depth_logits),
+        argmax_log_probability=float(best_sum),
+    )
+
+
+def check_reachable(space: SearchSpace, budgets: Sequence[Budget]) -> None:
+    """Refuses a budget whose band no architecture of the space can meet.
+
+    Raises:
+        BudgetError: With the reachable range.
+    """
+    for budget in budgets:
+        smallest, largest = reachable(space, budget.kind)
+        if smallest > budget.amount or largest < budget.floor:
+            name = budget.kind.name
+            raise BudgetError(
+                f"TARGET: no architecture of the space has {budget}. Reachable are "
+                f"{shown(smallest, name)} to {shown(largest, name)} {name}, that is "
+                f"{smallest / budget.unpruned:.3f} to {largest / budget.unpruned:.3f} of the "
+                "unpruned network"
+            )
+
+
+def _regrets(
+    space: SearchSpace, width_logits: np.ndarray, depth_logits: np.ndarray
+) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Returns how much log-probability every candidate loses against its choice's best."""
+    regrets = [row.max() - row for row in _rows(space, width_logits, depth_logits)]
+    return regrets[: len(space.choices)], regrets[len(space.choices) :]
+
+
+def _rows(
+    space: SearchSpace, width_logits: np.ndarray, depth_logits: np.ndarray
+) -> list[np.ndarray]:
+    """Returns the logits of every choice and of every stage, each of its own length."""
+    sizes = [len(choice.candidates) for choice in space.choices]
+    rows = [np.asarray(row, np.float64)[:n] for row, n in zip(width_logits, sizes, strict=True)]
+    sizes = [len(depths) for depths in space.depths]
+    return rows + [
+        np.asarray(row, np.float64)[:n] for row, n in zip(depth_logits, sizes, strict=True)
+    ]
+
+
+def _log_softmax(row: np.ndarray) -> np.ndarray:
+    shifted = row - row.max()
+    return shifted - np.log(np.exp(shifted).sum())

@@ -1,0 +1,319 @@
+"""SearchSpace: the networks among which a search chooses, by candidate widths and depths."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Sequence
+
+from tas_tf.errors import ArchitectureError, SpecError
+from tas_tf.spaces import families
+from tas_tf.spaces.architecture import MAX_BLOCKS, Architecture
+
+DEFAULT_RATIOS = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+SEARCH_MODES = ("shape", "width", "depth")
+
+
+@dataclasses.dataclass(frozen=True)
+class WidthChoice:
+    """A width that is searched: candidates in ascending order; several units may share one."""
+
+    name: str
+    candidates: tuple[int, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class SearchSpace:
+    """Candidate widths of every unit and candidate depths of every stage.
+
+    Args:
+        family: Name of the family.
+        block: Name of the block.
+        input_shape: (height, width, channels) of the images.
+        num_classes: Number of classes.
+        choices: The width choices, one logits vector each.
+        unit_choices: For every unit the index of its choice: the stem first, then block by block.
+            Tied units share one choice.
+        depths: For every stage its candidate depths, ascending; the last is the whole stage.
+    """
+
+    family: str
+    block: str
+    input_shape: tuple[int, int, int]
+    num_classes: int
+    choices: tuple[WidthChoice, ...]
+    unit_choices: tuple[int, ...]
+    depths: tuple[tuple[int, ...], ...]
+
+    @classmethod
+    def resnet(
+        cls,
+        depth: int,
+        num_classes: int = 10,
+        input_shape: Sequence[int] | None = None,
+        family: str = "cifar_resnet",
+        block: str | None = None,
+        ratios: Sequence[float] = DEFAULT_RATIOS,
+        width_divisor: int = 1,
+        search: str = "shape",
+        depths: Sequence[Sequence[int]] | None = None,
+        frozen: Sequence[str] = (),
+        tie_streams: bool = False,
+    ) -> SearchSpace:
+        """Returns the search space of a ResNet (docs/method.md 1).
+
+        Args:
+            depth: Layers of the unpruned network, such as 20 or 50.
+            num_classes: Number of classes.
+            input_shape: (height, width, channels) of the images; by default the family's.
+            family: `cifar_resnet` or `imagenet_resnet`.
+            block: `basic` or `bottleneck`; by default the usual one of that depth.
+            ratios: Candidate widths as shares of the unpruned width, in (0, 1]. Candidates are the
+                distinct `int(C * r)`.
+            width_divisor: Candidates are rounded to the nearest multiple of it (at least one, at
+                most the unpruned width).
+            search: `width`, `depth` or `shape` (both). What is not searched stays whole.
+            depths: Candidate depths of every stage, in place of the family's rule.
+            frozen: What is not searched: `stem`, `stage2`, `stage2_block1` or
+                `stage2_block1_conv1`. A frozen stage keeps widths and depth.
+            tie_streams: Whether the blocks' outputs along a stage's residual stream share one
+                width (and the stem's, where it has the stage's width).
+
+        Raises:
+            SpecError: If an argument does not fit; it names the argument and the value.
+        """
+        if family not in families.FAMILIES:
+            raise SpecError(
+                f"family: expected one of {list(families.FAMILIES)}. Received: {family}"
+            )
+        if search not in SEARCH_MODES:
+            raise SpecError(f"search: expected one of {list(SEARCH_MODES)}. Received: {search!r}")
+        if not ratios or any(not 0 < ratio <= 1 for ratio in ratios):
+            raise SpecError(f"ratios: expected numbers in (0, 1]. Received: {ratios}")
+        if width_divisor < 1:
+            raise SpecError(f"width_divisor: expected at least 1. Received: {width_divisor}")
+        family_data = families.FAMILIES[family]
+        block_data, counts = families.resnet_blocks(depth, family_data, block)
+        if sum(counts) > MAX_BLOCKS:
+            raise SpecError(f"depth: a network has at most {MAX_BLOCKS} blocks. Received: {depth}")
+        builder = _ChoiceBuilder(
+            ratios if search != "depth" else (1.0,), width_divisor, frozenset(frozen)
+        )
+        unit_choices = builder.units(family_data, block_data, counts, tie_streams)
+        stage_depths = _stage_depths(family_data, counts, depths, search, builder)
+        builder.check_frozen()
+        space = cls(
+            family=family,
+            block=block_data.name,
+            input_shape=tuple(input_shape or family_data.input_shape),
+            num_classes=num_classes,
+            choices=tuple(builder.choices),
+            unit_choices=tuple(unit_choices),
+            depths=stage_depths,
+        )
+        try:
+            space.unpruned()
+        except ArchitectureError as error:
+            raise SpecError(str(error)) from None
+        return space
+
+    @property
+    def blocks_per_stage(self) -> tuple[int, ...]:
+        """Blocks of every stage of the unpruned network."""
+        return tuple(depths[-1] for depths in self.depths)
+
+    @functools.cached_property
+    def outline(self) -> families.Outline:
+        """Where every layer of the unpruned network stands."""
+        return families.outline(
+            families.FAMILIES[self.family],
+            families.BLOCKS[self.block],
+            self.blocks_per_stage,
+            self.input_shape,
+        )
+
+    @functools.cached_property
+    def block_units(self) -> tuple[tuple[tuple[int, ...], ...], ...]:
+        """For every stage and block the indices of its units; the stem is unit 0."""
+        size = len(families.BLOCKS[self.block].units)
+        first = 1
+        stages = []
+        for count in self.blocks_per_stage:
+            stages.append(
+                tuple(tuple(range(first + size * b, first + size * (b + 1))) for b in range(count))
+            )
+            first += size * count
+        return tuple(stages)
+
+    def unit_candidates(self, unit: int) -> tuple[int, ...]:
+        """Candidate widths of a unit, ascending."""
+        return self.choices[self.unit_choices[unit]].candidates
+
+    def architecture(
+        self, width_indices: Sequence[int], depth_indices: Sequence[int], name: str | None = None
+    ) -> Architecture:
+        """Returns the architecture of one candidate per choice and per stage.
+
+        Args:
+            width_indices: For every width choice the index of its candidate.
+            depth_indices: For every stage the index of its depth.
+            name: A name for people.
+        """
+
+        def width(unit: int) -> int:
+            choice = self.unit_choices[unit]
+            return self.choices[choice].candidates[width_indices[choice]]
+
+        stages = tuple(
+            tuple(tuple(width(unit) for unit in units) for units in stage[: depths[index]])
+            for stage, depths, index in zip(
+                self.block_units, self.depths, depth_indices, strict=True
+            )
+        )
+        return Architecture(
+            family=self.family,
+            block=self.block,
+            input_shape=self.input_shape,
+            num_classes=self.num_classes,
+            stem_width=width(0),
+            stages=stages,
+            name=name,
+        )
+
+    def unpruned(self) -> Architecture:
+        """Returns the unpruned network's architecture, whether its widths are candidates or not."""
+        return unpruned(
+            self.family, self.block, self.blocks_per_stage, self.input_shape, self.num_classes
+        )
+
+
+def unpruned(
+    family: str,
+    block: str,
+    blocks_per_stage: Sequence[int],
+    input_shape: tuple[int, int, int],
+    num_classes: int,
+) -> Architecture:
+    """Returns the architecture of an unpruned network.
+
+    Args:
+        family: Name of the family.
+        block: Name of the block.
+        blocks_per_stage: Number of blocks of every stage.
+        input_shape: (height, width, channels) of the images.
+        num_classes: Number of classes.
+    """
+    data, units = families.FAMILIES[family], families.BLOCKS[block].units
+    stages = tuple(
+        (tuple(base * unit.widening for unit in units),) * count
+        for base, count in zip(data.base_widths, blocks_per_stage, strict=True)
+    )
+    return Architecture(
+        family=family,
+        block=block,
+        input_shape=input_shape,
+        num_classes=num_classes,
+        stem_width=data.stem_width,
+        stages=stages,
+    )
+
+
+class _ChoiceBuilder:
+    """Collects width choices while walking over the units, and what of `frozen` was used."""
+
+    def __init__(self, ratios: Sequence[float], divisor: int, frozen: frozenset[str]):
+        self.ratios = ratios
+        self.divisor = divisor
+        self.frozen = frozen
+        self.known: set[str] = set()
+        self.choices: list[WidthChoice] = []
+
+    def units(self, family, block, counts, tie_streams) -> list[int]:
+        unit_choices = [self._add("stem", family.stem_width, ("stem",))]
+        for s, count in enumerate(counts):
+            base = family.base_widths[s]
+            stream_width = base * block.units[-1].widening
+            stream = None
+            if tie_streams and s == 0 and family.stem_width == stream_width:
+                stream = unit_choices[0]
+            for b in range(count):
+                scopes = (f"stage{s + 1}", f"stage{s + 1}_block{b + 1}")
+                for unit in block.units:
+                    name = f"{scopes[1]}_{unit.name}"
+                    last = unit is block.units[-1]
+                    if tie_streams and last and stream is not None:
+                        self._share(stream, stream_width, (*scopes, name))
+                        unit_choices.append(stream)
+                        continue
+                    unit_choices.append(self._add(name, base * unit.widening, (*scopes, name)))
+                    if last:
+                        stream = unit_choices[-1]
+        return unit_choices
+
+    def _add(self, name: str, width: int, scopes: tuple[str, ...]) -> int:
+        self.known.update(scopes)
+        if self.frozen.intersection(scopes):
+            candidates = (width,)
+        else:
+            candidates = candidate_widths(width, self.ratios, self.divisor)
+        self.choices.append(WidthChoice(name, candidates))
+        return len(self.choices) - 1
+
+    def _share(self, choice: int, width: int, scopes: tuple[str, ...]) -> None:
+        # What several units share is frozen if one of them is.
+        self.known.update(scopes)
+        if self.frozen.intersection(scopes):
+            self.choices[choice] = WidthChoice(self.choices[choice].name, (width,))
+
+    def check_frozen(self) -> None:
+        unknown = sorted(self.frozen - self.known)
+        if unknown:
+            raise SpecError(
+                f"frozen: {unknown[0]!r} is no part of this network; parts are called stem, "
+                "stage1, stage1_block1 or stage1_block1_conv1"
+            )
+
+
+def candidate_widths(width: int, ratios: Sequence[float], divisor: int = 1) -> tuple[int, ...]:
+    """Returns the sorted, distinct candidate widths `int(width * r)` of a unit.
+
+    Args:
+        width: Output channels of the unpruned unit.
+        ratios: Shares of it, in (0, 1].
+        divisor: Candidates are rounded to the nearest multiple, at least one multiple and at most
+            the unpruned width.
+    """
+    # A width such as 10 * 0.7 = 7.000000000000001 or 6.999...: int() of the product, as published.
+    widths = {max(1, int(width * ratio)) for ratio in ratios}
+    if divisor > 1:
+        widths = {min(width, max(1, round(w / divisor)) * divisor) for w in widths}
+    return tuple(sorted(widths))
+
+
+def _stage_depths(family, counts, depths, search, builder) -> tuple[tuple[int, ...], ...]:
+    if depths is not None:
+        candidates = [tuple(sorted(set(stage))) for stage in depths]
+        if len(candidates) != len(counts) or any(
+            not stage or stage[0] < 1 or stage[-1] != count
+            for stage, count in zip(candidates, counts, strict=False)
+        ):
+            raise SpecError(
+                f"depths: expected for each of the stages, which have {list(counts)} blocks, "
+                f"a list of depths that ends with the whole. Received: {depths}"
+            )
+    elif family.proportional_depths:
+        shallowest = min(counts)
+        candidates = [
+            tuple(count * j // shallowest for j in range(1, shallowest + 1)) for count in counts
+        ]
+    else:
+        candidates = [tuple(sorted({*_odd_depths(count), count})) for count in counts]
+    return tuple(
+        (count,) if search == "width" or f"stage{s + 1}" in builder.frozen else stage
+        for s, (stage, count) in enumerate(zip(candidates, counts, strict=True))
+    )
+
+
+def _odd_depths(count: int) -> range:
+    """1, 3, 5, ... for long stages; every depth for stages of up to three blocks."""
+    return range(1, count + 1) if count <= 3 else range(1, count + 1, 2)

@@ -1,0 +1,266 @@
+"""ArchitectureSearch: the step that alternates weights and architecture (docs/method.md 7)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tas_tf.errors import SpecError
+from tas_tf.layers import sampling
+from tas_tf.layers.searchable_unit import ARCHITECTURE, WEIGHTS
+from tas_tf.models import supernet
+from tas_tf.spaces import cost, derivation
+from tas_tf.spaces.architecture import Architecture
+from tas_tf.spaces.derivation import Derivation
+from tas_tf.spaces.expected_cost import CostModel
+from tas_tf.spaces.latency_table import LatencyTable, kinds
+from tas_tf.training import losses
+from tas_tf.training.loop import Loop, batch_share, correct, fault, faults_after, gradients_of
+from tas_tf.training.schedules import cosine_temperature
+
+# Formulas of the expected cost E, and of the cost F of the argmax architecture.
+COST_FORMULAS = {
+    "built": ("built", "built"),
+    "published": ("published_expected", "published_estimate"),
+}
+
+# Above this relative entropy a search has hardly told its candidates apart.
+UNDECIDED = 0.9
+
+WEIGHTS_HALF = "the half of the weights"
+ARCHITECTURE_HALF = "the half of the architecture"
+
+
+class ArchitectureSearch(Loop):
+    """The search of a supernet.
+
+    One step: draw, and move the weights on a batch of the weight half; draw again, and move the
+    logits on a batch of the architecture half, by cross-entropy `+ lambda * L_cost`.
+
+    Args:
+        net: The supernet.
+        seed: Seed of the draws; a draw is a function of (seed, step).
+    """
+
+    def __init__(self, net: supernet.Supernet, seed: int = 0):
+        super().__init__()
+        self.supernet = net
+        self.seed = seed
+        self.temperature = tf.Variable(1.0, trainable=False, name="temperature")
+
+    def compile(
+        self,
+        optimizer: keras.optimizers.Optimizer,
+        arch_optimizer: keras.optimizers.Optimizer,
+        target: float | str | Sequence[float | str] = 0.5,
+        temperature: Callable[[int, int], float] | None = None,
+        cost_weight: float = 2.0,
+        tolerance: float = 0.05,
+        cost_band: str = "paper",
+        warmup_epochs: int = 0,
+        learning_rate: Callable[[int], float] | None = None,
+        cost_formula: str = "built",
+        latency: LatencyTable | None = None,
+    ) -> None:
+        """Sets what varies between searches.
+
+        Args:
+            optimizer: Moves the weights.
+            arch_optimizer: Moves the logits.
+            target: Budget or budgets, see `cost.parse_targets`.
+            temperature: Function of (epoch, epochs); by default `cosine_temperature()`.
+            cost_weight: Weight lambda of the cost loss.
+            tolerance: Relative width t of the budget's band.
+            cost_band: `paper` or `published`, see `losses.cost_loss`.
+            warmup_epochs: Epochs in which only the weights move.
+            learning_rate: Learning rate of the weights by step; None leaves it to the optimizer.
+            cost_formula: `built` (what is really built), or `published`: the published code's
+                formulas, of MACs only, for comparison (docs/method.md 5).
+            latency: The table of a budget of latency.
+
+        Raises:
+            BudgetError: If no architecture of the space can meet the target.
+        """
+        if cost_band not in losses.COST_BANDS:
+            raise SpecError(
+                f"cost_band: expected one of {list(losses.COST_BANDS)}. Received: {cost_band!r}"
+            )
+        space = self.supernet.space
+        self.budgets = cost.parse_targets(target, space, tolerance, kinds(latency))
+        derivation.check_reachable(space, self.budgets)
+        if cost_formula == "published" and any(b.kind.name != "macs" for b in self.budgets):
+            raise SpecError("cost_formula: the published formulas are of MACs; so must TARGET be")
+        names = COST_FORMULAS[cost_formula]
+        self._expected_models, self._current_models = (
+            [CostModel(space, budget.kind, name) for budget in self.budgets] for name in names
+        )
+        self.temperature_schedule = temperature or cosine_temperature()
+        self.cost_weight = cost_weight
+        self.cost_band = cost_band
+        self.warmup_epochs = warmup_epochs
+        self.learning_rate = learning_rate
+        self.optimizer = optimizer
+        self.arch_optimizer = arch_optimizer
+        optimizer.build(self.supernet.weight_variables)
+        arch_optimizer.build(self.supernet.architecture_variables)
+
+    def begin_epoch(self, epoch, epochs):
+        """Sets the temperature, and whether the logits move."""
+        self.temperature.assign(self.temperature_schedule(epoch, epochs))
+        self.phase = "search" if epoch >= self.warmup_epochs else "warmup"
+
+    def train_step(self, batch, step):
+        """One step of the weights and one of the logits."""
+        weight_batch, architecture_batch = batch
+        with tf.name_scope("weights_half"):
+            logs = self._weight_step(*weight_batch, step)
+        if self.phase == "search":
+            with tf.name_scope("architecture_half"):
+                more, before = self._architecture_step(*architecture_batch, step)
+            logs |= more
+            # Before they move, logits are finite: what is not comes of the weights.
+            for name, found in fault(WEIGHTS_HALF, before).items():
+                logs[name] = tf.maximum(logs[name], found)
+        return logs
+
+    def _weight_step(self, images, labels, step):
+        draw = self.supernet.draw(self.temperature, sampling.step_seed(self.seed, step, 0))
+        variables = self.supernet.weight_variables
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch([variable.value for variable in variables])
+            logits = self.supernet(images, draw, mode=WEIGHTS)
+            share = batch_share(logits)
+            loss = tf.reduce_sum(losses.cross_entropy(labels, logits)) * share
+        self.optimizer.apply(gradients_of(tape, loss, variables), variables)
+        faults = faults_after(loss, variables, WEIGHTS_HALF)
+        return {"loss": loss, "accuracy": correct(labels, logits) * share, **faults}
+
+    def _architecture_step(self, images, labels, step):
+        """Returns what `train_step` does, and a scalar that is finite if all before the move is."""
+        replicas = tf.distribute.get_strategy().num_replicas_in_sync
+        variables = self.supernet.architecture_variables
+        # Only the logits are watched: no gradient of a kernel is computed in this half.
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch([variable.value for variable in variables])
+            draw = self.supernet.draw(self.temperature, sampling.step_seed(self.seed, step, 1))
+            logits = self.supernet(images, draw, mode=ARCHITECTURE)
+            share = batch_share(logits)
+            loss = tf.reduce_sum(losses.cross_entropy(labels, logits)) * share
+            # Every replica adds its part of the cost term: the parts add up to the term.
+            cost_term = self._cost_term() / replicas
+            total = loss + tf.cast(self.cost_weight * cost_term, loss.dtype)
+        gradients = gradients_of(tape, total, variables)
+        self.arch_optimizer.apply(gradients, variables)
+        logs = {
+            "architecture_loss": loss,
+            "architecture_accuracy": correct(labels, logits) * share,
+            "cost_loss": cost_term,
+            **faults_after(loss, variables, ARCHITECTURE_HALF),
+        }
+        return logs, tf.add_n([loss, *map(tf.reduce_sum, gradients)])
+
+    def _cost_term(self) -> tf.Tensor:
+        """Returns the sum of `L_cost` over the budgets, in float64 (docs/method.md 6)."""
+        probabilities = self.supernet.probabilities()
+        most_probable = [
+            tf.one_hot(tf.argmax(p, axis=1), p.shape[1], dtype=p.dtype) for p in probabilities
+        ]
+        return tf.add_n(
+            [
+                losses.cost_loss(
+                    model.expected(*probabilities, tf.math.log),
+                    self._current(current, most_probable),
+                    budget,
+                    self.cost_band,
+                )
+                for model, current, budget in zip(
+                    self._expected_models, self._current_models, self.budgets, strict=True
+                )
+            ]
+        )
+
+    def _current(self, model: CostModel, one_hot: list[tf.Tensor]) -> tf.Tensor:
+        """Returns the exact cost of the argmax architecture."""
+        total = tf.reduce_max if model.kind.peak else None
+        return model.expected(*one_hot, tf.math.log, total)
+
+    def readings(self):
+        """Returns costs against the budget, entropies, temperature and learning rate."""
+        space = self.supernet.space
+        widths, depths = (p.numpy() for p in self.supernet.probabilities())
+        logs = {
+            "temperature": float(self.temperature.numpy()),
+            "learning_rate": float(self.optimizer.learning_rate.numpy()),
+        }
+        argmax = derivation.argmax(space, *self.logits())
+        for model, budget in zip(self._expected_models, self.budgets, strict=True):
+            expected = float(model.expected(widths, depths))
+            name = budget.kind.name
+            logs[f"expected_{name}_ratio"] = expected / budget.unpruned
+            logs[f"argmax_{name}_ratio"] = cost.cost(argmax, budget.kind) / budget.unpruned
+        logs |= self.entropies()
+        return logs
+
+    def entropies(self) -> dict[str, float]:
+        """Returns the mean relative entropy of widths and of depths that are really searched."""
+        space = self.supernet.space
+        sizes = {
+            "width_entropy": [len(choice.candidates) for choice in space.choices],
+            "depth_entropy": [len(depths) for depths in space.depths],
+        }
+        logs = {}
+        for (name, counts), p in zip(sizes.items(), self.supernet.probabilities(), strict=True):
+            searched = np.array(counts) > 1
+            if searched.any():
+                rows = supernet.entropy(p.numpy(), counts)
+                logs[name] = float(rows[searched].mean())
+        return logs
+
+    def shape(self):
+        """Returns the most probable width of every choice and depth of every stage."""
+        space = self.supernet.space
+        widths, depths = self.logits()
+        return {
+            "argmax_widths": [
+                choice.candidates[row[: len(choice.candidates)].argmax()]
+                for choice, row in zip(space.choices, widths, strict=True)
+            ],
+            "argmax_depths": [
+                depth[row[: len(depth)].argmax()]
+                for depth, row in zip(space.depths, depths, strict=True)
+            ],
+        }
+
+    def distributions(self):
+        """Returns the probabilities of every unit's widths and every stage's depths."""
+        space = self.supernet.space
+        names = [f"widths/{choice.name}" for choice in space.choices]
+        names += [f"depths/stage{s + 1}" for s in range(len(space.depths))]
+        candidates = [*(choice.candidates for choice in space.choices), *space.depths]
+        rows = [row for p in self.supernet.probabilities() for row in p.numpy()]
+        return dict(zip(names, zip(candidates, rows, strict=True), strict=True))
+
+    def logits(self) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the logits of widths (choices, n) and depths (stages, m)."""
+        return tuple(variable.numpy() for variable in self.supernet.architecture_variables)
+
+    def derive(self) -> Architecture:
+        """Returns the most probable architecture within the budget."""
+        return self.derivation().architecture
+
+    def derivation(self) -> Derivation:
+        """Returns it with its costs and probability, beside the plain argmax."""
+        return derivation.derive(self.supernet.space, *self.logits(), self.budgets)
+
+    def state(self):
+        """Returns what a checkpoint holds."""
+        return {
+            **super().state(),
+            # One list: tf.train.Checkpoint does not find layers in the lists of a layer.
+            "supernet": self.supernet.variables,
+            "optimizer": self.optimizer,
+            "arch_optimizer": self.arch_optimizer,
+        }

@@ -1,0 +1,161 @@
+"""Milliseconds from the command line: measured, searched, derived and reported."""
+
+import json
+import pathlib
+import shutil
+
+import pytest
+import spaces
+from command_line import QUICK, RUN, bindings, check_refused, finished, run
+
+import tas_tf
+from tas_tf.reports.report import write_report
+from tas_tf.spaces.cost import cost
+from tas_tf.spaces.latency_table import LatencyTable
+
+SPACE = tas_tf.SearchSpace.resnet(8, 10, (8, 8, 1))
+TABLE = spaces.latency_table(SPACE, most=10**6)
+TINY = bindings("DEPTH = 8", "SEARCH_EPOCHS = 1")
+LATENCY = bindings("TARGET = 'latency: 0.6'")
+
+
+@pytest.fixture(autouse=True)
+def table(tmp_path, monkeypatch):
+    """Every test runs in a directory of its own, that holds a table."""
+    monkeypatch.chdir(tmp_path)
+    pathlib.Path("table.json").write_text(TABLE.to_json())
+
+
+@pytest.fixture(scope="module")
+def searched(tmp_path_factory):
+    """The run directory of a search within a budget of latency."""
+    folder = tmp_path_factory.mktemp("search")
+    (folder / "table.json").write_text(TABLE.to_json())
+    given = bindings(f"run_search.latency_table = '{folder}/table.json'")
+    assert run("search", QUICK, f"--run_dir={folder}/run", *TINY, *LATENCY, *given) in (0, 3)
+    return folder / "run"
+
+
+def read(path) -> tas_tf.Architecture:
+    return tas_tf.Architecture.from_json(pathlib.Path(path).read_text())
+
+
+def test_a_search_keeps_its_milliseconds_and_its_table(searched):
+    assert LatencyTable.from_json((searched / "latency_table.json").read_text()) == TABLE
+    found = read(searched / "architecture.json")
+    budget = found.provenance["derivation"]["budgets"]["latency"]
+    assert found.cost["latency"] == budget["cost"] == cost(found, TABLE.kind)
+    assert budget["floor"] <= budget["cost"] <= budget["amount"]
+    assert budget["amount"] == pytest.approx(0.6 * cost(SPACE.unpruned(), TABLE.kind))
+    last = json.loads((searched / "metrics.jsonl").read_text().splitlines()[-1])
+    assert 0 < last["expected_latency_ratio"] < 1.2 and "argmax_latency_ratio" in last
+
+
+def test_the_report_shows_milliseconds(searched, tmp_path):
+    _, markdown = write_report(str(searched), str(tmp_path))
+    text = pathlib.Path(markdown).read_text().replace("\N{NO-BREAK SPACE}", " ")
+    milliseconds = read(searched / "architecture.json").cost["latency"] / 1e6
+    assert f"{milliseconds:.4g} ms" in text and "latency by the table" in text
+    assert "litert, batch 1, 1 threads, on none (1 cores)" in text
+    copy = shutil.copytree(searched, tmp_path / "copy")
+    (copy / "latency_table.json").write_text("{}")
+    text = pathlib.Path(write_report(str(copy))[1]).read_text().replace("\\", "")
+    assert "latency_table.json is damaged" in text
+    assert "the budget of latency is not shown" in text and "It has" in text
+
+
+def test_derive_takes_the_searchs_table_or_another(searched, tmp_path):
+    run_dir = f"--run_dir={shutil.copytree(searched, tmp_path / 'run')}"
+    assert run("derive", run_dir, "--target=latency: 0.8") == 0
+    found = read("run/derived/latency_0.8/architecture.json")
+    whole = cost(SPACE.unpruned(), TABLE.kind)
+    assert 0.76 <= found.cost["latency"] / whole <= 0.8
+    other = spaces.latency_table(SPACE, seed=1, most=10**5)
+    pathlib.Path("other.json").write_text(other.to_json())
+    assert run("derive", run_dir, "--target=latency: 0.7", "--latency_table=other.json") == 0
+    found = read("run/derived/latency_0.7/architecture.json")
+    assert 0.66 <= found.cost["latency"] / cost(SPACE.unpruned(), other.kind) <= 0.7
+
+
+@pytest.mark.parametrize(
+    ("path", "text", "said"),
+    [
+        ("none.json", None, r"run_search\.latency_table.*: none\.json cannot be read"),
+        ("bad.json", '{"scale": 1}', r"latency_table: bad\.json: schema_version is missing"),
+        (
+            "wide.json",
+            spaces.latency_table(tas_tf.SearchSpace.resnet(20)).to_json(),
+            r"latency_table: wide\.json has no time of .* from 8x8 to 8x8",
+        ),
+    ],
+)
+def test_refuses_a_table_that_does_not_serve(path, text, said, capsys):
+    if text is not None:
+        pathlib.Path(path).write_text(text)
+    given = bindings(f"run_search.latency_table = '{path}'")
+    check_refused(capsys, "search", QUICK, RUN, *TINY, *LATENCY, *given, expected=[said])
+
+
+def test_refuses_a_budget_without_a_table_or_out_of_reach(capsys):
+    expected = ["expected a table of latencies"]
+    check_refused(capsys, "search", QUICK, RUN, *TINY, *LATENCY, expected=expected)
+    given = bindings("run_search.latency_table = 'table.json'", "TARGET = 'latency: 1 us'")
+    expected = [r"Reachable are [\d.]+ ms to [\d.]+ ms latency"]
+    check_refused(capsys, "search", QUICK, RUN, *TINY, *given, expected=expected)
+
+
+def test_goes_on_with_the_same_table_only(searched, tmp_path, capsys):
+    run_dir = f"--run_dir={searched}"
+    given = bindings(f"run_search.latency_table = '{searched.parent}/table.json'")
+    assert run("search", QUICK, run_dir, *TINY, *LATENCY, *given) in (0, 3)
+    assert "Already done" in capsys.readouterr().out
+    other = spaces.latency_table(SPACE, seed=1, most=10**6)
+    kept = (searched.parent / "table.json").read_text()
+    try:
+        (searched.parent / "table.json").write_text(other.to_json())
+        code = run("search", QUICK, run_dir, *TINY, *LATENCY, *given)
+    finally:
+        (searched.parent / "table.json").write_text(kept)
+    assert code == 2 and "began with another table of latencies" in capsys.readouterr().err
+
+
+def test_measure_shows_time_beside_macs(searched, tmp_path):
+    code, out, _ = finished(
+        "measure",
+        f"--architecture={searched}",
+        "--architecture=tas_resnet20_cifar10",
+        *("--runtime=keras", "--seconds=0.1", "--output=times.json", "--threads=1"),
+        cwd=tmp_path,
+    )
+    assert code == 0 and "keras, batch 1, 1 threads, on " in out
+    found = json.loads((tmp_path / "times.json").read_text())
+    assert found["device"]["versions"]["tensorflow"]
+    own, published = found["networks"]
+    # ResNet-8 has one block in every stage, ResNet-20 has three.
+    assert [row["unpruned_blocks"] for row in (own, published)] == [[1] * 3, [3] * 3]
+    assert published["share_of_macs"] == pytest.approx(0.54, abs=0.01)
+    for row in (own, published):
+        network, whole = row["times"]["network"], row["times"]["unpruned"]
+        assert row["depth_is_known"]
+        assert row["share_of_time"] == network["median_ms"] / whole["median_ms"]
+        assert 0 < network["median_ms"] <= network["p90_ms"] <= network["p99_ms"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["measure"], "--architecture: a network is needed"),
+        (["measure", "--architecture=tas_resnet20_cifar10", "--runtime=onnx"], "runtime: expected"),
+        (["profile_device", QUICK], "--output: a file for the table is needed"),
+    ],
+)
+def test_refusals_of_what_measures(arguments, said, tmp_path):
+    code, out, err = finished(*arguments, cwd=tmp_path)
+    assert code == 2 and said in err and "Traceback" not in err
+
+
+def test_profile_says_what_it_will_do(tmp_path):
+    given = ("--output=new.json", "--threads=1", "--runtime=litert_int8", "--dry_run")
+    code, out, _ = finished("profile_device", QUICK, *TINY, *given, cwd=tmp_path)
+    assert code == 0 and "kinds and 40 whole networks, in litert_int8, batch 1, 1 threads" in out
+    assert not (tmp_path / "new.json").exists()

@@ -1,0 +1,138 @@
+"""Tables measured on this device: what is measured, what is kept, and what is fitted."""
+
+import json
+import pathlib
+
+import keras
+import numpy as np
+import pytest
+import spaces
+
+from tas_tf.deployment import latency_profile
+from tas_tf.deployment.latency_profile import Setting
+from tas_tf.errors import RunDirectoryError
+from tas_tf.models.spec_compiler import build_layer, build_model
+from tas_tf.spaces.cost import cost
+from tas_tf.spaces.latency_table import LatencyTable, layer_widths
+from tas_tf.spaces.search_space import SearchSpace
+
+# Only depths are searched: every layer has one width.
+SPACE = SearchSpace.resnet(14, 10, (8, 8, 1), search="depth")
+SETTING = Setting("keras", 2, 1)
+
+
+@pytest.fixture(autouse=True)
+def few_networks(monkeypatch):
+    monkeypatch.setattr(latency_profile, "FITTED", 3)
+    monkeypatch.setattr(latency_profile, "JUDGED", 2)
+
+
+class Killed(Exception):
+    """Stands for whatever ends a process."""
+
+
+def test_profile_goes_on_where_it_was_killed(tmp_path, monkeypatch, capsys):
+    output = str(tmp_path / "table.json")
+    real, asked = latency_profile._times, []
+
+    def killed_in_the_second_group(group, *arguments):
+        asked.append(group)
+        if len(asked) == 2:
+            raise Killed
+        return real(group, *arguments)
+
+    monkeypatch.setattr(latency_profile, "_times", killed_in_the_second_group)
+    with pytest.raises(Killed):
+        latency_profile.profile(SPACE, output, SETTING, seconds=0)
+    assert [path.name for path in tmp_path.iterdir()] == ["table.json.partial"]
+    kept = json.loads(pathlib.Path(f"{output}.partial").read_text())["nanoseconds"]
+    assert len(kept) == len(asked[0])
+
+    table = latency_profile.profile(SPACE, output, SETTING, seconds=0)
+    assert f"Goes on: {len(kept)} of " in capsys.readouterr().out
+    assert asked[2] == asked[1]
+    assert [path.name for path in tmp_path.iterdir()] == ["table.json"]
+    assert LatencyTable.from_json(pathlib.Path(output).read_text()) == table
+    found = [ns for grid in table.grids for row in grid.nanoseconds for ns in row]
+    assert found[: len(kept)] == kept[: len(found)]
+    assert (table.runtime, table.batch_size, table.threads) == ("keras", 2, 1)
+    assert table.error["networks"] == 2 and 0 <= table.error["mean"] <= table.error["largest"]
+    table.check(SPACE)
+    assert cost(SPACE.unpruned(), table.kind) > 10_000
+
+
+def test_refuses_what_was_begun_otherwise_or_is_damaged(tmp_path, monkeypatch):
+    output = str(tmp_path / "table.json")
+    monkeypatch.setattr(latency_profile, "_times", lambda group, *_: [1000] * len(group))
+    monkeypatch.setattr(latency_profile.files, "remove", lambda path: None)
+    latency_profile.profile(SPACE, output, SETTING)
+    with pytest.raises(RunDirectoryError, match="begun with another setting: remove it"):
+        latency_profile.profile(SPACE, output, Setting("keras", 1, 1))
+    with pytest.raises(RunDirectoryError, match="begun with another space"):
+        latency_profile.profile(
+            SearchSpace.resnet(20, 10, (8, 8, 1), search="depth"), output, SETTING
+        )
+    monkeypatch.setattr(latency_profile, "describe_device", lambda: {"processor": "another"})
+    with pytest.raises(RunDirectoryError, match="begun with another device"):
+        latency_profile.profile(SPACE, output, SETTING)
+    for text in ("", "[]", "{}", '{"nanoseconds": [0]}', '{"nanoseconds": 1}'):
+        (tmp_path / "table.json.partial").write_text(text)
+        with pytest.raises(RunDirectoryError, match=r"table\.json\.partial is damaged"):
+            latency_profile.profile(SPACE, output, SETTING)
+
+
+@pytest.mark.parametrize("depth", [20, 18])
+def test_grids_cover_the_space_and_its_neighbours(depth):
+    family = {20: "cifar_resnet", 18: "imagenet_resnet"}[depth]
+    space = SearchSpace.resnet(depth, 10, family=family)
+    grids = latency_profile.grid_widths(space)
+    for layer, (sources, targets) in layer_widths(space).items():
+        measured_sources, measured_targets = grids[layer]
+        assert len(measured_sources) <= 5 and set(targets) <= set(measured_targets)
+        assert measured_sources[0] <= sources[0] and measured_sources[-1] == sources[-1]
+    for layer, (sources, targets) in layer_widths(
+        SearchSpace.resnet(depth, 10, family=family, width_divisor=8)
+    ).items():
+        for known, widths in zip(grids[layer], (sources, targets), strict=True):
+            assert known[0] <= widths[0] and widths[-1] <= known[-1]
+
+
+def test_scale_and_overhead_are_those_of_whole_networks():
+    space = SearchSpace.resnet(20)
+    plain = spaces.latency_table(space, most=10**6)
+    plain = type(plain)(**{**vars(plain), "scale": 1.0, "overhead_ns": 0})
+    networks = latency_profile._networks(space)
+    sums = np.array([cost(network, plain.kind) for network in networks])
+    table = latency_profile.calibrated(plain, networks, (1.5 * sums + 70_000).round().tolist())
+    assert table.scale == pytest.approx(1.5, rel=1e-3)
+    assert table.overhead_ns == pytest.approx(70_000, rel=1e-2)
+    assert table.error["largest"] < 1e-4 and table.error["networks"] == len(networks) - 3
+    # What the sum exceeds by more than a factor is no overhead below zero.
+    table = latency_profile.calibrated(plain, networks, (1.5 * sums - 70_000).round().tolist())
+    assert table.overhead_ns == 0 and 0.001 < table.error["mean"] < 0.05
+    # An error is that of networks to which nothing was fitted.
+    wrong = (1.5 * sums).round().tolist()
+    table = latency_profile.calibrated(plain, networks, wrong[:3] + [2 * ns for ns in wrong[3:]])
+    assert table.error["mean"] == pytest.approx(0.5, abs=0.01)
+
+
+@pytest.mark.parametrize(("depth", "family"), [(8, "cifar_resnet"), (18, "imagenet_resnet")])
+def test_layers_on_their_own_are_those_of_the_network(depth, family):
+    space = SearchSpace.resnet(depth, 5, (33, 32, 3), family=family)
+    widths = [index % 3 for index in range(len(space.choices))]
+    network = space.architecture(widths, [0] * len(space.depths))
+    whole = build_model(network)
+    for layer, in_channels, out_channels, _ in network.layers():
+        alone = build_layer(network, layer, in_channels, out_channels)
+        names = {part.name for part in alone.layers if part.weights}
+        assert names >= {layer.name} and len(names) == 1 + layer.normalized
+        for name in names:
+            expected, received = (model.get_layer(name).weights for model in (whole, alone))
+            assert [w.shape for w in received] == [w.shape for w in expected]
+        assert alone.input_shape == (None, *layer.in_size, in_channels)
+        is_pooled_stem = layer.name == "stem" and layer.pooled_size
+        size = layer.pooled_size if is_pooled_stem else layer.size
+        maps = () if layer.kind == "classifier" else size
+        assert alone.output_shape == (None, *maps, out_channels)
+        ends = layer.kind == "convolution" and not layer.relu
+        assert any(isinstance(part, keras.layers.Add) for part in alone.layers) == ends

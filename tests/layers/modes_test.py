@@ -1,0 +1,258 @@
+"""Every fast way of computing a supernet is the plain one: shapes, XLA, precisions."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tas_tf.layers import mixing
+from tas_tf.layers.normalization import EPSILON
+from tas_tf.layers.sampling import Draw, step_seed
+from tas_tf.layers.searchable_unit import ARCHITECTURE, WEIGHTS
+from tas_tf.models.supernet import Supernet
+from tas_tf.spaces.search_space import SearchSpace
+from tas_tf.training.architecture_search import ArchitectureSearch
+from tas_tf.training.optimizers import SGD, Adam
+
+
+def space(depth=14, family="cifar_resnet", block="basic"):
+    size = 9 if family == "cifar_resnet" else 33
+    return SearchSpace.resnet(
+        depth, 5, (size, size - 1, 3), family=family, block=block, ratios=(0.2, 0.5, 0.75, 1.0)
+    )
+
+
+CASES = {
+    "basic": {},
+    "bottleneck": {"depth": 20, "block": "bottleneck"},
+    "imagenet": {"depth": 18, "family": "imagenet_resnet"},
+}
+
+
+def randomized(net, seed=0):
+    """Gives scales, offsets and averages values that no two candidates share."""
+    random = np.random.default_rng(seed)
+    for unit in net.units + net.projections:
+        for vectors, low in ((unit.scale, 0.5), (unit.offset, -1.0), (unit.moving_variance, 0.5)):
+            vectors.assign(random.uniform(low, 1.5, vectors.shape) * unit.channel_mask)
+    return net
+
+
+def twin(net, **options):
+    """Another supernet of the same space and variables."""
+    other = Supernet(net.space, aggregation=net.aggregation, **options)
+    for mine, theirs in zip(other.variables, net.variables, strict=True):
+        mine.assign(tf.cast(theirs, mine.dtype))
+    return other
+
+
+def results(net, temperature, seed, jit_compile=False):
+    """Returns logits, gradients of weights and logits, and the averages after a step."""
+    images = tf.random.stateless_normal([6, *net.space.input_shape], [seed, 1])
+    labels = tf.constant([0, 1, 2, 3, 4, 0])
+    weights = [v.value for v in net.weight_variables]
+    architecture = [v.value for v in net.architecture_variables]
+
+    @tf.function(autograph=False, jit_compile=jit_compile)
+    def run():
+        with tf.GradientTape() as tape:
+            draw = net.draw(tf.constant(temperature), step_seed(seed, tf.constant(0), 0))
+            logits = net(images, draw, mode=WEIGHTS)
+            loss = tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits))
+        return logits, tape.gradient(
+            loss, weights + architecture, unconnected_gradients=tf.UnconnectedGradients.ZERO
+        )
+
+    logits, gradients = run()
+    return [logits, *map(tf.convert_to_tensor, gradients), *net.average_variables]
+
+
+def check_equal(received, expected, tolerance):
+    largest = max(np.abs(value.numpy()).max() for value in expected)
+    for mine, theirs in zip(received, expected, strict=True):
+        scale = max(np.abs(theirs.numpy()).max(), 1e-3 * largest)
+        np.testing.assert_allclose(mine.numpy() / scale, theirs.numpy() / scale, atol=tolerance)
+
+
+SLOW = pytest.mark.slow  # each traces three supernets with their gradients: 10 to 20 s
+
+
+@pytest.mark.parametrize(
+    "case, aggregation, temperature",
+    [
+        ("basic", "interpolate", 5.0),
+        ("basic", "interpolate", 0.01),
+        pytest.param("basic", "pad", 0.01, marks=SLOW),
+        pytest.param("bottleneck", "interpolate", 5.0, marks=SLOW),
+        pytest.param("bottleneck", "interpolate", 0.01, marks=SLOW),
+        pytest.param("bottleneck", "pad", 5.0, marks=SLOW),
+        pytest.param("imagenet", "interpolate", 0.01, marks=SLOW),
+        pytest.param("imagenet", "pad", 5.0, marks=SLOW),
+    ],
+)
+def test_drawn_shapes_are_the_plain_formulation(case, aggregation, temperature):
+    # At the low temperature weights of drawn candidates and depths vanish.
+    keras.utils.set_random_seed(1)
+    plain = randomized(
+        Supernet(space(**CASES[case]), aggregation, formulation="plain", dtype="float64")
+    )
+    drawn = twin(plain, shapes="drawn", dtype="float64")
+    static = twin(plain, shapes="static", dtype="float64")
+    assert (plain.shapes, drawn.shapes, static.shapes) == ("static", "drawn", "static")
+    expected = results(plain, temperature, seed=0)
+    check_equal(results(drawn, temperature, seed=0), expected, 1e-7)
+    check_equal(results(static, temperature, seed=0), expected, 1e-7)
+
+
+def test_depths_of_weight_zero_keep_the_gradient_of_a_straight_through_estimator():
+    keras.utils.set_random_seed(1)
+    options = {"strategy": "straight_through", "dtype": "float64"}
+    plain = randomized(Supernet(space(), formulation="plain", **options))
+    drawn = twin(plain, shapes="drawn", **options)
+    for seed in range(3):
+        check_equal(results(drawn, 5.0, seed), results(plain, 5.0, seed), 1e-7)
+
+
+@pytest.mark.parametrize("strategy", ["two", pytest.param("softmax", marks=SLOW)])
+def test_maps_mixed_entry_by_entry_are_the_plain_formulation(strategy, monkeypatch):
+    monkeypatch.setattr(mixing, "TAPPED", 1)
+    keras.utils.set_random_seed(1)
+    options = {"strategy": strategy, "dtype": "float64"}
+    plain = randomized(Supernet(space(), formulation="plain", **options))
+    drawn = twin(plain, shapes="drawn", **options)
+    check_equal(results(drawn, 5.0, seed=0), results(plain, 5.0, seed=0), 1e-7)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_entries_are_what_their_matrix_is(dtype):
+    random = np.random.default_rng(0)
+    channels, columns = 7, 9
+    x = tf.constant(random.normal(size=(3, 4, 5, channels)), dtype)
+    sources = tf.constant(random.integers(channels, size=(4, columns)), tf.int32)
+    values = tf.constant(random.normal(size=(4, columns)), tf.float32)
+    found = []
+    for by_entry in (True, False):
+        with tf.GradientTape() as tape:
+            tape.watch([x, values])
+            mix = sources, values
+            if not by_entry:
+                places = tf.stack([sources, tf.broadcast_to(tf.range(columns), [4, columns])], -1)
+                mix = tf.scatter_nd(places, values, [channels, columns])[None, None]
+            wide = x if by_entry else tf.cast(x, tf.float32)
+            y = tf.cast(mixing.mix_channels(wide, mix), tf.float32)
+            loss = tf.reduce_sum(tf.square(y))
+        found.append([y, *(tf.cast(g, tf.float32) for g in tape.gradient(loss, [x, values]))])
+    for mine, theirs in zip(*found, strict=True):
+        tolerance = {"float32": 1e-5, "bfloat16": 1e-2}[dtype]
+        np.testing.assert_allclose(mine, theirs, atol=tolerance * np.abs(theirs).max())
+
+
+def test_static_shapes_compile_by_xla():
+    keras.utils.set_random_seed(2)
+    net = randomized(Supernet(space(), shapes="static"))
+    other = twin(net, shapes="static")
+    check_equal(results(other, 5.0, 3, jit_compile=True), results(net, 5.0, 3), 2e-3)
+
+
+def test_bfloat16_stays_near_float32():
+    keras.utils.set_random_seed(3)
+    exact = randomized(Supernet(space()))
+    coarse = twin(exact, dtype="mixed_bfloat16")
+    assert {variable.dtype for variable in coarse.variables} == {"float32"}
+    received, expected = results(coarse, 5.0, 4), results(exact, 5.0, 4)
+    assert received[0].dtype == tf.float32
+    check_equal(received[:1], expected[:1], 0.1)
+    mine, theirs = (
+        np.concatenate([value.numpy().ravel() for value in values[1:]])
+        for values in (received, expected)
+    )
+    assert np.dot(mine, theirs) / (np.linalg.norm(mine) * np.linalg.norm(theirs)) > 0.98
+
+
+def test_what_weighs_nothing_is_not_looked_at():
+    # A depth of weight zero: its blocks' averages stay, and no gradient reaches them.
+    keras.utils.set_random_seed(4)
+    net = randomized(Supernet(space()))
+    whole = net.draw(tf.constant(5.0), tf.constant([0, 0]))
+    depth = np.zeros(whole.depth_weights.shape, "float32")
+    depth[:, 0] = 1
+    before = [variable.numpy() for variable in net.average_variables]
+    images = tf.random.stateless_normal([4, *net.space.input_shape], [0, 0])
+    cut = Draw(whole.indices, whole.weights, tf.constant(depth))
+    net(images, cut, mode=ARCHITECTURE)
+    net(images, cut, mode=WEIGHTS)
+    moved = {
+        variable.path: not np.array_equal(variable.numpy(), old)
+        for variable, old in zip(net.average_variables, before, strict=True)
+    }
+    assert any(moved.values())
+    for path, has_moved in moved.items():
+        assert has_moved == ("block2" not in path), path
+
+
+def graph_size(depth):
+    """Operations of a search step."""
+    space = SearchSpace.resnet(depth, num_classes=10)
+    search = ArchitectureSearch(Supernet(space, shapes="drawn"))
+    search.compile(SGD(0.01), Adam(1e-3), target=0.5)
+    search.begin_epoch(0, 1)
+    half = tf.zeros([4, *space.input_shape]), tf.zeros([4], tf.int32)
+    step = tf.function(lambda number: search.train_step((half, half), number), autograph=False)
+    return len(step.get_concrete_function(tf.constant(0, tf.int64)).graph.get_operations())
+
+
+def test_the_graph_grows_by_few_operations_a_unit():
+    # It takes memory and the time of the first step, 20 KB an operation: half of what the step of
+    # a ResNet-56 took in all, when a unit had 500.
+    assert graph_size(14) - graph_size(8) < 6 * 300
+
+
+def mixed_with_gradients(z, mix, shift, dy, formulation):
+    """Returns a normalized and mixed map, and gradients to z, mixture and vector."""
+
+    @tf.function(autograph=False)
+    def run():
+        with tf.GradientTape() as tape:
+            tape.watch([z, mix, shift])
+            y = formulation(z, mix, shift)
+        return [y, *tape.gradient(y, [z, mix, shift], dy)]
+
+    return [tf.cast(value, tf.float64).numpy() for value in run()]
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 1e-4), ("bfloat16", 2e-2)])
+@pytest.mark.parametrize("width", [16, 24])
+def test_the_mixture_has_the_gradient_of_what_it_computes(dtype, tolerance, width):
+    random = np.random.default_rng(0)
+    z = random.normal(size=(16, 16, 16, width)) * random.uniform(0.1, 3, width)
+    z = tf.cast(z + random.normal(size=width), dtype)
+    # Sums of 4096 ones and more: bfloat16 counts no further than 256.
+    dy = tf.cast(random.normal(size=z.shape) + random.choice([-1, 1], width), dtype)
+    mix = tf.constant(random.normal(size=(1, 1, width, width)), tf.float32)
+    shift = tf.constant(random.normal(size=width), tf.float32)
+
+    def by_parts(z, mix, shift):
+        mean, variance = tf.nn.moments(z, (0, 1, 2))
+        normalized = (z - mean) * tf.math.rsqrt(variance + EPSILON)
+        return tf.linalg.matmul(normalized, mix[0, 0]) + shift
+
+    expected = mixed_with_gradients(
+        *(tf.cast(value, tf.float64) for value in (z, mix, shift, dy)), by_parts
+    )
+    ones = tf.ones([width])
+    received = mixed_with_gradients(
+        z, mix, shift, dy, lambda *parts: mixing.normalize_and_mix(*parts, ones)[0]
+    )
+    for mine, theirs in zip(received, expected, strict=True):
+        np.testing.assert_allclose(mine, theirs, atol=tolerance * np.abs(theirs).max())
+
+
+def test_offsets_get_all_of_a_sum_in_bfloat16():
+    random = np.random.default_rng(0)
+    x = tf.cast(random.normal(size=(8, 32, 32, 4)), tf.bfloat16)
+    vector = tf.zeros([4])
+    mix = tf.eye(4)[None, None]
+    with tf.GradientTape() as tape:
+        tape.watch(vector)
+        y = mixing.mix_channels(x, mix, vector)
+    np.testing.assert_array_equal(tape.gradient(y, vector), 8 * 32 * 32)

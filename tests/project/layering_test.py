@@ -1,0 +1,165 @@
+"""The packages of tas_tf stand in the order in which data flows, and import one way only."""
+
+import ast
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+PACKAGE = pathlib.Path(__file__).parents[2] / "tas_tf"
+
+# Packages in order, and in each its files in order: a file imports only from what stands before it.
+# "" is the top of tas_tf, which begins and ends the order.
+LAYERS = (
+    ("", "errors json_schema"),
+    ("runtime", "stderr signals cluster files devices run_directory lock metrics checkpoints"),
+    ("config", "presets recorded gin_config"),
+    (
+        "spaces",
+        "families architecture search_space cost expected_cost latency_table dynamic_program "
+        "budget_solver derivation",
+    ),
+    (
+        "layers",
+        "interpolation sampling normalization mixing unit_draws searchable_unit searchable_stage "
+        "padding",
+    ),
+    ("data", "augmentation splitting checks sources tfds_source batches image_data"),
+    ("models", "supernet spec_compiler inheritance network_files"),
+    (
+        "training",
+        "losses optimizers schedules event_files callbacks progress loop supervised "
+        "architecture_search search_records",
+    ),
+    (
+        "deployment",
+        "classifier saved_model litert quantization_aware runners speed latency_profile alignment "
+        "model_card manifest artifacts",
+    ),
+    (
+        "reports",
+        "canvas shape_plots curve_plots record_schema run_records pages tables search_section "
+        "sections report",
+    ),
+    (
+        "experiments",
+        "messages live_pictures common search train derive export measure profile_device pipeline "
+        "registry",
+    ),
+    ("", "optimizers command_line search train derive export pipeline report measure"),
+    ("", "profile_device"),
+)
+# What a package's `__init__` imports of its own: what users reach as `tas_tf.data.ImageData`.
+EXPORTS = {"data": "image_data"}
+COMMANDS = ("search", "train", "derive", "export", "pipeline", "report", "measure")
+COMMANDS += ("profile_device",)
+
+
+def _named(package: str, file: str) -> str:
+    return f"{package}.{file}" if package else file
+
+
+ORDER = [_named(package, file) for package, files in LAYERS for file in files.split()]
+MODULES = {
+    ".".join(path.relative_to(PACKAGE).with_suffix("").parts): path
+    for path in sorted(PACKAGE.rglob("*.py"))
+}
+FILES = [name for name in MODULES if not name.endswith("__init__")]
+
+
+def imported(source: str, module: str = "") -> set[str]:
+    """The modules of tas_tf that a source text imports anywhere in it; "" for tas_tf itself.
+
+    Args:
+        source: The text.
+        module: Its own module within tas_tf, which relative imports start from.
+    """
+    found = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            above = ["tas_tf", *module.split(".")][: -node.level] if node.level else []
+            base = ".".join([*above, *([node.module] if node.module else [])])
+            names = [f"{base}.{alias.name}" for alias in node.names]
+        else:
+            continue
+        found |= {_module(name) for name in names if name.split(".")[0] == "tas_tf"}
+    return found
+
+
+def _module(name: str) -> str:
+    """The longest beginning of a dotted name that is a file or a package."""
+    parts = name.split(".")[1:]
+    while parts and not (PACKAGE.joinpath(*parts).is_dir() or ".".join(parts) in MODULES):
+        parts.pop()
+    return ".".join(parts)
+
+
+def before(name: str) -> set[str]:
+    """What a file may import: all that stands before it, and packages that stand before its own."""
+    above = ORDER[: ORDER.index(name)]
+    whole = {package for package in EXPORTS if _named(package, EXPORTS[package]) in above}
+    return {*above, *(whole - {name.rpartition(".")[0]})}
+
+
+def test_every_file_has_its_place_and_every_place_its_file():
+    assert sorted(ORDER) == sorted(FILES)
+    assert len(set(ORDER)) == len(ORDER)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_imports_only_from_what_stands_before(name):
+    assert imported(MODULES[name].read_text(), name) <= before(name)
+
+
+@pytest.mark.parametrize("name", [name for name in MODULES if name.endswith("__init__")])
+def test_packages_say_what_comes_in_and_goes_out(name):
+    package = name.removesuffix("__init__").rstrip(".")
+    tree = ast.parse(MODULES[name].read_text())
+    if package:
+        text = " ".join(ast.get_docstring(tree).split())
+        assert "Comes in:" in text and "Goes out:" in text and "may be changed" in text
+    own = imported(MODULES[name].read_text(), f"{package}.__init__".lstrip("."))
+    assert {module.split(".")[0] for module in own} <= {package}
+
+
+SPACES = ["tas_tf", "tas_tf.errors", "tas_tf.json_schema"]
+SPACES += [f"tas_tf.{name}" for name in FILES if name.startswith("spaces.")]
+
+
+@pytest.mark.parametrize("name", SPACES)
+def test_what_is_searched_loads_no_tensorflow(name):
+    code = f"import sys, {name}; sys.exit('tensorflow' in sys.modules or 'keras' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_only_reports_draw():
+    drawing = {name for name in FILES if "matplotlib" in MODULES[name].read_text()}
+    assert {name.split(".")[0] for name in drawing} == {"reports"}
+
+
+@pytest.mark.parametrize("name", [*COMMANDS, "command_line"])
+def test_commands_define_no_class(name):
+    tree = ast.parse(MODULES[name].read_text())
+    assert not [node.name for node in ast.walk(tree) if isinstance(node, ast.ClassDef)]
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ("from tas_tf import data, errors", {"data", "errors"}),
+        ("from tas_tf.data import ImageData", {"data"}),
+        ("from tas_tf.data.batches import Feed", {"data.batches"}),
+        ("from tas_tf.spaces import cost", {"spaces.cost"}),
+        ("def f():\n    import tas_tf.spaces.cost as c", {"spaces.cost"}),
+        ("from . import cost", {"spaces.cost"}),
+        ("from .cost import Budget", {"spaces.cost"}),
+        ("from ..errors import SpecError", {"errors"}),
+        ("import tas_tf", {""}),
+        ("import ast, tas_tfx.data", set()),
+    ],
+)
+def test_imports_are_seen_however_they_are_written(source, expected):
+    assert imported(source, "spaces.derivation") == expected

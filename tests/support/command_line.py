@@ -1,0 +1,83 @@
+"""What tests of the commands share: running one here or in a process, and what a refusal is."""
+
+import os
+import pathlib
+import re
+import signal
+import subprocess
+import sys
+
+from absl import flags
+
+from tas_tf import command_line, derive, export, pipeline, search, train
+
+PROJECT = pathlib.Path(__file__).parents[2]
+QUICK = "--gin_file=specs/quickstart.gin"
+RUN = "--run_dir=run"
+# An idle machine refuses within 15 seconds and does the rest within 60; a busy one needs more.
+PATIENCE = 150
+MUCH_PATIENCE = 300
+
+MAINS = {
+    "search": search._search,
+    "train": train._train,
+    "derive": derive._derive,
+    "export": export._export,
+    "pipeline": pipeline._pipeline,
+}
+command_line.define_flags("Directory of the run.", trains=True)
+
+
+def run(command, *arguments):
+    """Does in this process what a command does, and returns its exit code."""
+    for name in flags.FLAGS:
+        flags.FLAGS[name].unparse()
+    try:
+        command_line._parse_flags(MAINS[command], [command, *map(str, arguments)])
+    except SystemExit as stop:
+        return stop.code
+    return command_line._guarded(MAINS[command])
+
+
+def bindings(*settings):
+    return [f"--gin_bindings={setting}" for setting in settings]
+
+
+def process(command, *arguments, **options):
+    """Starts a command as users do in a terminal: SIGINT acts, even where a script's is ignored."""
+    return subprocess.Popen(
+        [sys.executable, "-m", f"tas_tf.{command}", *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(PROJECT), "COLUMNS": "80"},
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        **options,
+    )
+
+
+def finished(command, *arguments, timeout=PATIENCE, **options):
+    """Runs a command as users do; returns exit code, stdout and stderr."""
+    with process(command, *arguments, **options) as started:
+        try:
+            stdout, stderr = started.communicate(timeout=timeout)
+        except subprocess.TimeoutExpired:
+            started.kill()
+            raise
+    return started.returncode, stdout, stderr
+
+
+def check_message(stderr, *expected):
+    assert stderr.startswith("Error: ")
+    assert "Traceback" not in stderr
+    assert len(stderr.strip().splitlines()) <= 6
+    for text in expected:
+        assert re.search(text, stderr), (text, stderr)
+
+
+def check_refused(capsys, command, *arguments, expected):
+    """Asserts that a command refuses its input with a message, and leaves nothing behind."""
+    before = sorted(pathlib.Path().rglob("*"))
+    assert run(command, *arguments) == 2
+    check_message(capsys.readouterr().err, *expected)
+    assert sorted(pathlib.Path().rglob("*")) == before
