@@ -2,5 +2,5 @@
 
 Comes in: maps (batch, height, width, channels) and what was drawn for each unit. Goes out: maps of
 the same size. Each formula of docs/method.md 2 to 4 stands in one file; its speed may be changed
-there alone, as long as the plain formulation in `searchable_unit.py` gives the same numbers.
+there alone, as long as the plain formulation in `tests/support/plain.py` gives the same numbers.
 """

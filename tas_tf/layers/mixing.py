@@ -1,7 +1,7 @@
 """Mixing channels: the weighted sum of candidates as one product (docs/method.md 4).
 
-A mixture is a matrix, applied as a 1x1 convolution; maps of many channels are mixed entry by entry
-on CPUs, because interpolation gives a column few entries.
+A mixture is a matrix, applied as a 1x1 convolution (`MatrixMixture`). CPUs mix maps of many
+channels entry by entry (`TapMixture`), because interpolation gives a column few entries.
 """
 
 from __future__ import annotations
@@ -11,7 +11,14 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from tas_tf.layers.interpolation import interpolation_taps
-from tas_tf.layers.normalization import EPSILON, added_up, affine, standardize, unbiased
+from tas_tf.layers.normalization import (
+    EPSILON,
+    added_up,
+    affine,
+    batch_normalize,
+    standardize,
+    unbiased,
+)
 
 # From so many channels on a CPU mixes them entry by entry, not by a product of matrices; a channel
 # then costs it what so many multiplications do (`benchmarks/README.md`, Search step).
@@ -20,10 +27,6 @@ TAPPED_COST = 200
 
 # A convolution of single pixels.
 POINTWISE = {"strides": [1, 1, 1, 1], "padding": "VALID"}
-
-# What mixes channels: a kernel (1, 1, inner, outer), or rows and values of the entries of every
-# column (n, outer).
-Mixture = tf.Tensor | tuple[tf.Tensor, tf.Tensor]
 
 
 class Taps(NamedTuple):
@@ -49,7 +52,7 @@ def mixture_taps(
     indices: tf.Tensor,
     widths: tf.Tensor,
     weights: tf.Tensor,
-    sizes: tf.Tensor | None = None,
+    sizes: tf.Tensor,
 ) -> list[Taps]:
     """Returns the mixtures of several units of equally many channels.
 
@@ -58,14 +61,13 @@ def mixture_taps(
         indices: (units, k) int32, drawn candidates.
         widths: (units, k) int32, their widths.
         weights: (units, k), their weights.
-        sizes: (units, 4) int32, the sizes of their mixtures, see `make_mixture`.
+        sizes: (units, 4) int32, their mixtures as kernels: 1, 1, computed, given.
     """
     widest = tf.reduce_max(widths, axis=1, keepdims=True)
     sources, inside = interpolation_taps(widths, widest, channels)
     shares = tf.where(inside, weights[:, :, None, None] / 2, 0)
-    entries = _entries(sources)
-    if sizes is not None:
-        entries = tf.minimum(entries, sizes[:, None, None, None] - 1)
+    # What lies beyond a mixture has the share zero: any place will do.
+    entries = tf.minimum(mixture_entries(sources), sizes[:, None, None, None] - 1)
     candidates = tf.broadcast_to(indices[:, :, None, None], tf.shape(sources))
     units, drawn = indices.shape
     several = (
@@ -77,35 +79,15 @@ def mixture_taps(
     return [Taps(*of_unit) for of_unit in zip(*map(tf.unstack, several), strict=True)]
 
 
-def _entries(sources: tf.Tensor) -> tf.Tensor:
+def mixture_entries(sources: tf.Tensor) -> tf.Tensor:
     """Returns where entries (..., columns) that read `sources` stand in a mixture (..., 4)."""
     zeros = tf.zeros_like(sources)
     return tf.stack([zeros, zeros, sources, zeros + tf.range(sources.shape[-1])], axis=-1)
 
 
-def is_tapped(channels: int, sizes: object | None) -> bool:
-    """Whether maps of so many channels are mixed entry by entry: on CPUs, as `sizes` tells."""
-    return sizes is not None and channels >= TAPPED
-
-
-def make_mixture(
-    entries: tf.Tensor, values: tf.Tensor, channels: int, sizes: tf.Tensor | None
-) -> Mixture:
-    """Returns the mixture of some entries.
-
-    Args:
-        entries: (n, C, 4) int32, see `Taps`; inside of `sizes`.
-        values: (n, C), zero where there is no entry.
-        channels: Channels C of what is mixed.
-        sizes: (4,) int32, the kernel 1, 1, inner, outer; None for C.
-    """
-    if sizes is None:
-        return tf.scatter_nd(entries, values, [1, 1, channels, channels])
-    if not is_tapped(channels, sizes):
-        mix = tf.scatter_nd(entries, values, sizes)
-        mix.set_shape([1, 1, None, None])
-        return mix
-    return entries[:, : sizes[3], 2], values[:, : sizes[3]]
+def is_tapped(channels: int) -> bool:
+    """Whether CPUs mix maps of so many channels entry by entry."""
+    return channels >= TAPPED
 
 
 def cut(kernel: tf.Tensor, size: tf.Tensor, uncut: tf.Tensor) -> tf.Tensor:
@@ -129,42 +111,6 @@ def cut(kernel: tf.Tensor, size: tf.Tensor, uncut: tf.Tensor) -> tf.Tensor:
 def scaled(x: tf.Tensor, share: tf.Tensor) -> tf.Tensor:
     """Returns x, of any shape, times a scalar, in the type of x."""
     return tf.cast(share, x.dtype) * x
-
-
-def widen(
-    x: tf.Tensor,
-    share: tf.Tensor,
-    width: tf.Tensor,
-    widest: tf.Tensor,
-    channels: int,
-    size: tf.Tensor | None,
-    zero_is_absent: bool = False,
-) -> tf.Tensor:
-    """Returns `share * CWI(x, widest)`.
-
-    Args:
-        x: (batch, height, width, `size`), or C channels for None.
-        share: Scalar.
-        width: Channels that x really has.
-        widest: Channels that it gets, no fewer.
-        channels: Channels C of the unpruned network.
-        size: (4,) int32, a mixture from such maps to such maps; see `make_mixture`.
-        zero_is_absent: Whether a share of zero has no gradient either.
-    """
-
-    def mixed():
-        sources, inside = interpolation_taps(width, widest, channels)
-        entries = _entries(sources)
-        if size is not None:
-            entries = tf.minimum(entries, size - 1)
-        halves = tf.cast(tf.broadcast_to(inside, [2, channels]), share.dtype) / 2
-        return mix_channels(x, make_mixture(entries, share * halves, channels, size))
-
-    if size is None:
-        return mixed()
-    # A map as wide as the widest needs no product, nor does one that is absent.
-    needed = (width < widest) & (share > 0) if zero_is_absent else width < widest
-    return tf.cond(needed, mixed, lambda: scaled(x, share))
 
 
 def normalize_and_mix(
@@ -207,29 +153,72 @@ def normalize_and_mix(
             )
             return through + affine(normalized, scale, offset), d_mix, total
 
-        y = tf.nn.bias_add(mix_channels(normalized, mix), tf.cast(shift, z.dtype))
+        y = MatrixMixture(mix).mix(normalized)
+        y = tf.nn.bias_add(y, tf.cast(shift, z.dtype))
         return y, gradient
 
     return mixed(z, mix, shift), mean, unbiased(variance, count)
 
 
+class MatrixMixture(NamedTuple):
+    """A mixture as a matrix.
+
+    Args:
+        kernel: (1, 1, inner, outer).
+    """
+
+    kernel: tf.Tensor
+
+    def mix(self, x: tf.Tensor, vector: tf.Tensor | None = None) -> tf.Tensor:
+        """Returns `x @ mixture + vector`: (..., inner) to (..., outer)."""
+        if len(x.shape) == 2:
+            y = tf.linalg.matmul(x, self.kernel[0, 0])
+        else:
+            y = tf.nn.conv2d(x, tf.cast(self.kernel, x.dtype), 1, "VALID")
+        return y if vector is None else _shift(y, vector)
+
+    def mix_normalized(
+        self, z: tf.Tensor, shift: tf.Tensor, ones: tf.Tensor, synchronized: bool = True
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """See `normalize_and_mix`."""
+        return normalize_and_mix(z, self.kernel, shift, ones, synchronized)
+
+
+class TapMixture(NamedTuple):
+    """A mixture as a few entries in every column.
+
+    Args:
+        sources: (n, outer) int32, the channels that entries read.
+        values: (n, outer), the entries.
+    """
+
+    sources: tf.Tensor
+    values: tf.Tensor
+
+    def mix(self, x: tf.Tensor, vector: tf.Tensor | None = None) -> tf.Tensor:
+        """Returns `x @ mixture + vector`: (..., inner) to (..., outer)."""
+        y = _mix_by_taps(x, self.sources, self.values)
+        return y if vector is None else _shift(y, vector)
+
+    def mix_normalized(
+        self, z: tf.Tensor, shift: tf.Tensor, ones: tf.Tensor, synchronized: bool = True
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """See `normalize_and_mix`."""
+        normalized, mean, variance = batch_normalize(
+            z, ones, tf.zeros_like(ones), synchronized=synchronized
+        )
+        return self.mix(normalized, shift), mean, variance
+
+
+Mixture = MatrixMixture | TapMixture
+
+
 def mix_with_mean(x: tf.Tensor, mean: tf.Tensor, mix: tf.Tensor, shift: tf.Tensor) -> tf.Tensor:
-    """Returns `(x - mean) @ mix + shift`, as one mixture (inner, outer) of x; see above."""
+    """Returns `(x - mean) @ mix + shift`, as one mixture (inner, outer) of x."""
     # What coarser precision makes of the mixture is also what the mean goes through.
     mix = tf.cast(mix, x.dtype)
     offset = tf.linalg.matmul(mean[None], tf.cast(mix, shift.dtype))[0]
-    return mix_channels(x, mix[None, None], shift - offset)
-
-
-def mix_channels(x: tf.Tensor, mix: Mixture, vector: tf.Tensor | None = None) -> tf.Tensor:
-    """Returns `x @ mix + vector` over channels: (..., inner) to (..., outer)."""
-    if isinstance(mix, tuple):
-        y = _mix_by_taps(x, *mix)
-    elif len(x.shape) == 2:
-        y = tf.linalg.matmul(x, mix[0, 0])
-    else:
-        y = tf.nn.conv2d(x, tf.cast(mix, x.dtype), 1, "VALID")
-    return y if vector is None else _shift(y, vector)
+    return MatrixMixture(mix[None, None]).mix(x, shift - offset)
 
 
 @tf.custom_gradient

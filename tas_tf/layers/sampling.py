@@ -94,15 +94,25 @@ def relaxed_logits(
         temperature: Temperature tau.
         seed: (2,) int32.
     """
-    present = tf.sequence_mask(sizes, logits.shape[1])
-    absent = tf.constant(_ABSENT, logits.dtype)
-    log_p = tf.nn.log_softmax(tf.where(present, logits, absent))
+    log_p = tf.nn.log_softmax(_without_absent(logits, sizes))
     if strategy == "softmax":
-        return tf.where(present, log_p, absent)
+        return _without_absent(log_p, sizes)
     noisy = (log_p + _gumbel(tf.shape(logits), seed, logits.dtype)) / tf.cast(
         temperature, logits.dtype
     )
-    return tf.where(present, noisy, absent)
+    return _without_absent(noisy, sizes)
+
+
+def softmax_of_rows(logits: tf.Tensor, sizes: tf.Tensor) -> tf.Tensor:
+    """Returns the softmax of rows (rows, n) of so many candidates, zero where absent."""
+    present = tf.sequence_mask(sizes, logits.shape[1])
+    return tf.where(present, tf.nn.softmax(_without_absent(logits, sizes)), 0.0)
+
+
+def _without_absent(values: tf.Tensor, sizes: tf.Tensor) -> tf.Tensor:
+    """Returns rows (rows, n) of logits, far below any other where a candidate is absent."""
+    present = tf.sequence_mask(sizes, values.shape[1])
+    return tf.where(present, values, tf.constant(_ABSENT, values.dtype))
 
 
 def draw_pairs(relaxed: tf.Tensor, sizes: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
@@ -121,7 +131,7 @@ def draw_pairs(relaxed: tf.Tensor, sizes: tf.Tensor, seed: tf.Tensor) -> tf.Tens
     """
     p = tf.nn.softmax(tf.stop_gradient(relaxed)) + 1e-7
     scores = tf.math.log(p) + _gumbel(tf.shape(p), seed, p.dtype)
-    scores = tf.where(tf.sequence_mask(sizes, p.shape[1]), scores, tf.constant(_ABSENT, p.dtype))
+    scores = _without_absent(scores, sizes)
     if scores.shape[1] == 1:
         return tf.zeros([scores.shape[0], 2], tf.int32)
     return tf.math.top_k(scores, 2).indices

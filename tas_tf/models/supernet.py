@@ -14,14 +14,15 @@ from tas_tf.layers import sampling
 from tas_tf.layers.normalization import EPSILON
 from tas_tf.layers.sampling import Draw
 from tas_tf.layers.searchable_stage import SearchableBlock, SearchableStage
-from tas_tf.layers.searchable_unit import INFERENCE, SearchableUnit
-from tas_tf.layers.unit_draws import Sizes, UnitDraw, draw_units, drawn_widths, round_up, unit_sizes
+from tas_tf.layers.searchable_unit import Mode, SearchableUnit
+from tas_tf.layers.unit_draws import UnitDraw, draw_units, drawn_widths
+from tas_tf.models.shape_plans import PLANS
 from tas_tf.spaces import families
 from tas_tf.spaces.architecture import Architecture
 from tas_tf.spaces.expected_cost import max_candidates, max_depths
 from tas_tf.spaces.search_space import SearchSpace
 
-SHAPES = ("auto", "static", "drawn")
+SHAPES = ("auto", *PLANS)
 DRAWS = ("shared", "own")
 
 
@@ -34,7 +35,6 @@ class Supernet(keras.layers.Layer):
             `pad`.
         strategy: How candidates are drawn: `two` (TAS), `gumbel`, `softmax` or
             `straight_through`, see `sampling.draw`.
-        formulation: `fused` or `plain`, see `searchable_unit.SearchableUnit`.
         shapes: `static` computes every channel, in shapes known when the step is traced, as XLA
             needs; `drawn` computes the channels that a draw has, rounded up to few distinct
             sizes; `auto` is `drawn` on CPUs and `static` elsewhere.
@@ -45,12 +45,13 @@ class Supernet(keras.layers.Layer):
             variables, statistics, logits and cost stay float32.
     """
 
+    unit_class = SearchableUnit
+
     def __init__(
         self,
         space: SearchSpace,
         aggregation: str = "interpolate",
         strategy: str = "two",
-        formulation: str = "fused",
         shapes: str = "auto",
         draws: str = "shared",
         dtype: Literal["float32", "float64", "mixed_bfloat16"] = "float32",
@@ -66,26 +67,21 @@ class Supernet(keras.layers.Layer):
             raise SpecError(f"draws: expected one of {list(DRAWS)}. Received: {draws!r}")
         if shapes == "auto":
             on_cpu = not tf.config.list_logical_devices("GPU")
-            shapes = "drawn" if on_cpu and formulation == "fused" else "static"
+            shapes = "drawn" if on_cpu else "static"
         self.space = space
         self.shapes = shapes
-        self.aggregation = aggregation
         self.strategy = strategy
         self.draws = draws
         options = {
             "aggregation": aggregation,
-            "formulation": formulation,
             "synchronized": draws == "shared",
             "dtype": dtype,
         }
-        self.stem = SearchableUnit(
+        self.stem = self.unit_class(
             space.outline.stem, space.input_shape[2], space.unit_candidates(0), **options
         )
         self._stages = self._build_stages(options)
-        self._streams = self._find_streams()
-        ends = np.cumsum([1, *(len(units) for stage in space.block_units for units in stage)]) - 1
-        # For every unit whether another of its block follows.
-        self._inner = ~np.isin(np.arange(len(self._streams)), ends)
+        self._plan = PLANS[shapes](self.stem, self._stages)
         sizes = [len(units) for stage in space.block_units for units in stage]
         # For every unit but the stem the number of its block.
         self._unit_blocks = np.repeat(np.arange(len(sizes)), sizes)
@@ -110,32 +106,27 @@ class Supernet(keras.layers.Layer):
             members = []
             for layers, units in zip(stage, space.block_units[s], strict=True):
                 candidates = [space.unit_candidates(unit) for unit in units]
-                members.append(
-                    SearchableBlock(layers, channels, candidates, family.zero_last_scale, **options)
+                block = SearchableBlock(
+                    layers,
+                    channels,
+                    candidates,
+                    family.zero_last_scale,
+                    make_unit=self.unit_class,
+                    **options,
                 )
+                members.append(block)
                 channels = candidates[-1][-1]
             stages.append(
                 SearchableStage(
                     f"stage{s + 1}",
                     members,
                     space.depths[s],
-                    self.aggregation,
+                    options["aggregation"],
                     options["dtype"],
                     zero_is_absent=self.strategy != "straight_through",
                 )
             )
         return stages
-
-    def _find_streams(self) -> list[int]:
-        """Returns for every unit a number that it shares with those it is added to by identity."""
-        streams, stream = [0], 0
-        for stage in self._stages:
-            for block in stage.blocks:
-                inside = range(len(streams), len(streams) + len(block.units) - 1)
-                if block.projection is not None:
-                    stream = inside.stop
-                streams += [*inside, stream]
-        return streams
 
     def _add_logits(self) -> None:
         """One row per choice or stage, padded to the longest; padding is never looked at."""
@@ -191,7 +182,7 @@ class Supernet(keras.layers.Layer):
         Exact costs of large networks do not fit float32 (docs/method.md 5).
         """
         return tuple(
-            _softmax_of_rows(tf.cast(tf.convert_to_tensor(logits), tf.float64), sizes)
+            sampling.softmax_of_rows(tf.cast(tf.convert_to_tensor(logits), tf.float64), sizes)
             for logits, sizes in (
                 (self.width_logits, self._width_sizes),
                 (self.depth_logits, self._depth_sizes),
@@ -209,12 +200,12 @@ class Supernet(keras.layers.Layer):
             seed = sampling.replica_seed(seed)
         return sampling.draw(
             self.strategy,
-            tf.convert_to_tensor(self.width_logits),
-            tf.constant(self._width_sizes),
-            tf.convert_to_tensor(self.depth_logits),
-            tf.constant(self._depth_sizes),
-            temperature,
-            seed,
+            width_logits=tf.convert_to_tensor(self.width_logits),
+            width_sizes=tf.constant(self._width_sizes),
+            depth_logits=tf.convert_to_tensor(self.depth_logits),
+            depth_sizes=tf.constant(self._depth_sizes),
+            temperature=temperature,
+            seed=seed,
         )
 
     def fixed_draw(self, architecture: Architecture) -> Draw:
@@ -224,34 +215,26 @@ class Supernet(keras.layers.Layer):
             architecture: An architecture of the space. Cut units stand at their smallest width, so
                 that none of them widens the stage's output.
         """
-        space = self.space
-        indices = np.zeros((len(space.choices), 1), np.int32)
-        widths = {0: architecture.stem_width}
-        for units, stage in zip(space.block_units, architecture.stages, strict=True):
-            for block_units, block_widths in zip(units, stage, strict=False):
-                widths.update(zip(block_units, block_widths, strict=True))
-        for unit, width in widths.items():
-            choice = space.unit_choices[unit]
-            indices[choice] = space.choices[choice].candidates.index(width)
+        width_indices, depth_indices = self.space.indices(architecture)
+        indices = np.array(width_indices, np.int32)[:, None]
         depth_weights = np.zeros(self.depth_logits.shape, self.variable_dtype)
-        for s, stage in enumerate(architecture.stages):
-            depth_weights[s, space.depths[s].index(len(stage))] = 1
+        depth_weights[np.arange(len(depth_indices)), depth_indices] = 1
         return Draw(
             tf.constant(indices),
             tf.ones(indices.shape, self.variable_dtype),
             tf.constant(depth_weights),
         )
 
-    def call(self, images, draw, mode=INFERENCE):
+    def call(self, images, draw, mode: Mode = Mode.INFERENCE):
         """Returns logits (batch, classes), in float32 at least.
 
         Args:
             images: (batch, height, width, channels).
             draw: The drawn candidates.
-            mode: See `searchable_unit.SearchableUnit.call`.
+            mode: How batch normalization is treated.
         """
         draws = self._unit_draws(draw)
-        x = self.stem(tf.cast(images, self.compute_dtype), draws[0], mode=mode)
+        x = self.stem(tf.cast(images, self.compute_dtype), drawn=draws[0], mode=mode)
         x = tf.nn.relu(x)
         channels = draws[0].width
         if families.FAMILIES[self.space.family].stem_pool:
@@ -259,11 +242,9 @@ class Supernet(keras.layers.Layer):
             x = tf.nn.max_pool2d(tf.pad(x, [[0, 0], [1, 1], [1, 1], [0, 0]]), 3, 2, "VALID")
         for s, stage in enumerate(self._stages):
             units = [[draws[u] for u in block] for block in self.space.block_units[s]]
-            x, channels = stage(x, channels, units, draw.depth_weights[s], mode=mode)
+            x, channels = stage(x, channels, draw.depth_weights[s], draws=units, mode=mode)
         features = tf.cast(tf.reduce_mean(x, axis=(1, 2)), self.variable_dtype)
-        kernel = tf.convert_to_tensor(self.classifier_kernel)
-        if self.shapes == "drawn":
-            kernel = kernel[: tf.shape(features)[1]]
+        kernel = draws[-1].shapes.cut_rows(tf.convert_to_tensor(self.classifier_kernel))
         return tf.linalg.matmul(features, kernel) + self.classifier_bias
 
     def _unit_draws(self, draw: Draw) -> list[UnitDraw]:
@@ -277,41 +258,13 @@ class Supernet(keras.layers.Layer):
         counts = tf.concat([[True], tf.gather(tf.concat(runs, 0), self._unit_blocks)], 0)
         weights = tf.where(counts[:, None], weights, 0)
         candidates = [self.space.unit_candidates(unit) for unit in range(len(self.units))]
-        sizes = None
-        if self.shapes == "drawn":
-            sizes = self._sizes(drawn_widths(candidates, indices), weights)
-        return draw_units(candidates, indices, weights, self.aggregation == "interpolate", sizes)
+        shapes = self._plan.unit_shapes(drawn_widths(candidates, indices), weights)
+        return draw_units(candidates, indices, weights, shapes, self.stem.aggregation.mixes)
 
     def _runs(self, depths: Sequence[int], weights: tf.Tensor) -> tf.Tensor:
         """Returns for every block of a stage whether a depth of weight above zero has it."""
         deepest = tf.reduce_max(tf.where(weights[: len(depths)] > 0, tf.constant(depths), 0))
         return tf.range(max(depths)) < deepest
-
-    def _sizes(self, widths: tf.Tensor, weights: tf.Tensor) -> Sizes:
-        """Returns how many channels every unit computes, and how many it gives.
-
-        Units at the ends of blocks that identities join give the same number.
-
-        Args:
-            widths: (units, k) int32, drawn widths.
-            weights: (units, k), their weights.
-        """
-        counted = tf.where(weights > 0, widths, 0)
-        given = tf.reduce_max(widths if self.aggregation == "interpolate" else counted, axis=1)
-        # Within a block that no depth has, nothing needs to be handed on.
-        absent = tf.constant(self._inner) & (tf.reduce_max(counted, axis=1) == 0)
-        given = tf.where(absent, 0, given)
-        streams = tf.constant(self._streams)
-        count = max(self._streams) + 1
-        given = tf.gather(tf.math.unsorted_segment_max(given, streams, count), streams)
-        units = self.units
-        channels = tf.constant([unit.channels for unit in units])
-        computed = round_up(tf.reduce_max(counted, axis=1), channels)
-        given = round_up(given, channels)
-        # A unit is given what the one before it gives, the stem the images.
-        inputs = tf.concat([[self.space.input_shape[2]], given[:-1]], 0)
-        kernels = np.array([unit.kernel.shape for unit in units])
-        return unit_sizes(kernels, inputs, computed, given)
 
     def start_from(self, model: keras.Model, images: tf.Tensor) -> None:
         """Takes the weights of the trained unpruned network.
@@ -380,11 +333,6 @@ class _Logits(keras.initializers.Initializer):
 
     def get_config(self):
         return {"sizes": self.sizes.tolist()}
-
-
-def _softmax_of_rows(logits: tf.Tensor, sizes: np.ndarray) -> tf.Tensor:
-    present = tf.sequence_mask(sizes, logits.shape[1])
-    return tf.where(present, tf.nn.softmax(tf.where(present, logits, -1e9)), 0.0)
 
 
 def _layer_weights(

@@ -11,7 +11,7 @@ from tas_tf.reports import curve_plots, shape_plots
 from tas_tf.reports.pages import Element, Picture, Pictures, Text
 from tas_tf.reports.run_records import Part, Run
 from tas_tf.reports.tables import comparable, planned_epochs
-from tas_tf.spaces import cost
+from tas_tf.spaces import cost, derivation
 from tas_tf.spaces.cost import Budget
 from tas_tf.training.architecture_search import UNDECIDED
 
@@ -124,8 +124,7 @@ def _movement(search: Part, records: list[dict[str, Any]]) -> Picture:
 
 
 def _distributions(search: Part) -> Picture:
-    probabilities = [_softmax(search.logits[0], [c.candidates for c in search.space.choices])]
-    probabilities.append(_softmax(search.logits[1], search.space.depths))
+    probabilities = derivation.probabilities(search.space, *search.logits)
     tops = np.concatenate([p.max(axis=1) for p in probabilities])
     found = search.architecture
     if found is not None and not comparable(found, search.space.unpruned()):
@@ -140,11 +139,3 @@ def _distributions(search: Part) -> Picture:
         f"Probabilities of all candidates at the end of the search. The most probable candidate of "
         f"a row has {tops.mean():.0%} on average.",
     )
-
-
-def _softmax(logits: np.ndarray, candidates) -> np.ndarray:
-    p = np.zeros_like(logits)
-    for row, values in enumerate(candidates):
-        shifted = np.exp(logits[row, : len(values)] - logits[row, : len(values)].max())
-        p[row, : len(values)] = shifted / shifted.sum()
-    return p

@@ -71,8 +71,29 @@ def argmax(space: SearchSpace, width_logits: np.ndarray, depth_logits: np.ndarra
         width_logits: (choices, max candidates); entries beyond a choice's candidates are ignored.
         depth_logits: (stages, max depths), likewise.
     """
+    return space.architecture(*most_probable(space, width_logits, depth_logits))
+
+
+def most_probable(
+    space: SearchSpace, width_logits: np.ndarray, depth_logits: np.ndarray
+) -> tuple[list[int], list[int]]:
+    """Returns the most probable candidate of every choice and of every stage, as indices."""
     widths, depths = _regrets(space, width_logits, depth_logits)
-    return space.architecture([row.argmin() for row in widths], [row.argmin() for row in depths])
+    return [int(row.argmin()) for row in widths], [int(row.argmin()) for row in depths]
+
+
+def probabilities(
+    space: SearchSpace, width_logits: np.ndarray, depth_logits: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the softmax of widths (choices, n) and depths (stages, m), zero where absent."""
+    rows = _rows(space, width_logits, depth_logits)
+    padded = []
+    for several in (rows[: len(space.choices)], rows[len(space.choices) :]):
+        table = np.zeros((len(several), max(map(len, several))))
+        for into, row in zip(table, several, strict=True):
+            into[: len(row)] = np.exp(_log_softmax(row))
+        padded.append(table)
+    return padded[0], padded[1]
 
 
 def derive(

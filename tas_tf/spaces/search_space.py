@@ -180,11 +180,42 @@ class SearchSpace:
             name=name,
         )
 
+    def indices(self, architecture: Architecture) -> tuple[list[int], list[int]]:
+        """Returns the candidates that make an architecture, as `architecture` takes them.
+
+        Args:
+            architecture: An architecture of the space. Choices of cut units alone are at their
+                smallest width.
+
+        Raises:
+            ArchitectureError: If a width or a depth is no candidate.
+        """
+        width_indices = [0] * len(self.choices)
+        widths = {0: architecture.stem_width}
+        for units, stage in zip(self.block_units, architecture.stages, strict=True):
+            for block_units, block_widths in zip(units, stage, strict=False):
+                widths.update(zip(block_units, block_widths, strict=True))
+        for unit, width in widths.items():
+            choice = self.unit_choices[unit]
+            candidates = self.choices[choice].candidates
+            width_indices[choice] = _index(self.choices[choice].name, width, candidates)
+        depth_indices = [
+            _index(f"stage{s + 1}", len(stage), depths)
+            for s, (stage, depths) in enumerate(zip(architecture.stages, self.depths, strict=True))
+        ]
+        return width_indices, depth_indices
+
     def unpruned(self) -> Architecture:
         """Returns the unpruned network's architecture, whether its widths are candidates or not."""
         return unpruned(
             self.family, self.block, self.blocks_per_stage, self.input_shape, self.num_classes
         )
+
+
+def _index(name: str, value: int, candidates: tuple[int, ...]) -> int:
+    if value not in candidates:
+        raise ArchitectureError(f"{name}: expected one of {list(candidates)}. Received: {value}")
+    return candidates.index(value)
 
 
 def unpruned(

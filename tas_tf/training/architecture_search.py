@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from tas_tf.errors import SpecError
 from tas_tf.layers import sampling
-from tas_tf.layers.searchable_unit import ARCHITECTURE, WEIGHTS
+from tas_tf.layers.searchable_unit import Mode
 from tas_tf.models import supernet
 from tas_tf.spaces import cost, derivation
 from tas_tf.spaces.architecture import Architecture
@@ -131,7 +131,7 @@ class ArchitectureSearch(Loop):
         variables = self.supernet.weight_variables
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch([variable.value for variable in variables])
-            logits = self.supernet(images, draw, mode=WEIGHTS)
+            logits = self.supernet(images, draw, mode=Mode.WEIGHTS)
             share = batch_share(logits)
             loss = tf.reduce_sum(losses.cross_entropy(labels, logits)) * share
         self.optimizer.apply(gradients_of(tape, loss, variables), variables)
@@ -146,7 +146,7 @@ class ArchitectureSearch(Loop):
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch([variable.value for variable in variables])
             draw = self.supernet.draw(self.temperature, sampling.step_seed(self.seed, step, 1))
-            logits = self.supernet(images, draw, mode=ARCHITECTURE)
+            logits = self.supernet(images, draw, mode=Mode.ARCHITECTURE)
             share = batch_share(logits)
             loss = tf.reduce_sum(losses.cross_entropy(labels, logits)) * share
             # Every replica adds its part of the cost term: the parts add up to the term.
@@ -222,15 +222,14 @@ class ArchitectureSearch(Loop):
     def shape(self):
         """Returns the most probable width of every choice and depth of every stage."""
         space = self.supernet.space
-        widths, depths = self.logits()
+        widths, depths = derivation.most_probable(space, *self.logits())
         return {
             "argmax_widths": [
-                choice.candidates[row[: len(choice.candidates)].argmax()]
-                for choice, row in zip(space.choices, widths, strict=True)
+                choice.candidates[index]
+                for choice, index in zip(space.choices, widths, strict=True)
             ],
             "argmax_depths": [
-                depth[row[: len(depth)].argmax()]
-                for depth, row in zip(space.depths, depths, strict=True)
+                candidates[index] for candidates, index in zip(space.depths, depths, strict=True)
             ],
         }
 

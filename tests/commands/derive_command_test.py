@@ -14,7 +14,7 @@ from command_line import QUICK, RUN, bindings, check_message, check_refused, fin
 
 import tas_tf
 from tas_tf.experiments import common
-from tas_tf.layers.searchable_unit import INFERENCE
+from tas_tf.layers.searchable_unit import Mode
 from tas_tf.models import inheritance, network_files, supernet
 from tas_tf.models.spec_compiler import TRAINING_LAYERS, build_model
 from tas_tf.runtime import checkpoints, run_directory
@@ -248,7 +248,7 @@ def test_training_starts_with_the_supernets_logits(searched, monkeypatch):
     model = stopped_at_the_fit(monkeypatch, "train", *arguments).model
     net, architecture = restored_supernet(searched), read(searched / "architecture.json")
     x = images()
-    expected = net(x, net.fixed_draw(architecture), mode=INFERENCE).numpy()
+    expected = net(x, net.fixed_draw(architecture), mode=Mode.INFERENCE).numpy()
     received = model(x, training=False).numpy()
     assert np.abs(received - expected).max() < 1e-4 * np.abs(expected).max()
     # Not by being constant: random weights are far away.
@@ -267,7 +267,7 @@ def test_offsets_of_projections_without_normalization_are_kept():
     model = build_model(architecture)
     inheritance.inherit_weights(model, architecture, net)
     x = images()
-    expected = net(x, net.fixed_draw(architecture), mode=INFERENCE).numpy()
+    expected = net(x, net.fixed_draw(architecture), mode=Mode.INFERENCE).numpy()
     np.testing.assert_allclose(model(x, training=False), expected, rtol=1e-4, atol=1e-5)
 
 

@@ -4,11 +4,12 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from plain import PlainSupernet
 
 from tas_tf.layers import mixing
 from tas_tf.layers.normalization import EPSILON
 from tas_tf.layers.sampling import Draw, step_seed
-from tas_tf.layers.searchable_unit import ARCHITECTURE, WEIGHTS
+from tas_tf.layers.searchable_unit import Mode
 from tas_tf.models.supernet import Supernet
 from tas_tf.spaces.search_space import SearchSpace
 from tas_tf.training.architecture_search import ArchitectureSearch
@@ -40,7 +41,7 @@ def randomized(net, seed=0):
 
 def twin(net, **options):
     """Another supernet of the same space and variables."""
-    other = Supernet(net.space, aggregation=net.aggregation, **options)
+    other = Supernet(net.space, aggregation=net.stem.aggregation.name, **options)
     for mine, theirs in zip(other.variables, net.variables, strict=True):
         mine.assign(tf.cast(theirs, mine.dtype))
     return other
@@ -57,7 +58,7 @@ def results(net, temperature, seed, jit_compile=False):
     def run():
         with tf.GradientTape() as tape:
             draw = net.draw(tf.constant(temperature), step_seed(seed, tf.constant(0), 0))
-            logits = net(images, draw, mode=WEIGHTS)
+            logits = net(images, draw, mode=Mode.WEIGHTS)
             loss = tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits))
         return logits, tape.gradient(
             loss, weights + architecture, unconnected_gradients=tf.UnconnectedGradients.ZERO
@@ -93,9 +94,8 @@ SLOW = pytest.mark.slow  # each traces three supernets with their gradients: 10 
 def test_drawn_shapes_are_the_plain_formulation(case, aggregation, temperature):
     # At the low temperature weights of drawn candidates and depths vanish.
     keras.utils.set_random_seed(1)
-    plain = randomized(
-        Supernet(space(**CASES[case]), aggregation, formulation="plain", dtype="float64")
-    )
+    searched = space(**CASES[case])
+    plain = randomized(PlainSupernet(searched, aggregation=aggregation, dtype="float64"))
     drawn = twin(plain, shapes="drawn", dtype="float64")
     static = twin(plain, shapes="static", dtype="float64")
     assert (plain.shapes, drawn.shapes, static.shapes) == ("static", "drawn", "static")
@@ -107,7 +107,7 @@ def test_drawn_shapes_are_the_plain_formulation(case, aggregation, temperature):
 def test_depths_of_weight_zero_keep_the_gradient_of_a_straight_through_estimator():
     keras.utils.set_random_seed(1)
     options = {"strategy": "straight_through", "dtype": "float64"}
-    plain = randomized(Supernet(space(), formulation="plain", **options))
+    plain = randomized(PlainSupernet(space(), **options))
     drawn = twin(plain, shapes="drawn", **options)
     for seed in range(3):
         check_equal(results(drawn, 5.0, seed), results(plain, 5.0, seed), 1e-7)
@@ -118,7 +118,7 @@ def test_maps_mixed_entry_by_entry_are_the_plain_formulation(strategy, monkeypat
     monkeypatch.setattr(mixing, "TAPPED", 1)
     keras.utils.set_random_seed(1)
     options = {"strategy": strategy, "dtype": "float64"}
-    plain = randomized(Supernet(space(), formulation="plain", **options))
+    plain = randomized(PlainSupernet(space(), **options))
     drawn = twin(plain, shapes="drawn", **options)
     check_equal(results(drawn, 5.0, seed=0), results(plain, 5.0, seed=0), 1e-7)
 
@@ -134,12 +134,13 @@ def test_entries_are_what_their_matrix_is(dtype):
     for by_entry in (True, False):
         with tf.GradientTape() as tape:
             tape.watch([x, values])
-            mix = sources, values
+            mixture = mixing.TapMixture(sources, values)
             if not by_entry:
                 places = tf.stack([sources, tf.broadcast_to(tf.range(columns), [4, columns])], -1)
-                mix = tf.scatter_nd(places, values, [channels, columns])[None, None]
+                matrix = tf.scatter_nd(places, values, [channels, columns])[None, None]
+                mixture = mixing.MatrixMixture(matrix)
             wide = x if by_entry else tf.cast(x, tf.float32)
-            y = tf.cast(mixing.mix_channels(wide, mix), tf.float32)
+            y = tf.cast(mixture.mix(wide), tf.float32)
             loss = tf.reduce_sum(tf.square(y))
         found.append([y, *(tf.cast(g, tf.float32) for g in tape.gradient(loss, [x, values]))])
     for mine, theirs in zip(*found, strict=True):
@@ -179,8 +180,8 @@ def test_what_weighs_nothing_is_not_looked_at():
     before = [variable.numpy() for variable in net.average_variables]
     images = tf.random.stateless_normal([4, *net.space.input_shape], [0, 0])
     cut = Draw(whole.indices, whole.weights, tf.constant(depth))
-    net(images, cut, mode=ARCHITECTURE)
-    net(images, cut, mode=WEIGHTS)
+    net(images, cut, mode=Mode.ARCHITECTURE)
+    net(images, cut, mode=Mode.WEIGHTS)
     moved = {
         variable.path: not np.array_equal(variable.numpy(), old)
         for variable, old in zip(net.average_variables, before, strict=True)
@@ -251,8 +252,8 @@ def test_offsets_get_all_of_a_sum_in_bfloat16():
     random = np.random.default_rng(0)
     x = tf.cast(random.normal(size=(8, 32, 32, 4)), tf.bfloat16)
     vector = tf.zeros([4])
-    mix = tf.eye(4)[None, None]
+    mixture = mixing.MatrixMixture(tf.eye(4)[None, None])
     with tf.GradientTape() as tape:
         tape.watch(vector)
-        y = mixing.mix_channels(x, mix, vector)
+        y = mixture.mix(x, vector)
     np.testing.assert_array_equal(tape.gradient(y, vector), 8 * 32 * 32)

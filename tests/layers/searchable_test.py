@@ -8,23 +8,21 @@ import pytest
 import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from plain import PlainUnit
 
 from tas_tf.errors import SpecError
+from tas_tf.layers.aggregation import AGGREGATIONS
 from tas_tf.layers.normalization import EPSILON, MOMENTUM
 from tas_tf.layers.searchable_stage import SearchableBlock, SearchableStage
-from tas_tf.layers.searchable_unit import (
-    AGGREGATIONS,
-    ARCHITECTURE,
-    INFERENCE,
-    WEIGHTS,
-    SearchableUnit,
-)
+from tas_tf.layers.searchable_unit import Mode, SearchableUnit
+from tas_tf.layers.shapes import static_shapes
 from tas_tf.layers.unit_draws import draw_units
 from tas_tf.spaces import families
 from tas_tf.spaces.families import Block, Layer, Unit
 from tas_tf.training.optimizers import SGD
 
 TOLERANCES = {"float32": 1e-5, "float64": 1e-10}
+FORMULATIONS = (SearchableUnit, PlainUnit)
 VECTORS = ("scale", "offset", "moving_mean", "moving_variance")
 
 
@@ -89,15 +87,8 @@ def cases(draw, most_drawn=3):
 def twins(case, aggregation, dtype):
     """A fused and a plain unit with the same variables."""
     units = [
-        SearchableUnit(
-            case["layer"],
-            case["in_channels"],
-            case["candidates"],
-            aggregation,
-            formulation,
-            dtype=dtype,
-        )
-        for formulation in ("fused", "plain")
+        make(case["layer"], case["in_channels"], case["candidates"], aggregation, dtype=dtype)
+        for make in FORMULATIONS
     ]
     randomize(units[0], case["random"])
     for fused, plain in zip(units[0].weights, units[1].weights, strict=True):
@@ -108,18 +99,20 @@ def twins(case, aggregation, dtype):
 def told(unit, indices, weights):
     """What one unit is told when such candidates are drawn."""
     indices = tf.constant(indices, tf.int32)
-    interpolated = unit.aggregation == "interpolate"
-    (drawn,) = draw_units([unit.candidates], indices[None], weights[None], interpolated)
+    shapes = static_shapes([unit.channels])
+    (drawn,) = draw_units(
+        [unit.candidates], indices[None], weights[None], shapes, unit.aggregation.mixes
+    )
     return drawn
 
 
-def run(unit, case, dtype, mode=WEIGHTS):
+def run(unit, case, dtype, mode=Mode.WEIGHTS):
     """Returns the output, gradients of everything, and the moving statistics afterwards."""
     x, weights = tf.constant(case["x"], dtype), tf.constant(case["weights"], dtype)
     sources = [x, weights, unit.kernel.value, unit.scale.value, unit.offset.value]
     with tf.GradientTape() as tape:
         tape.watch(sources)
-        y = unit(x, told(unit, case["indices"], weights), mode=mode)
+        y = unit(x, drawn=told(unit, case["indices"], weights), mode=mode)
         value = tf.reduce_sum(y * tf.cast(tf.random.stateless_normal(y.shape, [0, 0]), dtype))
     gradients = [tf.convert_to_tensor(g) for g in tape.gradient(value, sources)]
     return [y, *gradients, unit.moving_mean.numpy(), unit.moving_variance.numpy()]
@@ -140,14 +133,14 @@ def test_fused_is_plain(aggregation, dtype, case):
         assert error <= TOLERANCES[dtype] * size, name
 
 
-@pytest.mark.parametrize("formulation", ["fused", "plain"])
+@pytest.mark.parametrize("make", FORMULATIONS)
 @pytest.mark.parametrize("aggregation", AGGREGATIONS)
-def test_a_candidate_given_twice_moves_its_averages_once(aggregation, formulation):
+def test_a_candidate_given_twice_moves_its_averages_once(aggregation, make):
     # A row of a single candidate is drawn as a pair of it, the second with no weight.
-    unit = SearchableUnit(unit_layer(), 2, (3,), aggregation, formulation, dtype="float64")
+    unit = make(unit_layer(), 2, (3,), aggregation, dtype="float64")
     x = tf.random.stateless_normal([2, 4, 4, 2], [0, 0], dtype=tf.float64)
-    unit(x, told(unit, [0, 0], tf.constant([1.0, 0.0], tf.float64)), mode=WEIGHTS)
-    mean = tf.reduce_mean(unit._convolve(x), axis=(0, 1, 2))
+    unit(x, drawn=told(unit, [0, 0], tf.constant([1.0, 0.0], tf.float64)), mode=Mode.WEIGHTS)
+    mean = tf.reduce_mean(unit._convolve(x, static_shapes([3]).of_unit[0]), axis=(0, 1, 2))
     np.testing.assert_allclose(unit.moving_mean[0], (1 - MOMENTUM) * mean, rtol=1e-12)
 
 
@@ -211,7 +204,7 @@ def test_a_unit_is_what_the_method_says(aggregation, case):
 def test_inference_uses_the_averages(aggregation, case):
     unit, plain = twins(case, aggregation, "float64")
     before = [variable.numpy() for variable in unit.weights]
-    y, *_ = run(unit, case, "float64", INFERENCE)
+    y, *_ = run(unit, case, "float64", Mode.INFERENCE)
     z = convolution(case, unit.kernel.numpy())
     widths = [case["candidates"][k] for k in case["indices"]]
     expected = 0
@@ -221,25 +214,25 @@ def test_inference_uses_the_averages(aggregation, case):
         expected = expected + weight * widened(normal, max(widths), aggregation)
     assert relative(y[..., : max(widths)], expected) < 1e-9
     assert not y[..., max(widths) :].numpy().any()
-    np.testing.assert_allclose(run(plain, case, "float64", INFERENCE)[0], y, rtol=1e-12)
+    np.testing.assert_allclose(run(plain, case, "float64", Mode.INFERENCE)[0], y, rtol=1e-12)
     for variable, value in zip(unit.weights, before, strict=True):
         np.testing.assert_array_equal(variable, value)
 
 
-@pytest.mark.parametrize("formulation", ["fused", "plain"])
+@pytest.mark.parametrize("make", FORMULATIONS)
 @pytest.mark.parametrize("aggregation", AGGREGATIONS)
-def test_what_moves_averages(aggregation, formulation):
-    unit = SearchableUnit(unit_layer(), 3, (2, 4, 5, 8), aggregation, formulation)
+def test_what_moves_averages(aggregation, make):
+    unit = make(unit_layer(), 3, (2, 4, 5, 8), aggregation)
     x = tf.random.stateless_normal([2, 5, 5, 3], [0, 0])
     drawn, weights = tf.constant([2, 0]), tf.constant([0.3, 0.7])
     averages = [unit.moving_mean, unit.moving_variance]
     before = [variable.numpy() for variable in averages]
-    y = unit(x, told(unit, drawn, weights), mode=ARCHITECTURE)
-    unit(x, told(unit, drawn, weights), mode=INFERENCE)
+    y = unit(x, drawn=told(unit, drawn, weights), mode=Mode.ARCHITECTURE)
+    unit(x, drawn=told(unit, drawn, weights), mode=Mode.INFERENCE)
     for variable, value in zip(averages, before, strict=True):
         np.testing.assert_array_equal(variable, value)
     # Both halves use the batch's statistics.
-    np.testing.assert_array_equal(unit(x, told(unit, drawn, weights), mode=WEIGHTS), y)
+    np.testing.assert_array_equal(unit(x, drawn=told(unit, drawn, weights), mode=Mode.WEIGHTS), y)
     mask = unit.channel_mask * np.array([1, 0, 1, 0])[:, None].astype(bool)
     for variable, value in zip(averages, before, strict=True):
         np.testing.assert_array_equal(variable.numpy() != value, mask)
@@ -250,9 +243,9 @@ def test_aggregations_differ_only_where_widths_do():
     units[1].kernel.assign(units[0].kernel)
     x = tf.random.stateless_normal([2, 5, 5, 3], [0, 0])
     weights = tf.constant([0.5, 0.5])
-    both = [unit(x, told(unit, [0, 1], weights), mode=ARCHITECTURE) for unit in units]
+    both = [unit(x, drawn=told(unit, [0, 1], weights), mode=Mode.ARCHITECTURE) for unit in units]
     assert np.abs(both[0] - both[1]).max() > 0.1
-    one = [unit(x, told(unit, [0], weights[:1]), mode=ARCHITECTURE) for unit in units]
+    one = [unit(x, drawn=told(unit, [0], weights[:1]), mode=Mode.ARCHITECTURE) for unit in units]
     np.testing.assert_allclose(*one, atol=1e-6)
 
 
@@ -262,16 +255,16 @@ def test_an_unknown_aggregation_is_refused():
 
 
 @pytest.mark.parametrize("aggregation", AGGREGATIONS)
-@pytest.mark.parametrize("formulation", ["fused", "plain"])
-def test_padding_of_scales_and_offsets_stays_zero(aggregation, formulation):
-    unit = SearchableUnit(unit_layer(), 3, (2, 5, 8), aggregation, formulation)
+@pytest.mark.parametrize("make", FORMULATIONS)
+def test_padding_of_scales_and_offsets_stays_zero(aggregation, make):
+    unit = make(unit_layer(), 3, (2, 5, 8), aggregation)
     optimizer = SGD(0.1)
     variables = [unit.kernel, unit.scale, unit.offset]
     optimizer.build(variables)
     x = tf.random.stateless_normal([2, 5, 5, 3], [0, 0])
     for drawn in ([0, 2], [1, 0], [2, 1], [0, 1]):
         with tf.GradientTape() as tape:
-            y = unit(x, told(unit, drawn, tf.constant([0.4, 0.6])), mode=WEIGHTS)
+            y = unit(x, drawn=told(unit, drawn, tf.constant([0.4, 0.6])), mode=Mode.WEIGHTS)
             loss = tf.reduce_sum(tf.square(y - 3))
         gradients = tape.gradient(loss, [v.value for v in variables])
         optimizer.apply([tf.convert_to_tensor(g) for g in gradients], variables)
@@ -330,10 +323,10 @@ def test_identity_shortcut_of_another_width(aggregation, width, indices, expecte
     assert member.projection is None
     x = image(8, width)
     draws = drawn(member, [0], indices)
-    y, channels = member(x, tf.constant(width), draws, mode=INFERENCE)
+    y, channels = member(x, tf.constant(width), draws=draws, mode=Mode.INFERENCE)
     assert int(channels) == expected
-    first = tf.nn.relu(member.units[0](x, draws[0], mode=INFERENCE))
-    branch = member.units[1](first, draws[1], mode=INFERENCE)
+    first = tf.nn.relu(member.units[0](x, drawn=draws[0], mode=Mode.INFERENCE))
+    branch = member.units[1](first, drawn=draws[1], mode=Mode.INFERENCE)
     # Added over the channels they share; the wider one's others pass.
     shared = min(width, 6)
     np.testing.assert_allclose(y[..., :shared], tf.nn.relu((x + branch)[..., :shared]), rtol=1e-12)
@@ -347,12 +340,12 @@ def test_strided_block_of_odd_size(sides):
     (member,) = block([(4, 8), (2, 8)], 5, stride=2)
     x = image(5, sides=sides)
     draws = drawn(member, [0, 1], [0])
-    y, channels = member(x, tf.constant(5), draws, mode=ARCHITECTURE)
+    y, channels = member(x, tf.constant(5), draws=draws, mode=Mode.ARCHITECTURE)
     assert y.shape[1:3] == tuple(-(-side // 2) for side in sides)
     assert int(channels) == 2
     assert not y[..., 2:].numpy().any()
     # The projection draws as the last unit does, from the pooled map.
-    projected = member.projection(x, draws[1], mode=ARCHITECTURE)
+    projected = member.projection(x, drawn=draws[1], mode=Mode.ARCHITECTURE)
     case = {"x": x.numpy(), "layer": member.projection.layer}
     z = convolution(case, member.projection.kernel.numpy())[..., :2]
     normal = (z - z.mean((0, 1, 2))) / np.sqrt(z.var((0, 1, 2)) + EPSILON)
@@ -368,10 +361,10 @@ def test_a_stage_is_what_the_method_says(aggregation):
     indices = ([[0, 1], [1]], [[1], [0]], [[0, 1], [0, 2]])
     draws = [drawn(member, *i) for member, i in zip(members, indices, strict=True)]
     depth_weights = tf.constant([0.2, 0.8, 0.0], tf.float64)
-    y, channels = stage(x, width, draws, depth_weights, mode=INFERENCE)
+    y, channels = stage(x, width, depth_weights, draws=draws, mode=Mode.INFERENCE)
     outputs = []
     for member, draw in zip(members, draws, strict=True):
-        x, width = member(x, width, draw, mode=INFERENCE)
+        x, width = member(x, width, draws=draw, mode=Mode.INFERENCE)
         outputs.append(x.numpy()[..., : int(width)])
     kept = [outputs[0], outputs[2]]
     widest = max(output.shape[-1] for output in kept)
@@ -391,8 +384,8 @@ def test_a_stage_of_one_depth_is_its_last_block():
     x, width = image(8), tf.constant(8)
     indices = ([[0], [0]], [[0, 1], [0, 1]])
     draws = [drawn(member, *i) for member, i in zip(members, indices, strict=True)]
-    y, channels = stage(x, width, draws, tf.ones([1], tf.float64), mode=INFERENCE)
+    y, channels = stage(x, width, tf.ones([1], tf.float64), draws=draws, mode=Mode.INFERENCE)
     for member, draw in zip(members, draws, strict=True):
-        x, width = member(x, width, draw, mode=INFERENCE)
+        x, width = member(x, width, draws=draw, mode=Mode.INFERENCE)
     np.testing.assert_array_equal(y, x)
     assert int(channels) == int(width)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tas_tf.layers.searchable_unit import INFERENCE
+from tas_tf.layers.searchable_unit import Mode
 from tas_tf.models.inheritance import inherit_weights, order_channels
 from tas_tf.models.spec_compiler import build_model
 from tas_tf.models.supernet import Supernet
@@ -54,6 +54,6 @@ def test_derived_network_is_the_supernet_at_its_draw(space):
     model = build_model(architecture)
     inherit_weights(model, architecture, supernet)
     images = tf.constant(rng.normal(size=(4, *space.input_shape)), tf.float32)
-    expected = supernet(images, supernet.fixed_draw(architecture), mode=INFERENCE).numpy()
+    expected = supernet(images, supernet.fixed_draw(architecture), mode=Mode.INFERENCE).numpy()
     received = model(images, training=False).numpy()
     np.testing.assert_allclose(received, expected, rtol=1e-3, atol=1e-4)

@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from parity import check, distance, fixtures, relative
+from plain import PlainSupernet
 
 from tas_tf.experiments.common import computing_in
 from tas_tf.layers.interpolation import interpolate
 from tas_tf.layers.sampling import Draw
-from tas_tf.layers.searchable_unit import ARCHITECTURE
+from tas_tf.layers.searchable_unit import Mode
 from tas_tf.models.spec_compiler import TRAINING_LAYERS, build_model
 from tas_tf.models.supernet import Supernet
 from tas_tf.spaces.architecture import Architecture
@@ -56,13 +57,13 @@ def our_names(block, blocks_per_stage, projection="downsample"):
     return names
 
 
-def loaded_supernet(arrays, **options):
+def loaded_supernet(arrays, make, **options):
     """Returns the supernet with the reference's weights, and its layers by the reference's name."""
     block = str(arrays["block"])
     space = SearchSpace.resnet(
         int(arrays["depth"]), num_classes=int(arrays["num_classes"]), block=block
     )
-    supernet = Supernet(space, **options)
+    supernet = make(space, **options)
     layers = {layer.name: layer for layer in supernet.units + supernet.projections}
     names = our_names(block, space.blocks_per_stage)
     members = {ref: layers[name] for ref, name in names.items() if name in layers}
@@ -111,17 +112,20 @@ PATHS = [
 def test_supernet(
     reference_dir, pattern, dtype, formulation, shapes, tolerance, gradient_tolerance
 ):
-    options = {"dtype": dtype, "formulation": formulation, "shapes": shapes}
+    options = {"dtype": dtype}
+    if formulation == "fused":
+        options["shapes"] = shapes
+    make = {"fused": Supernet, "plain": PlainSupernet}[formulation]
     for file, arrays in fixtures(reference_dir, pattern).items():
         path = f"supernet, {formulation}, {shapes} shapes, {dtype}"
-        for quantity, error in supernet_errors(arrays, options):
+        for quantity, error in supernet_errors(arrays, make, options):
             limit = gradient_tolerance if "gradient" in quantity else tolerance
             check(file, f"{path}: {quantity}", error, limit)
 
 
-def supernet_errors(arrays, options):
+def supernet_errors(arrays, make, options):
     """Yields each quantity of a forward and backward pass with its error."""
-    supernet, sources = loaded_supernet(arrays, **options)
+    supernet, sources = loaded_supernet(arrays, make, **options)
     dtype = supernet.variable_dtype
     assert {key for key in arrays if key.startswith("grad/")} == set(sources)
     weights = tf.constant(arrays["width_probs"], dtype)
@@ -133,7 +137,7 @@ def supernet_errors(arrays, options):
         with tf.GradientTape() as tape:
             tape.watch([weights, depth_weights])
             draw = Draw(indices, weights, depth_weights)
-            logits = supernet(tf.constant(arrays["x"], dtype), draw, mode=ARCHITECTURE)
+            logits = supernet(tf.constant(arrays["x"], dtype), draw, mode=Mode.ARCHITECTURE)
             loss = tf.reduce_mean(
                 tf.nn.sparse_softmax_cross_entropy_with_logits(arrays["labels"], logits)
             )

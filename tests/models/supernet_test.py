@@ -6,8 +6,9 @@ import pytest
 import tensorflow as tf
 
 from tas_tf.errors import ArchitectureError, SpecError
+from tas_tf.layers.aggregation import AGGREGATIONS
 from tas_tf.layers.normalization import EPSILON
-from tas_tf.layers.searchable_unit import AGGREGATIONS, ARCHITECTURE, INFERENCE
+from tas_tf.layers.searchable_unit import Mode
 from tas_tf.models.spec_compiler import build_model
 from tas_tf.models.supernet import Supernet, entropy
 from tas_tf.spaces import families
@@ -48,7 +49,7 @@ def gradients():
     @tf.function
     def run(seed):
         with tf.GradientTape() as tape:
-            logits = net(images(net), net.draw(tf.constant(2.0), seed), mode=ARCHITECTURE)
+            logits = net(images(net), net.draw(tf.constant(2.0), seed), mode=Mode.ARCHITECTURE)
             loss = tf.reduce_mean(
                 tf.nn.sparse_softmax_cross_entropy_with_logits(tf.constant([0, 1, 2, 3]), logits)
             )
@@ -161,7 +162,7 @@ def test_one_hot_draws_are_the_derived_networks(depth, family, block, aggregatio
     searched = space(depth, family, side, block=block, tie_streams=True)
     net = without_shifts(randomize(Supernet(searched, aggregation)))
     x = images(net)
-    run = tf.function(lambda draw: net(x, draw, mode=INFERENCE))
+    run = tf.function(lambda draw: net(x, draw, mode=Mode.INFERENCE))
     for seed in range(3):
         architecture = random_architecture(searched, seed)
         expected = copied(net, architecture)(x, training=False)
@@ -244,10 +245,10 @@ def test_bfloat16(aggregation):
         variable.assign(value)
         assert variable.dtype == "float32"
     draw = net.draw(tf.constant(1.0), tf.constant([0, 0]))
-    logits = net(images(net, 8), draw, mode=ARCHITECTURE)
+    logits = net(images(net, 8), draw, mode=Mode.ARCHITECTURE)
     assert logits.dtype == tf.float32
     assert np.isfinite(logits).all()
-    expected = wide(images(net, 8), draw, mode=ARCHITECTURE)
+    expected = wide(images(net, 8), draw, mode=Mode.ARCHITECTURE)
     assert np.abs(logits - expected).max() < 0.1 * np.abs(expected).max()
 
 

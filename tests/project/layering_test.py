@@ -22,11 +22,11 @@ LAYERS = (
     ),
     (
         "layers",
-        "interpolation sampling normalization mixing unit_draws searchable_unit searchable_stage "
-        "padding",
+        "interpolation sampling normalization mixing shapes unit_draws aggregation searchable_unit "
+        "searchable_stage padding",
     ),
     ("data", "augmentation splitting checks sources tfds_source batches image_data"),
-    ("models", "supernet spec_compiler inheritance network_files"),
+    ("models", "shape_plans supernet spec_compiler inheritance network_files"),
     (
         "training",
         "losses optimizers schedules event_files callbacks progress loop supervised "

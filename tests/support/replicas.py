@@ -41,9 +41,10 @@ def make(case: str):
     import keras
     import small_runs
     import tensorflow as tf
+    from plain import PlainSupernet
 
     from tas_tf.data.image_data import paired
-    from tas_tf.layers.searchable_unit import INFERENCE
+    from tas_tf.layers.searchable_unit import Mode
     from tas_tf.models.spec_compiler import build_model
     from tas_tf.training.optimizers import SGD, Adam
 
@@ -60,7 +61,7 @@ def make(case: str):
         feed = data.training(BATCH, seed=0)
         return loop, feed, lambda: loop.model(images, training=False)
     options = {
-        "search, plain": {"formulation": "plain"},
+        "search, plain": {"make": PlainSupernet},
         "search, drawn": {"shapes": "drawn"},
         "search, padded": {"shapes": "static", "aggregation": "pad"},
     }[kind]
@@ -70,7 +71,7 @@ def make(case: str):
     settings = {"optimizer": SGD(rate), "arch_optimizer": Adam(0.02, epsilon=epsilon)}
     loop = small_runs.search(supernet={**options, "dtype": precision}, **settings)
     draw = loop.supernet.fixed_draw(loop.supernet.space.unpruned())
-    return loop, paired(data, BATCH, 0), lambda: loop.supernet(images, draw, mode=INFERENCE)
+    return loop, paired(data, BATCH, 0), lambda: loop.supernet(images, draw, mode=Mode.INFERENCE)
 
 
 def uneven(feed, precision: str):

@@ -80,7 +80,8 @@ def training(initial: int = 0, rate: float = 0.05, **options) -> Training:
 def search(initial: int = 0, supernet: dict | None = None, **options) -> ArchitectureSearch:
     """A search of a ResNet-8's widths and depths, with initial weights by seed."""
     keras.utils.set_random_seed(initial)
-    net = Supernet(space(), **(supernet or {}))
+    make = {"make": Supernet, **(supernet or {})}
+    net = make.pop("make")(space(), **make)
     loop = ArchitectureSearch(net, seed=3)
     settings = {"optimizer": SGD(0.05), "arch_optimizer": Adam(0.02), "target": 0.5, **options}
     loop.compile(**settings)
