@@ -83,16 +83,16 @@ def call_root(
     threads: int | None = None,
     **arguments: Any,
 ) -> int:
-    """Loads the spec that the flags ask for, and calls a root function of `experiments`.
+    """Loads the spec that the flags ask for, and runs an experiment.
 
     Args:
-        name: Name of the root function.
+        name: The experiment's name in specs.
         bindings: Further bindings that the command's own flags stand for.
         default_spec: Spec to take without `--gin_file`.
         default_run_dir: Run directory to take without `--run_dir`.
         has_run_dir: Whether the command has a run directory.
         threads: Number of threads that TensorFlow is to have; None leaves it to TensorFlow.
-        arguments: What else the root function gets.
+        arguments: What else the experiment gets.
 
     Returns:
         The exit code.

@@ -11,18 +11,19 @@ import inspect
 import io
 import re
 import typing
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import gin
 import typeguard
 
 from tas_tf.config.presets import find_spec, read_lines
+from tas_tf.config.recorded import RETIRED, retired
 from tas_tf.errors import SpecError, UserError, WorkerLostError
 
 _MACRO = re.compile(r"^(\w+) = ", re.MULTILINE)
 _INCLUDE = re.compile(r"""^\s*include\s+['"](.+?)['"]""")
-# What the commands' flags give to root functions.
+# What the commands' flags give to experiments.
 _FLAGS_ONLY = frozenset(("run_dir", "dry_run"))
 _TEXT_OR_COMMENT = re.compile(r"""'(?:\\.|[^'\\\n])*'|"(?:\\.|[^"\\\n])*"|\#.*""")
 _MODULES = re.compile(r"\b(typing|collections\.abc|builtins|keras|tas_tf)\.([a-z_]\w*\.)*")
@@ -151,7 +152,10 @@ def _parse(file: str, including: tuple[str, ...] = ()) -> list[str]:
 
     gin's own include also looks among Python's packages, and says little where it fails.
     """
-    lines = read_lines(find_spec(file))
+    lines = [
+        _without_retired(line, f"{file}, line {number}")
+        for number, line in enumerate(read_lines(find_spec(file)), 1)
+    ]
     everything, parsed = lines.copy(), 0
     for number, line in enumerate(lines):
         include = _INCLUDE.match(line)
@@ -174,6 +178,20 @@ def _parse_lines(file: str, lines: list[str], start: int, stop: int) -> None:
         gin.parse_config(text)
 
 
+def _without_retired(line: str, place: str) -> str:
+    """Returns a line of a gin file, empty and said to be left out where its setting is retired."""
+    setting = retired(line)
+    if setting is None:
+        return line
+    _say_retired(place, setting)
+    return ""
+
+
+@functools.cache  # a pipeline loads its spec several times
+def _say_retired(place: str, setting: str) -> None:
+    print(f"{place}: {setting} is left out: {RETIRED[setting]}")
+
+
 def load(files: Sequence[str], bindings: Sequence[str] = ()) -> None:
     """Parses gin files and bindings, in place of what was loaded before.
 
@@ -185,6 +203,7 @@ def load(files: Sequence[str], bindings: Sequence[str] = ()) -> None:
         SpecError: If something is malformed, unknown or misspelt.
     """
     global _source
+    bindings = [_without_retired(binding, f"--gin_bindings={binding!r}") for binding in bindings]
     _source = Source(tuple(files), tuple(bindings))
     gin.clear_config()
     lines = [line for file in files for line in _parse(file)]
@@ -196,10 +215,16 @@ def load(files: Sequence[str], bindings: Sequence[str] = ()) -> None:
 
 
 @contextlib.contextmanager
-def extended(bindings: Sequence[str]) -> Iterator[None]:
-    """Loads what was loaded anew, with further bindings as long as the context lasts."""
+def given(arguments: Mapping[str, Any]) -> Iterator[None]:
+    """Loads what was loaded anew, with arguments that win as long as the context lasts.
+
+    Args:
+        arguments: Values of parameters such as `run_search.start_from`.
+    """
     source = _source
-    load(source.files, (*source.bindings, *bindings))
+    load(source.files, source.bindings)
+    for parameter, value in arguments.items():
+        gin.bind_parameter(parameter, value)
     try:
         yield
     finally:

@@ -48,9 +48,10 @@ def read_lines(path: str) -> list[str]:
     """Returns the lines of a gin file."""
     try:
         if "://" in path:
-            from tas_tf.runtime import files
+            import tensorflow as tf
 
-            return files.read_text(path).splitlines()
+            with tf.io.gfile.GFile(path, "rb") as file:
+                return file.read().decode().splitlines()
         return pathlib.Path(path).read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise SpecError(f"{path} cannot be read as a spec: {error}") from None
@@ -64,8 +65,8 @@ def published_spec(name: str | None) -> str | None:
 
 def published_names() -> list[str]:
     """Returns the names of the published networks."""
-    found = (presets_root() / "specs" / "architectures").glob("*.json")
-    return sorted(path.stem for path in found)
+    files = (presets_root() / "specs" / "architectures").glob("*.json")
+    return sorted(path.stem for path in files)
 
 
 def find_architecture(name: str) -> str:

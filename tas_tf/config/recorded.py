@@ -10,6 +10,19 @@ from tas_tf.errors import SpecError
 
 _LOADS = re.compile(r"\s*(import|from|include)\b")
 
+# Settings that older specs and configurations have, and what holds in their place.
+RETIRED = {
+    "Supernet.formulation": "every supernet is of the fused formulation",
+    "run_search.cost_band": "run_search.cost_formula says which band is meant",
+}
+_SETTING = re.compile(r"\s*([\w.]+)\s*=")
+
+
+def retired(line: str) -> str | None:
+    """Returns the retired setting that a line of a gin file gives, if it is one."""
+    match = _SETTING.match(line)
+    return match[1] if match and match[1] in RETIRED else None
+
 
 def check_recorded(file: str) -> None:
     """Refuses a recorded configuration that loads code; none that a run records does.

@@ -1,4 +1,6 @@
-"""What the commands do: each file holds the root function of one command.
+"""What the commands do: each file holds one experiment.
+
+An experiment is a dataclass of the settings that gin binds, with `run`.
 
 Comes in: settings that gin has checked. Goes out: a run directory, and an exit code. What a command
 does, in which order, and what it says may be changed here alone.

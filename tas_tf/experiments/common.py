@@ -1,11 +1,11 @@
-"""Parts that root functions share: checks before a run, the fit with its checkpoints, records."""
+"""Parts that experiments share: checks before a run, the fit with its checkpoints, records."""
 
 from __future__ import annotations
 
 import contextlib
 import math
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import keras
@@ -40,7 +40,7 @@ from tas_tf.training.progress import Progress
 from tas_tf.training.search_records import LATENCY_TABLE
 from tas_tf.training.supervised import check_fits
 
-# Least and largest value of what the root functions take.
+# Least and largest value of experiments' settings.
 _RANGES = {
     "epochs": (1, math.inf),
     "batch_size": (1, math.inf),
@@ -58,42 +58,50 @@ _RANGES = {
 }
 
 
-def check_ranges(root: Callable[..., int], **values: float) -> None:
-    """Refuses values of a root function's parameters that lie outside what makes sense."""
+def check_ranges(experiment: str, **values: float) -> None:
+    """Refuses values of an experiment's settings that make no sense.
+
+    Args:
+        experiment: Its name in specs.
+        values: The values of its settings.
+
+    Raises:
+        SpecError: If a value is too small or too large.
+    """
     for name, value in values.items():
         least, largest = _RANGES[name]
         if not least <= value <= largest:
             wanted = f"at least {least}" if largest == math.inf else f"{least} to {largest}"
-            parameter = gin_config.described(f"{root.__name__}.{name}")
+            parameter = gin_config.described(f"{experiment}.{name}")
             raise SpecError(f"{parameter}: expected {wanted}. Received: {value}")
 
 
 def begin(
-    root: Callable[..., int],
+    experiment: str,
     run_dir: str,
     data: ImageData,
     parts: int = 1,
     **values: float,
 ) -> tuple[RunDirectory, str, DataInfo]:
-    """Checks what a root function is asked for, before anything is read or written.
+    """Checks what an experiment is asked for, before anything is read or written.
 
     Args:
-        root: The root function.
+        experiment: Its name in specs.
         run_dir: The run directory.
         data: The images.
         parts: Parts of the training set that batches are drawn from.
-        values: Parameters of the root function whose range is checked; `batch_size` among them.
+        values: Settings whose range is checked; `batch_size` among them.
 
     Returns:
         The run directory, the resolved configuration, and what is known of the images.
     """
-    check_ranges(root, **values)
+    check_ranges(experiment, **values)
     config = gin_config.resolved()
     directory = RunDirectory(run_dir)
     directory.check(config)
     check_free(directory)
     info = data.describe()
-    _check_batch(root, int(values["batch_size"]), info, parts)
+    _check_batch(experiment, int(values["batch_size"]), info, parts)
     return directory, config, info
 
 
@@ -129,10 +137,10 @@ def load_network(
     return model
 
 
-def _check_batch(root: Callable[..., int], batch_size: int, info: DataInfo, parts: int) -> None:
+def _check_batch(experiment: str, batch_size: int, info: DataInfo, parts: int) -> None:
     """Refuses a batch larger than what it is drawn from, the training set or each half of it."""
     if info.train_images is not None and batch_size > info.train_images // parts:
-        parameter = gin_config.described(f"{root.__name__}.batch_size")
+        parameter = gin_config.described(f"{experiment}.batch_size")
         raise SpecError(
             f"{parameter}: expected at most {info.train_images // parts}, the images in "
             f"{'each half of ' if parts == 2 else ''}the training set. Received: {batch_size}"
@@ -178,15 +186,29 @@ def peak(optimizer: keras.optimizers.Optimizer) -> float:
 
 
 def fit(
-    title: str,
     loop: Loop,
     feed: Feed,
+    *,
+    title: str,
     epochs: int,
     directory: RunDirectory,
     interval: CheckpointInterval | None = None,
     profile_steps: tuple[int, int] | None = None,
 ) -> float:
-    """Trains from the last checkpoint on; returns the seconds that it took in all."""
+    """Trains from the last checkpoint on; returns the seconds that it took in all.
+
+    Args:
+        loop: What is trained.
+        feed: Its batches.
+        title: What the display calls it.
+        epochs: Epochs in all.
+        directory: The run directory, which gets checkpoints, metrics and events.
+        interval: How often a checkpoint is saved within an epoch.
+        profile_steps: First and last step of a profile for TensorBoard.
+
+    Raises:
+        SpecError: If a loss or a weight is not finite, with what to lower.
+    """
     checkpoints = Checkpoints(directory, interval, **loop.state())
     restored = checkpoints.restore()
     for refused in checkpoints.refused:
@@ -196,7 +218,10 @@ def fit(
         print(f"Goes on from the checkpoint of step {step}")
     metrics = Metrics(directory, step)
     with EventFiles(directory) as events:
-        callbacks = _callbacks(title, loop, feed.steps_per_epoch, epochs, metrics, events)
+        callbacks = [
+            Progress(title, epochs, feed.steps_per_epoch, step, loop.budgets),
+            *_logs(loop, feed.steps_per_epoch, epochs, metrics, events),
+        ]
         if profile_steps is not None:
             callbacks.append(Profile(directory, *profile_steps))
         config = files.read_text(directory.file(run_directory.CONFIG))
@@ -210,16 +235,22 @@ def fit(
     return metrics.elapsed_seconds()
 
 
-def _callbacks(title, loop, steps, epochs, metrics, events) -> list[keras.callbacks.Callback]:
+def _logs(
+    loop: Loop, steps: int, epochs: int, metrics: Metrics, events: EventFiles
+) -> list[keras.callbacks.Callback]:
+    """Returns what logs metrics and, of a search, pictures."""
     so_far = loop.epoch_so_far
-    earlier = so_far.seconds, so_far.device_seconds
-    callbacks = [
-        Progress(title, epochs, steps, int(loop.step.numpy()), loop.budgets),
-        MetricsLog(metrics, events, steps, loop.budgets, loop.shape, earlier),
-    ]
+    log = MetricsLog(
+        metrics,
+        events,
+        steps_per_epoch=steps,
+        budgets=loop.budgets,
+        shape=loop.shape,
+        earlier=(so_far.seconds, so_far.device_seconds),
+    )
     if isinstance(loop, ArchitectureSearch):
-        callbacks.append(LivePictures(loop, events, epochs, steps))
-    return callbacks
+        return [log, LivePictures(loop, events, epochs, steps)]
+    return [log]
 
 
 def record_end(
@@ -300,14 +331,15 @@ def say_done(directory: RunDirectory) -> int:
 
 
 def call(name: str, run_dir: str | None = None, **arguments: Any) -> int:
-    """Calls a root function as gin configures it.
+    """Runs an experiment as gin configures it.
 
-    What gin makes for a search or a training, such as optimizers, lies on all devices and workers.
+    What gin makes for a search or a training, such as optimizers, is placed on all devices and
+    workers.
 
     Args:
-        name: Name of the root function.
-        run_dir: The run directory, the same for all workers; None where the function has none.
-        arguments: Further arguments of the root function, such as `dry_run`.
+        name: The experiment's name in specs.
+        run_dir: The run directory, the same for all workers; None where there is none.
+        arguments: What the command gives, such as `dry_run`.
 
     Returns:
         The exit code.
@@ -316,9 +348,9 @@ def call(name: str, run_dir: str | None = None, **arguments: Any) -> int:
         if name in ("run_search", "run_training"):
             held.enter_context(devices.choose_strategy().scope())
         if run_dir is not None:
-            # A pipeline's parts come here, each with its own.
+            # The parts of a pipeline come here, each with its own.
             own = name != "run_pipeline"
             arguments["run_dir"] = (
                 held.enter_context(cluster.own_directory(run_dir)) if own else run_dir
             )
-        return gin_config.call(name, **arguments)
+        return gin_config.call(name, **arguments).run()

@@ -1,9 +1,13 @@
-"""The root function of a derivation: further budgets from a finished search."""
+"""The derivation of further budgets from one finished search."""
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Callable, Sequence
+from typing import ClassVar
+
+import numpy as np
 
 from tas_tf.errors import EXIT_DONE, EXIT_OUTSIDE_BAND, RunDirectoryError
 from tas_tf.experiments import common, messages
@@ -11,20 +15,34 @@ from tas_tf.models import network_files
 from tas_tf.runtime import files
 from tas_tf.runtime.run_directory import ARCHITECTURE, RESULT, RunDirectory
 from tas_tf.spaces import cost, derivation
-from tas_tf.spaces.latency_table import kinds
+from tas_tf.spaces.cost import Budget
+from tas_tf.spaces.latency_table import LatencyTable, kinds
 from tas_tf.spaces.search_space import SearchSpace
 from tas_tf.training import search_records
 from tas_tf.training.search_records import LATENCY_TABLE, LOGITS
 
 
-def run_derive(
-    run_dir: str,
-    dry_run: bool,
-    space: Callable[..., SearchSpace],
-    targets: Sequence[float | str | Sequence[float | str]],
-    tolerance: float | None = None,
-    latency_table: str | None = None,
-) -> int:
+@dataclasses.dataclass(frozen=True)
+class _Plan:
+    """What a derivation starts from.
+
+    Args:
+        directory: The search's run directory.
+        space: What was searched.
+        logits: Logits of widths (choices, n) and depths (stages, m).
+        latency: The table of latencies, if there is one.
+        budgets: For every target its budgets.
+    """
+
+    directory: RunDirectory
+    space: SearchSpace
+    logits: list[np.ndarray]
+    latency: LatencyTable | None
+    budgets: list[list[Budget]]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DerivationExperiment:
     """Derives architectures for several budgets from one finished search.
 
     Args:
@@ -34,40 +52,64 @@ def run_derive(
         targets: Budgets, or lists of budgets to meet at once; one architecture for each.
         tolerance: Relative width of the budgets' bands; None takes the search's.
         latency_table: Path of a table of latencies; None takes the search's, if it has one.
-
-    Returns:
-        The exit code: `EXIT_OUTSIDE_BAND` if one of them lies outside its band.
     """
-    directory = RunDirectory(run_dir)
-    if not directory.exists(LOGITS):
-        raise RunDirectoryError(f"{directory.path} holds no finished search ({LOGITS} is missing)")
-    if tolerance is None:
-        tolerance = directory.read_json(RESULT, ("tolerance",))["tolerance"]
-    common.check_ranges(run_derive, tolerance=tolerance)
-    found = network_files.load_architecture(directory.path)
-    searched = space(num_classes=found.num_classes, input_shape=found.input_shape)
-    logits = search_records.read_logits(directory, searched)
-    if latency_table is None and directory.exists(LATENCY_TABLE):
-        latency_table = directory.path
-    latency = common.load_latency(latency_table, searched)
-    budgets = [
-        cost.parse_targets(target, searched, tolerance, kinds(latency)) for target in targets
-    ]
-    for several in budgets:
-        derivation.check_reachable(searched, several)
-    messages.say_latency(latency)
-    code = EXIT_DONE
-    for target, several in zip(targets, budgets, strict=True):
-        messages.say_space(searched, several)
-        if dry_run:
-            continue
-        derived = derivation.derive(searched, *logits, several)
-        summary = derived.summary(several)
-        architecture = common.with_origin(derived.architecture, searched, summary, latency)
-        name = re.sub(r"[^\w.]+", "_", str(target)).strip("_")
-        path = directory.file("derived", name, ARCHITECTURE)
-        files.make_folder(directory.file("derived", name))
-        files.write_whole(path, architecture.to_json())
-        messages.say_derivation(summary, several, path)
-        code = code if derived.in_band else EXIT_OUTSIDE_BAND
-    return code
+
+    NAME: ClassVar[str] = "run_derive"
+
+    run_dir: str
+    dry_run: bool
+    space: Callable[..., SearchSpace]
+    targets: Sequence[float | str | Sequence[float | str]]
+    tolerance: float | None = None
+    latency_table: str | None = None
+
+    def run(self) -> int:
+        """Runs it; returns `EXIT_OUTSIDE_BAND` if an architecture lies outside its band."""
+        plan = self._check()
+        messages.say_latency(plan.latency)
+        code = EXIT_DONE
+        for target, budgets in zip(self.targets, plan.budgets, strict=True):
+            messages.say_space(plan.space, budgets)
+            if not self.dry_run:
+                code = max(code, _derive(plan, target, budgets))
+        return code
+
+    def _check(self) -> _Plan:
+        """Refuses whatever can be refused before anything is derived or written."""
+        directory = RunDirectory(self.run_dir)
+        if not directory.exists(LOGITS):
+            raise RunDirectoryError(
+                f"{directory.path} holds no finished search ({LOGITS} is missing)"
+            )
+        tolerance = self.tolerance
+        if tolerance is None:
+            tolerance = directory.read_json(RESULT, ("tolerance",))["tolerance"]
+        common.check_ranges(self.NAME, tolerance=tolerance)
+        searched = network_files.load_architecture(directory.path)
+        space = self.space(num_classes=searched.num_classes, input_shape=searched.input_shape)
+        logits = search_records.read_logits(directory, space)
+        table = self.latency_table
+        if table is None and directory.exists(LATENCY_TABLE):
+            table = directory.path
+        latency = common.load_latency(table, space)
+        budgets = [
+            cost.parse_targets(target, space, tolerance, kinds(latency)) for target in self.targets
+        ]
+        for several in budgets:
+            derivation.check_reachable(space, several)
+        return _Plan(
+            directory=directory, space=space, logits=logits, latency=latency, budgets=budgets
+        )
+
+
+def _derive(plan: _Plan, target: object, budgets: Sequence[Budget]) -> int:
+    """Derives one architecture and writes it; returns the exit code."""
+    derived = derivation.derive(plan.space, *plan.logits, budgets)
+    summary = derived.summary(budgets)
+    architecture = common.with_origin(derived.architecture, plan.space, summary, plan.latency)
+    name = re.sub(r"[^\w.]+", "_", str(target)).strip("_")
+    path = plan.directory.file("derived", name, ARCHITECTURE)
+    files.make_folder(plan.directory.file("derived", name))
+    files.write_whole(path, architecture.to_json())
+    messages.say_derivation(summary, budgets, path)
+    return EXIT_DONE if derived.in_band else EXIT_OUTSIDE_BAND

@@ -1,8 +1,10 @@
-"""The root function of an export."""
+"""The export of a trained network in several formats."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
+from typing import ClassVar
 
 from tas_tf.config import gin_config
 from tas_tf.data.image_data import ImageData
@@ -13,17 +15,8 @@ from tas_tf.runtime import files
 from tas_tf.runtime.run_directory import ARCHITECTURE, RESULT, RunDirectory
 
 
-def run_export(
-    run_dir: str,
-    dry_run: bool,
-    data: ImageData,
-    model: str | None = None,
-    formats: str | Sequence[str] = "saved_model",
-    qat_epochs: int = 2,
-    qat_batch_size: int = 128,
-    qat_learning_rate: float = 0.005,
-    align: int | str = 1,
-) -> int:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ExportExperiment:
     """Exports a trained network in several formats, each checked against the Keras model.
 
     Args:
@@ -37,39 +30,44 @@ def run_export(
         qat_learning_rate: Its learning rate at the start.
         align: What widths become multiples of, by channels that are zero, in a SavedModel and in
             LiteRT: 1, 8, 16, ..., or `auto`, which measures and takes what is fastest.
-
-    Returns:
-        The exit code.
     """
-    common.check_ranges(
-        run_export,
-        qat_epochs=qat_epochs,
-        qat_batch_size=qat_batch_size,
-        qat_learning_rate=qat_learning_rate,
-    )
-    names, align = artifacts.parse_formats(formats), alignment.parse_align(align)
-    directory, source = RunDirectory(run_dir), RunDirectory(model or run_dir)
-    config = gin_config.resolved() if model else None
-    directory.check(config)
-    export = artifacts.load_export(
-        source,
-        data,
-        qat_epochs=qat_epochs,
-        qat_batch_size=qat_batch_size,
-        qat_learning_rate=qat_learning_rate,
-        align=align,
-    )
-    for name in names:
-        target = directory.file(artifacts.FORMATS[name].file)
-        print(f"Export: {source.path} as {name} to {target}")
-    if dry_run:
+
+    NAME: ClassVar[str] = "run_export"
+
+    run_dir: str
+    dry_run: bool
+    data: ImageData
+    model: str | None = None
+    formats: str | Sequence[str] = "saved_model"
+    qat_epochs: int = 2
+    qat_batch_size: int = 128
+    qat_learning_rate: float = 0.005
+    align: int | str = 1
+
+    def run(self) -> int:
+        """Runs it; returns the exit code."""
+        qat = {
+            "qat_epochs": self.qat_epochs,
+            "qat_batch_size": self.qat_batch_size,
+            "qat_learning_rate": self.qat_learning_rate,
+        }
+        common.check_ranges(self.NAME, **qat)
+        names, align = artifacts.parse_formats(self.formats), alignment.parse_align(self.align)
+        directory, source = RunDirectory(self.run_dir), RunDirectory(self.model or self.run_dir)
+        config = gin_config.resolved() if self.model else None
+        directory.check(config)
+        export = artifacts.load_export(source, self.data, align=align, **qat)
+        for name in names:
+            target = directory.file(artifacts.FORMATS[name].file)
+            print(f"Export: {source.path} as {name} to {target}")
+        if self.dry_run:
+            return EXIT_DONE
+        self.data.prepare(export.seed)
+        with common.opened(directory, config), self.data.explained():
+            if not directory.exists(ARCHITECTURE):
+                architecture = files.read_text(source.file(ARCHITECTURE))
+                files.write_whole(directory.file(ARCHITECTURE), architecture)
+            artifacts.export_all(export, source, directory, names)
+            if config is not None and not directory.exists(RESULT):
+                directory.write_json(RESULT, {"model": source.path})
         return EXIT_DONE
-    data.prepare(export.seed)
-    with common.opened(directory, config), data.explained():
-        if not directory.exists(ARCHITECTURE):
-            architecture = files.read_text(source.file(ARCHITECTURE))
-            files.write_whole(directory.file(ARCHITECTURE), architecture)
-        artifacts.export_all(export, source, directory, names)
-        if config is not None and not directory.exists(RESULT):
-            directory.write_json(RESULT, {"model": source.path})
-    return EXIT_DONE

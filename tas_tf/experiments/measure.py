@@ -1,4 +1,4 @@
-"""The root function of a measurement: networks timed on this device."""
+"""The measurement of networks on this device."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from tas_tf.runtime import files
 
 
 def run_measure(
+    *,
     architectures: Sequence[str],
     runtime_name: str,
     batch_size: int,

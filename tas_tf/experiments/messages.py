@@ -119,13 +119,13 @@ def say_derivation(summary: dict[str, Any], budgets: Sequence[cost.Budget], path
     """Says what was derived, beside the plain argmax."""
     for budget in budgets:
         name = budget.kind.name
-        found, argmax = (summary["budgets"][name][key] for key in ("cost", "argmax_cost"))
+        derived, argmax = (summary["budgets"][name][key] for key in ("cost", "argmax_cost"))
         exact, argmax = (
             shown(value, name) if name == cost.LATENCY else f"{value:,}"
-            for value in (found, argmax)
+            for value in (derived, argmax)
         )
         _say(
-            f"Derived: {exact} {name} ({found / budget.unpruned:.1%} of the unpruned network's); "
+            f"Derived: {exact} {name} ({derived / budget.unpruned:.1%} of the unpruned network's); "
             f"band {budget}; plain argmax {argmax}"
         )
     _say(f"Architecture: {path}")

@@ -1,33 +1,21 @@
-"""The root function of a profile: a table of latencies of this device."""
+"""The profile of a device: a table of latencies of a search space."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
+from typing import ClassVar
 
 from tas_tf.data.image_data import ImageData
 from tas_tf.deployment import runners
-from tas_tf.deployment.latency_profile import (
-    FITTED,
-    JUDGED,
-    Setting,
-    grid_widths,
-    profile,
-)
+from tas_tf.deployment.latency_profile import FITTED, JUDGED, Setting, grid_widths, profile
 from tas_tf.errors import EXIT_DONE
 from tas_tf.experiments import messages
 from tas_tf.spaces.search_space import SearchSpace
 
 
-def run_profile(
-    output: str,
-    dry_run: bool,
-    setting: tuple[str, int, int],
-    data: ImageData,
-    space: Callable[..., SearchSpace],
-    seconds: float = 0.1,
-    input_shape: tuple[int, int, int] | None = None,
-    num_classes: int | None = None,
-) -> int:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ProfileExperiment:
     """Measures a table of latencies of a search space on this device.
 
     Args:
@@ -39,25 +27,37 @@ def run_profile(
         seconds: About how long a layer or a network is timed.
         input_shape: (height, width, channels) of the images.
         num_classes: Number of classes.
-
-    Returns:
-        The exit code.
     """
-    measured_in = Setting(*setting)
-    runners.check_runtime(measured_in.runtime)
-    if input_shape is None or num_classes is None:
-        info = data.describe()
-        input_shape, num_classes = info.input_shape, info.num_classes
-    searched = space(num_classes=num_classes, input_shape=input_shape)
-    widths = grid_widths(searched).values()
-    layers = sum(len(sources) * len(targets) for sources, targets in widths)
-    print(
-        f"Profile: {layers} layers of {len(widths)} kinds and {FITTED + JUDGED} whole networks, in "
-        f"{measured_in.runtime}, batch {measured_in.batch_size}, {measured_in.threads} threads; "
-        f"table {output}"
-    )
-    if dry_run:
+
+    NAME: ClassVar[str] = "run_profile"
+
+    output: str
+    dry_run: bool
+    setting: tuple[str, int, int]
+    data: ImageData
+    space: Callable[..., SearchSpace]
+    seconds: float = 0.1
+    input_shape: tuple[int, int, int] | None = None
+    num_classes: int | None = None
+
+    def run(self) -> int:
+        """Runs it; returns the exit code."""
+        setting = Setting(*self.setting)
+        runners.check_runtime(setting.runtime)
+        input_shape, num_classes = self.input_shape, self.num_classes
+        if input_shape is None or num_classes is None:
+            info = self.data.describe()
+            input_shape, num_classes = info.input_shape, info.num_classes
+        space = self.space(num_classes=num_classes, input_shape=input_shape)
+        widths = grid_widths(space).values()
+        layers = sum(len(sources) * len(targets) for sources, targets in widths)
+        print(
+            f"Profile: {layers} layers of {len(widths)} kinds and {FITTED + JUDGED} whole "
+            f"networks, in {setting.runtime}, batch {setting.batch_size}, {setting.threads} "
+            f"threads; table {self.output}"
+        )
+        if self.dry_run:
+            return EXIT_DONE
+        messages.say_latency(profile(space, self.output, setting, self.seconds))
+        print(f"Table: {self.output}")
         return EXIT_DONE
-    messages.say_latency(profile(searched, output, measured_in, seconds))
-    print(f"Table: {output}")
-    return EXIT_DONE

@@ -1,23 +1,30 @@
-"""The registry: every function and class that gin can bind."""
+"""The registry: every experiment, function and class that gin can bind."""
 
 from __future__ import annotations
 
 from tas_tf.config.gin_config import configurable
 from tas_tf.data.image_data import ImageData
-from tas_tf.experiments.derive import run_derive
-from tas_tf.experiments.export import run_export
-from tas_tf.experiments.pipeline import run_pipeline
-from tas_tf.experiments.profile_device import run_profile
-from tas_tf.experiments.search import run_search
-from tas_tf.experiments.train import run_training
+from tas_tf.experiments.derive import DerivationExperiment
+from tas_tf.experiments.export import ExportExperiment
+from tas_tf.experiments.pipeline import PipelineExperiment
+from tas_tf.experiments.profile_device import ProfileExperiment
+from tas_tf.experiments.search import SearchExperiment
+from tas_tf.experiments.train import TrainingExperiment
 from tas_tf.models.supernet import Supernet
 from tas_tf.runtime.checkpoints import CheckpointInterval
 from tas_tf.spaces.search_space import SearchSpace
 from tas_tf.training import schedules
 from tas_tf.training.optimizers import SGD, Adam
 
-for _root in (run_search, run_training, run_derive, run_export, run_pipeline, run_profile):
-    configurable(_root, _root.__name__)
+for _experiment in (
+    SearchExperiment,
+    TrainingExperiment,
+    DerivationExperiment,
+    ExportExperiment,
+    PipelineExperiment,
+    ProfileExperiment,
+):
+    configurable(_experiment, _experiment.NAME)
 for _function, _name in (
     (ImageData, "ImageData"),
     (CheckpointInterval, "CheckpointInterval"),

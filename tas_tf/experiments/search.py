@@ -1,16 +1,17 @@
-"""The root function of a search."""
+"""The search of an architecture within a budget."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Literal
+from typing import ClassVar, Literal
 
 import keras
 
-from tas_tf.data.image_data import ImageData, paired
+from tas_tf.data.batches import Feed
+from tas_tf.data.image_data import DataInfo, ImageData, paired
 from tas_tf.errors import EXIT_DONE, EXIT_OUTSIDE_BAND
 from tas_tf.experiments import common, messages
-from tas_tf.experiments.common import say_done
 from tas_tf.models import network_files
 from tas_tf.models.inheritance import inherit_weights, order_channels
 from tas_tf.models.spec_compiler import build_model
@@ -19,6 +20,7 @@ from tas_tf.runtime import devices, files
 from tas_tf.runtime.checkpoints import CheckpointInterval
 from tas_tf.runtime.run_directory import ARCHITECTURE, RESULT, RunDirectory
 from tas_tf.spaces import cost, derivation
+from tas_tf.spaces.architecture import Architecture
 from tas_tf.spaces.latency_table import LatencyTable, kinds
 from tas_tf.spaces.search_space import SearchSpace
 from tas_tf.training import search_records
@@ -27,30 +29,33 @@ from tas_tf.training.schedules import warm_cosine
 from tas_tf.training.search_records import LOGITS
 
 
-def run_search(
-    run_dir: str,
-    dry_run: bool,
-    profile_steps: tuple[int, int] | None,
-    data: ImageData,
-    space: Callable[..., SearchSpace],
-    supernet: Callable[..., Supernet],
-    optimizer: keras.optimizers.Optimizer,
-    arch_optimizer: keras.optimizers.Optimizer,
-    temperature: Callable[[int, int], float],
-    target: float | str | Sequence[float | str],
-    epochs: int,
-    batch_size: int,
-    seed: int = 0,
-    cost_weight: float = 2.0,
-    tolerance: float = 0.05,
-    cost_band: Literal["paper", "published"] = "paper",
-    weight_warmup_epochs: int = 0,
-    start_from: str | None = None,
-    order_by_importance: bool = False,
-    cost_formula: Literal["built", "published"] = "built",
-    latency_table: str | None = None,
-    checkpoints: CheckpointInterval | None = None,
-) -> int:
+@dataclasses.dataclass(frozen=True)
+class _Plan:
+    """What a search is known to do before anything is built or written.
+
+    Args:
+        directory: The run directory.
+        config: The resolved configuration.
+        info: What is known of the images.
+        peak: The largest learning rate of the weights.
+        space: The search space.
+        latency: The table of latencies, if there is one.
+        budgets: The budgets.
+        start: The network that the supernet starts from, if there is one.
+    """
+
+    directory: RunDirectory
+    config: str
+    info: DataInfo
+    peak: float
+    space: SearchSpace
+    latency: LatencyTable | None
+    budgets: list[cost.Budget]
+    start: keras.Model | None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SearchExperiment:
     """Searches an architecture within a budget; writes `architecture.json`.
 
     Args:
@@ -69,101 +74,157 @@ def run_search(
         seed: Seed of everything.
         cost_weight: Weight lambda of the cost loss.
         tolerance: Relative width of the budget's band.
-        cost_band: `paper` or `published`.
         weight_warmup_epochs: Epochs in which only the weights move.
         start_from: Run directory of the trained unpruned network that the supernet starts from.
         order_by_importance: Whether its channels are put in order of importance first.
-        cost_formula: `built`, or `published` for comparison with the published code.
+        cost_formula: `built`, or `published` for comparison with the published code: its formulas
+            of cost and its band.
         latency_table: Path of what `python -m tas_tf.profile_device` measured, or of the run
             directory of a search that had it; a budget of latency needs it.
         checkpoints: How often the search saves one within an epoch.
-
-    Returns:
-        The exit code: `EXIT_OUTSIDE_BAND` if no architecture lies in the band.
     """
-    peak, _ = common.peak(optimizer), common.peak(arch_optimizer)
-    directory, config, info = common.begin(
-        run_search,
-        run_dir,
-        data,
-        parts=2,
-        epochs=epochs,
-        batch_size=batch_size,
-        seed=seed,
-        tolerance=tolerance,
-        cost_weight=cost_weight,
-        weight_warmup_epochs=weight_warmup_epochs,
-        temperature=min(temperature(epoch, epochs) for epoch in (0, epochs - 1)),
-    )
-    searched = space(num_classes=info.num_classes, input_shape=info.input_shape)
-    latency = common.load_latency(latency_table, searched)
-    budgets = cost.parse_targets(target, searched, tolerance, kinds(latency))
-    derivation.check_reachable(searched, budgets)
-    search_records.check_latency(directory, latency)
-    start = common.load_network(start_from, "start_from", info)
-    messages.say_what("Search", directory, info, epochs, batch_size, halves=True)
-    messages.say_space(searched, budgets)
-    messages.say_latency(latency)
-    if directory.exists(RESULT) and not dry_run:
-        return say_done(directory)
-    devices.set_seed(seed)
-    net = supernet(searched)
-    messages.say_how(net.dtype_policy.name, net.shapes)
-    if dry_run:
-        return EXIT_DONE
 
-    data.prepare(seed)
-    feed = paired(data, batch_size, seed)
-    if start is not None:
-        if order_by_importance:
-            order_channels(start, searched.unpruned())
-        images, _ = next(iter(data.training(batch_size, seed, "weights").batches(0, 1)))
-        net.start_from(start, images)
-    search = ArchitectureSearch(net, seed)
-    search.compile(
-        optimizer,
-        arch_optimizer,
-        target,
-        temperature,
-        cost_weight,
-        tolerance,
-        cost_band,
-        weight_warmup_epochs,
-        warm_cosine(peak, epochs * feed.steps_per_epoch),
-        cost_formula,
-        latency,
-    )
-    with common.opened(directory, config, data):
-        search_records.write_space(directory, searched, budgets, latency)
-        seconds = common.fit("search", search, feed, epochs, directory, checkpoints, profile_steps)
-        return _finish_search(search, directory, seconds, latency)
+    NAME: ClassVar[str] = "run_search"
+
+    run_dir: str
+    dry_run: bool
+    profile_steps: tuple[int, int] | None
+    data: ImageData
+    space: Callable[..., SearchSpace]
+    supernet: Callable[..., Supernet]
+    optimizer: keras.optimizers.Optimizer
+    arch_optimizer: keras.optimizers.Optimizer
+    temperature: Callable[[int, int], float]
+    target: float | str | Sequence[float | str]
+    epochs: int
+    batch_size: int
+    seed: int = 0
+    cost_weight: float = 2.0
+    tolerance: float = 0.05
+    weight_warmup_epochs: int = 0
+    start_from: str | None = None
+    order_by_importance: bool = False
+    cost_formula: Literal["built", "published"] = "built"
+    latency_table: str | None = None
+    checkpoints: CheckpointInterval | None = None
+
+    def run(self) -> int:
+        """Runs it; returns `EXIT_OUTSIDE_BAND` if no architecture lies in the band."""
+        plan = self._check()
+        self._announce(plan)
+        if plan.directory.exists(RESULT) and not self.dry_run:
+            return common.say_done(plan.directory)
+        devices.set_seed(self.seed)
+        net = self.supernet(plan.space)
+        messages.say_how(net.dtype_policy.name, net.shapes)
+        if self.dry_run:
+            return EXIT_DONE
+        self.data.prepare(self.seed)
+        feed = paired(self.data, self.batch_size, self.seed)
+        search = self._build(plan, net, feed)
+        with common.opened(plan.directory, plan.config, self.data):
+            search_records.write_space(plan.directory, plan.space, plan.budgets, plan.latency)
+            seconds = common.fit(
+                search,
+                feed,
+                title="search",
+                epochs=self.epochs,
+                directory=plan.directory,
+                interval=self.checkpoints,
+                profile_steps=self.profile_steps,
+            )
+            return _finish(search, plan, seconds)
+
+    def _check(self) -> _Plan:
+        """Refuses whatever can be refused before anything is built or written."""
+        peak, _ = common.peak(self.optimizer), common.peak(self.arch_optimizer)
+        directory, config, info = common.begin(
+            self.NAME,
+            self.run_dir,
+            self.data,
+            parts=2,
+            epochs=self.epochs,
+            batch_size=self.batch_size,
+            seed=self.seed,
+            tolerance=self.tolerance,
+            cost_weight=self.cost_weight,
+            weight_warmup_epochs=self.weight_warmup_epochs,
+            temperature=min(self.temperature(epoch, self.epochs) for epoch in (0, self.epochs - 1)),
+        )
+        space = self.space(num_classes=info.num_classes, input_shape=info.input_shape)
+        latency = common.load_latency(self.latency_table, space)
+        budgets = cost.parse_targets(self.target, space, self.tolerance, kinds(latency))
+        derivation.check_reachable(space, budgets)
+        search_records.check_latency(directory, latency)
+        start = common.load_network(self.start_from, "start_from", info)
+        return _Plan(
+            directory=directory,
+            config=config,
+            info=info,
+            peak=peak,
+            space=space,
+            latency=latency,
+            budgets=budgets,
+            start=start,
+        )
+
+    def _announce(self, plan: _Plan) -> None:
+        messages.say_what(
+            "Search", plan.directory, plan.info, self.epochs, self.batch_size, halves=True
+        )
+        messages.say_space(plan.space, plan.budgets)
+        messages.say_latency(plan.latency)
+
+    def _build(self, plan: _Plan, net: Supernet, feed: Feed) -> ArchitectureSearch:
+        """Returns the search, its supernet started from a trained network where one is given."""
+        if plan.start is not None:
+            if self.order_by_importance:
+                order_channels(plan.start, plan.space.unpruned())
+            training = self.data.training(self.batch_size, self.seed, "weights")
+            images, _ = next(iter(training.batches(0, 1)))
+            net.start_from(plan.start, images)
+        search = ArchitectureSearch(net, self.seed)
+        search.compile(
+            optimizer=self.optimizer,
+            arch_optimizer=self.arch_optimizer,
+            target=plan.budgets,
+            temperature=self.temperature,
+            cost_weight=self.cost_weight,
+            weight_warmup_epochs=self.weight_warmup_epochs,
+            learning_rate=warm_cosine(plan.peak, self.epochs * feed.steps_per_epoch),
+            cost_formula=self.cost_formula,
+        )
+        return search
 
 
-def _finish_search(
-    search: ArchitectureSearch,
-    directory: RunDirectory,
-    seconds: float,
-    latency: LatencyTable | None,
-) -> int:
-    found = search.derivation()
-    summary = found.summary(search.budgets)
-    architecture = common.with_origin(found.architecture, search.supernet.space, summary, latency)
+def _finish(search: ArchitectureSearch, plan: _Plan, seconds: float) -> int:
+    """Derives the architecture, and records all that came out; returns the exit code."""
+    derived, directory = search.derivation(), plan.directory
+    summary = derived.summary(plan.budgets)
+    architecture = common.with_origin(derived.architecture, plan.space, summary, plan.latency)
     files.write_whole(directory.file(ARCHITECTURE), architecture.to_json())
     entropies = search.entropies()
-    messages.say_derivation(summary, search.budgets, directory.file(ARCHITECTURE))
+    messages.say_derivation(summary, plan.budgets, directory.file(ARCHITECTURE))
     messages.say_entropies(entropies)
-    # The derived network with the supernet's weights: what a training may start from.
+    _save(search, architecture, directory)
+    result = {"derivation": summary, "tolerance": plan.budgets[0].tolerance}
+    directory.write_json(RESULT, {**result, **entropies, "seconds": seconds})
+    ratios = {
+        f"derived_{budget.kind.name}_ratio": architecture.cost[budget.kind.name] / budget.unpruned
+        for budget in plan.budgets
+    }
+    common.record_end(directory, int(search.step.numpy()), architecture, **ratios)
+    return EXIT_DONE if derived.in_band else EXIT_OUTSIDE_BAND
+
+
+def _save(search: ArchitectureSearch, architecture: Architecture, directory: RunDirectory) -> None:
+    """Saves the logits, and the derived network with the supernet's weights.
+
+    A training may start from that network.
+    """
     model = build_model(architecture)
     inherit_weights(model, architecture, search.supernet)
     network_files.save_model(model, architecture, directory)
     names = ("width_logits", "depth_logits")
     logits = {n: v.tolist() for n, v in zip(names, search.logits(), strict=True)}
     directory.write_json(LOGITS, logits)
-    result = {"derivation": summary, "tolerance": search.budgets[0].tolerance}
-    directory.write_json(RESULT, {**result, **entropies, "seconds": seconds})
-    derived = {
-        f"derived_{budget.kind.name}_ratio": architecture.cost[budget.kind.name] / budget.unpruned
-        for budget in search.budgets
-    }
-    common.record_end(directory, int(search.step.numpy()), architecture, **derived)
-    return EXIT_DONE if found.in_band else EXIT_OUTSIDE_BAND

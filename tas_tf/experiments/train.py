@@ -1,47 +1,52 @@
-"""The root function of a training."""
+"""The training of a network, plain or with distillation."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
-from typing import Literal
+from typing import ClassVar, Literal
 
 import keras
 
 from tas_tf.config import presets
+from tas_tf.data.batches import Feed
 from tas_tf.data.image_data import DataInfo, ImageData
 from tas_tf.errors import EXIT_DONE, ArchitectureError
 from tas_tf.experiments import common, messages
-from tas_tf.experiments.common import say_done
 from tas_tf.models import network_files
 from tas_tf.models.spec_compiler import TRAINING_LAYERS, build_model
-from tas_tf.runtime import devices, files, run_directory
+from tas_tf.runtime import devices, files
 from tas_tf.runtime.checkpoints import CheckpointInterval
-from tas_tf.runtime.run_directory import ARCHITECTURE, RESULT
+from tas_tf.runtime.run_directory import ARCHITECTURE, MODEL, RESULT, RunDirectory
 from tas_tf.spaces.architecture import Architecture
 from tas_tf.spaces.search_space import SearchSpace
 from tas_tf.training.schedules import warm_cosine
 from tas_tf.training.supervised import Training, evaluate
 
 
-def run_training(
-    run_dir: str,
-    dry_run: bool,
-    profile_steps: tuple[int, int] | None,
-    data: ImageData,
-    space: Callable[..., SearchSpace],
-    optimizer: keras.optimizers.Optimizer,
-    epochs: int,
-    batch_size: int,
-    warmup_epochs: int = 5,
-    architecture: str | None = None,
-    teacher: str | None = None,
-    start_from: str | None = None,
-    distillation_alpha: float = 0.9,
-    distillation_temperature: float = 4.0,
-    seed: int = 0,
-    precision: Literal["float32", "mixed_bfloat16"] = "float32",
-    checkpoints: CheckpointInterval | None = None,
-) -> int:
+@dataclasses.dataclass(frozen=True)
+class _Plan:
+    """What a training is known to do before anything is built or written.
+
+    Args:
+        directory: The run directory.
+        config: The resolved configuration.
+        peak: The largest learning rate.
+        architecture: What is trained.
+        teacher: The network to learn from, if there is one.
+        start: The network whose weights are the first ones, if there is one.
+    """
+
+    directory: RunDirectory
+    config: str
+    peak: float
+    architecture: Architecture
+    teacher: keras.Model | None
+    start: keras.Model | None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainingExperiment:
     """Trains a network from scratch, with distillation where there is a teacher.
 
     Args:
@@ -65,72 +70,130 @@ def run_training(
         precision: What maps and kernels are computed in, the teacher's too. Variables, statistics
             and logits, what is saved and what is tested are float32.
         checkpoints: How often the training saves one within an epoch.
-
-    Returns:
-        The exit code.
     """
-    peak = common.peak(optimizer)
-    directory, config, info = common.begin(
-        run_training,
-        run_dir,
-        data,
-        epochs=epochs,
-        batch_size=batch_size,
-        seed=seed,
-        warmup_epochs=warmup_epochs,
-        distillation_alpha=distillation_alpha,
-        distillation_temperature=distillation_temperature,
-    )
-    compiled = _architecture_to_train(architecture, space, info)
-    guide = common.load_network(teacher, "teacher", info, precision)
-    start = common.load_network(start_from, "start_from", info)
-    messages.say_what("Training", directory, info, epochs, batch_size)
-    messages.say_network(compiled, teacher)
-    messages.say_how(precision)
-    if dry_run:
+
+    NAME: ClassVar[str] = "run_training"
+
+    run_dir: str
+    dry_run: bool
+    profile_steps: tuple[int, int] | None
+    data: ImageData
+    space: Callable[..., SearchSpace]
+    optimizer: keras.optimizers.Optimizer
+    epochs: int
+    batch_size: int
+    warmup_epochs: int = 5
+    architecture: str | None = None
+    teacher: str | None = None
+    start_from: str | None = None
+    distillation_alpha: float = 0.9
+    distillation_temperature: float = 4.0
+    seed: int = 0
+    precision: Literal["float32", "mixed_bfloat16"] = "float32"
+    checkpoints: CheckpointInterval | None = None
+
+    def run(self) -> int:
+        """Runs it; returns the exit code."""
+        plan = self._check()
+        if self.dry_run:
+            return EXIT_DONE
+        if plan.directory.exists(RESULT):
+            return common.say_done(plan.directory)
+        self.data.prepare(self.seed)
+        feed = self.data.training(self.batch_size, self.seed)
+        training = self._build(plan, feed)
+        with common.opened(plan.directory, plan.config, self.data):
+            files.write_whole(plan.directory.file(ARCHITECTURE), plan.architecture.to_json())
+            seconds = common.fit(
+                training,
+                feed,
+                title="distillation" if plan.teacher is not None else "training",
+                epochs=self.epochs,
+                directory=plan.directory,
+                interval=self.checkpoints,
+                profile_steps=self.profile_steps,
+            )
+            tested = self._finish(training, plan, seconds)
+        print(f"Test accuracy: {tested['accuracy']:.2%} of {tested['images']:,} images")
+        print(f"Model: {plan.directory.file(MODEL)}")
         return EXIT_DONE
-    if directory.exists(RESULT):
-        return say_done(directory)
 
-    data.prepare(seed)
-    feed = data.training(batch_size, seed)
-    devices.set_seed(seed)
-    with common.computing_in(precision):
-        model = build_model(compiled, TRAINING_LAYERS)
-    if start is not None:
-        network_files.copy_weights(start, model, "start_from")
-    warmup = min(warmup_epochs, epochs // 3) * feed.steps_per_epoch
-    schedule = warm_cosine(peak, epochs * feed.steps_per_epoch, warmup)
-    holdout = (lambda: data.evaluation("holdout", batch_size)) if data.holdout else None
-    training = Training(model, guide, distillation_alpha, distillation_temperature, holdout)
-    training.compile(optimizer, schedule)
-    with common.opened(directory, config, data):
-        files.write_whole(directory.file(ARCHITECTURE), compiled.to_json())
-        title = "distillation" if guide is not None else "training"
-        seconds = common.fit(title, training, feed, epochs, directory, checkpoints, profile_steps)
-        saved = network_files.save_model(model, compiled, directory)
-        # The one time that the test split is read.
-        tested = evaluate(saved, data.evaluation("test", batch_size))
-        result = {"test": tested, "cost": dict(compiled.cost), "seconds": seconds}
-        directory.write_json(RESULT, result)
-        step, accuracy = int(training.step.numpy()), tested["accuracy"]
-        common.record_end(directory, step, compiled, test_accuracy=accuracy)
-    print(f"Test accuracy: {tested['accuracy']:.2%} of {tested['images']:,} images")
-    print(f"Model: {directory.file(run_directory.MODEL)}")
-    return EXIT_DONE
-
-
-def _architecture_to_train(
-    path: str | None, space: Callable[..., SearchSpace], info: DataInfo
-) -> Architecture:
-    if path is None:
-        searched = space(num_classes=info.num_classes, input_shape=info.input_shape)
-        return common.with_cost(searched.unpruned(), {"origin": "unpruned"})
-    architecture = network_files.load_architecture(presets.find_architecture(path))
-    received = (architecture.input_shape, architecture.num_classes)
-    if received != (info.input_shape, info.num_classes):
-        raise ArchitectureError(
-            f"architecture: {path} takes images {received[0]} and gives {received[1]} classes; "
-            f"{info.dataset} has images {info.input_shape} and {info.num_classes} classes"
+    def _check(self) -> _Plan:
+        """Refuses whatever can be refused before anything is built, and says what will be done."""
+        peak = common.peak(self.optimizer)
+        directory, config, info = common.begin(
+            self.NAME,
+            self.run_dir,
+            self.data,
+            epochs=self.epochs,
+            batch_size=self.batch_size,
+            seed=self.seed,
+            warmup_epochs=self.warmup_epochs,
+            distillation_alpha=self.distillation_alpha,
+            distillation_temperature=self.distillation_temperature,
         )
-    return common.with_cost(architecture, architecture.provenance)
+        architecture = self._architecture(info)
+        teacher = common.load_network(self.teacher, "teacher", info, self.precision)
+        start = common.load_network(self.start_from, "start_from", info)
+        messages.say_what("Training", directory, info, self.epochs, self.batch_size)
+        messages.say_network(architecture, self.teacher)
+        messages.say_how(self.precision)
+        return _Plan(
+            directory=directory,
+            config=config,
+            peak=peak,
+            architecture=architecture,
+            teacher=teacher,
+            start=start,
+        )
+
+    def _architecture(self, info: DataInfo) -> Architecture:
+        """Returns what is trained, with its costs."""
+        if self.architecture is None:
+            space = self.space(num_classes=info.num_classes, input_shape=info.input_shape)
+            return common.with_cost(space.unpruned(), {"origin": "unpruned"})
+        path = self.architecture
+        architecture = network_files.load_architecture(presets.find_architecture(path))
+        received = (architecture.input_shape, architecture.num_classes)
+        if received != (info.input_shape, info.num_classes):
+            raise ArchitectureError(
+                f"architecture: {path} takes images {received[0]} and gives {received[1]} "
+                f"classes; {info.dataset} has images {info.input_shape} and {info.num_classes} "
+                "classes"
+            )
+        return common.with_cost(architecture, architecture.provenance)
+
+    def _build(self, plan: _Plan, feed: Feed) -> Training:
+        """Returns the training, its network started from another where one is given."""
+        devices.set_seed(self.seed)
+        with common.computing_in(self.precision):
+            model = build_model(plan.architecture, TRAINING_LAYERS)
+        if plan.start is not None:
+            network_files.copy_weights(plan.start, model, "start_from")
+        data, batch_size = self.data, self.batch_size
+        training = Training(
+            model,
+            plan.teacher,
+            alpha=self.distillation_alpha,
+            temperature=self.distillation_temperature,
+            holdout=(lambda: data.evaluation("holdout", batch_size)) if data.holdout else None,
+        )
+        warmup = min(self.warmup_epochs, self.epochs // 3) * feed.steps_per_epoch
+        schedule = warm_cosine(plan.peak, self.epochs * feed.steps_per_epoch, warmup)
+        training.compile(self.optimizer, schedule)
+        return training
+
+    def _finish(self, training: Training, plan: _Plan, seconds: float) -> dict[str, float]:
+        """Saves and tests the network, and records all that came out; returns the test."""
+        saved = network_files.save_model(training.model, plan.architecture, plan.directory)
+        # The one time that the test split is read.
+        tested = evaluate(saved, self.data.evaluation("test", self.batch_size))
+        result = {"test": tested, "cost": dict(plan.architecture.cost), "seconds": seconds}
+        plan.directory.write_json(RESULT, result)
+        common.record_end(
+            plan.directory,
+            int(training.step.numpy()),
+            plan.architecture,
+            test_accuracy=tested["accuracy"],
+        )
+        return tested

@@ -67,13 +67,13 @@ def draw(
             tf.gather(one, indices, batch_dims=1)[:, None],
             _straight_through(depth)[0],
         )
-    depth_weights = _counted(tf.nn.softmax(depth))
+    depth_weights = _significant(tf.nn.softmax(depth))
     if strategy != "two":
         count = width.shape[1]
         indices = tf.minimum(tf.range(count)[None, :], width_sizes[:, None] - 1)
-        return Draw(indices, _counted(tf.nn.softmax(width)), depth_weights)
+        return Draw(indices, _significant(tf.nn.softmax(width)), depth_weights)
     indices = draw_pairs(width, width_sizes, seeds[2])
-    weights = _counted(tf.nn.softmax(tf.gather(width, indices, batch_dims=1)))
+    weights = _significant(tf.nn.softmax(tf.gather(width, indices, batch_dims=1)))
     indices = tf.minimum(indices, width_sizes[:, None] - 1)
     return Draw(indices, weights, depth_weights)
 
@@ -162,7 +162,7 @@ def _straight_through(relaxed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     return tf.one_hot(indices, p.shape[1], dtype=p.dtype) + p - tf.stop_gradient(p), indices
 
 
-def _counted(weights: tf.Tensor) -> tf.Tensor:
+def _significant(weights: tf.Tensor) -> tf.Tensor:
     """Returns the weights, zero where one is lost beside the others in the sum's precision.
 
     What weighs nothing need not be computed.

@@ -115,7 +115,7 @@ def inherit_weights(model: keras.Model, architecture: Architecture, supernet: Su
             kernel = np.eye(in_channels, out_channels, dtype="float32")[None, None]
             layers[layer.name].set_weights([kernel])
             continue
-        kernel, vectors = _kept(units[layer.name], in_channels, out_channels)
+        kernel, vectors = _kept_channels(units[layer.name], in_channels, out_channels)
         if normalization is not None:
             normalization.set_weights(vectors)
         else:
@@ -127,7 +127,7 @@ def inherit_weights(model: keras.Model, architecture: Architecture, supernet: Su
         last = normalization
 
 
-def _kept(
+def _kept_channels(
     unit: SearchableUnit, in_channels: int, out_channels: int
 ) -> tuple[np.ndarray, list[np.ndarray]]:
     """Returns kernel, and scale, offset, mean and variance, of one candidate of a unit."""

@@ -11,6 +11,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from tas_tf.config.recorded import retired
 from tas_tf.errors import RunDirectoryError
 from tas_tf.runtime.files import TEMPORARY, first_line, read_text, remove, write_whole
 
@@ -73,7 +74,11 @@ class RunDirectory:
                 )
             return
         if config is not None:
-            self._compare(self._identity(), _identity(config))
+            old, new = (
+                [line for line in lines if retired(line) is None]
+                for lines in (self._identity(), _identity(config))
+            )
+            self._compare(old, new)
 
     def _identity(self) -> list[str]:
         """Returns the recorded bindings that make the experiment what it is."""

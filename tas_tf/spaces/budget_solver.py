@@ -6,6 +6,7 @@ import dataclasses
 import itertools
 import math
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -13,6 +14,7 @@ from tas_tf.errors import BudgetError
 from tas_tf.spaces.architecture import Architecture
 from tas_tf.spaces.cost import Budget, cost
 from tas_tf.spaces.dynamic_program import (
+    Algebra,
     CostLevels,
     ExactCosts,
     Label,
@@ -64,9 +66,9 @@ class Programme:
         Raises:
             BudgetError: If nothing is within the budgets.
         """
-        looked_up = self._looked_up()
-        if looked_up is not None:
-            solution, in_band = looked_up
+        exact = self._solve_exactly()
+        if exact is not None:
+            solution, in_band = exact
             return solution, in_band, 0.0 if in_band else None
         if self.budgets[0].kind.peak:
             return self._highest_peak(), False, None
@@ -75,7 +77,7 @@ class Programme:
             return solution, True, gap
         return self._nearest_below(), False, None
 
-    def _looked_up(self) -> tuple[Solution, bool] | None:
+    def _solve_exactly(self) -> tuple[Solution, bool] | None:
         """Returns the best solution and whether it is in all bands, if few enough costs occur."""
         programme = ExactCosts(self.budgets, _MOST_COSTS)
         try:
@@ -99,9 +101,9 @@ class Programme:
         low, high = reachable(self.space, budget.kind)[0], int(budget.floor)
         while low < high:
             middle = (low + high + 1) // 2
-            found = self._with_floor(middle)._looked_up()
-            low, high = (low, middle - 1) if found is None else (middle, high)
-        return self._with_floor(low)._looked_up()[0]
+            solved = self._with_floor(middle)._solve_exactly()
+            low, high = (low, middle - 1) if solved is None else (middle, high)
+        return self._with_floor(low)._solve_exactly()[0]
 
     def _with_floor(self, floor: int) -> Programme:
         # Half a unit below, so that rounding does not put the floor above a whole cost.
@@ -113,9 +115,9 @@ class Programme:
         """Returns the best solution in all bands, and the largest possible gap."""
         sums = sum(not budget.kind.peak for budget in self.budgets)
         if sums > 1:
-            return self._balanced(sums), None
+            return self._within_several(sums), None
         for multiplier in _SINGLE:
-            for solution in self._levelled([multiplier] + [0.0] * (len(self.budgets) - 1)):
+            for solution in self._best_by_level([multiplier] + [0.0] * (len(self.budgets) - 1)):
                 if self._is_in_bands(solution):
                     return solution, max(0.0, float(solution[0] - self._dual_bound()))
         return None, None
@@ -147,14 +149,14 @@ class Programme:
             low, high = (middle, high) if spent > limit else (low, middle)
         return best
 
-    def _balanced(self, sums: int) -> Solution | None:
+    def _within_several(self, sums: int) -> Solution | None:
         """Returns the best solution found in several bands, the first by levels, others by weight.
 
         Where a further cost leaps over its band, because a stage's depth changes, the depths
         between are tried one by one. Fewer levels do, since there are many programmes to solve.
         """
         coarse = dataclasses.replace(self, levels=max(self.levels // 4, 500))
-        best, ends = coarse._bisected(sums)
+        best, ends = coarse._bisect(sums)
         if best is not None or None in ends:
             return best
         for chosen in self._depths_between(*ends):
@@ -162,12 +164,12 @@ class Programme:
                 np.where(np.arange(len(row)) == d, row, np.inf)
                 for row, d in zip(self.depths, chosen, strict=True)
             ]
-            best, _ = dataclasses.replace(coarse, depths=depths)._bisected(sums)
+            best, _ = dataclasses.replace(coarse, depths=depths)._bisect(sums)
             if best is not None:
                 return best
         return None
 
-    def _bisected(self, sums: int) -> tuple[Solution | None, list[Solution | None]]:
+    def _bisect(self, sums: int) -> tuple[Solution | None, list[Solution | None]]:
         """Returns the best solution in all bands, and the nearest two outside of the last one.
 
         A heavier weight makes a cost smaller, so each weight is found by bisection in turn.
@@ -181,7 +183,7 @@ class Programme:
             for _ in range(_HALVINGS):
                 weights[index] = (low + high) / 2
                 first = None
-                for solution in self._levelled(weights):
+                for solution in self._best_by_level(weights):
                     if first is None and self.budgets[0].contains(self._cost(0, solution)):
                         first = solution
                     if self._is_in_bands(solution):
@@ -208,7 +210,7 @@ class Programme:
         """Returns the solution of the largest cost found that exceeds no budget."""
         best = None
         for multiplier in _SINGLE:
-            for solution in self._levelled([multiplier] * len(self.budgets), everywhere=True):
+            for solution in self._best_by_level([multiplier] * len(self.budgets), everywhere=True):
                 costs = [self._cost(index, solution) for index in range(len(self.budgets))]
                 if all(c <= budget.amount for c, budget in zip(costs, self.budgets, strict=True)):
                     if best is None or costs[0] > best[0]:
@@ -218,7 +220,7 @@ class Programme:
             raise self._nothing_within()
         return best[1]
 
-    def _levelled(
+    def _best_by_level(
         self, multipliers: Sequence[float], everywhere: bool = False
     ) -> Iterator[Solution]:
         """Yields the best solution of every level: of the band, smallest regret first, or of all.
@@ -238,10 +240,8 @@ class Programme:
         for level in order[np.isfinite(values[order])]:
             yield self._solution(trace.labels(level))
 
-    def _walk(self, algebra):
-        return walk(
-            self.space, self.widths, self.depths, algebra.start, algebra.extend, algebra.merge
-        )
+    def _walk(self, algebra: Algebra) -> Any:
+        return walk(self.space, self.widths, self.depths, algebra)
 
     def _solution(self, labels: Iterable[Label]) -> Solution:
         """Returns the solution of a walk's labels; cut units stand at their most probable."""

@@ -160,7 +160,7 @@ _TARGET = re.compile(r"\s*(?:([a-z_]+)\s*:)?\s*([0-9.]+(?:e[+-]?[0-9]+)?)\s*([kK
 
 
 def parse_targets(
-    targets: float | str | Sequence[float | str],
+    targets: float | str | Budget | Sequence[float | str | Budget],
     space: SearchSpace,
     tolerance: float = 0.05,
     kinds: Mapping[str, CostKind] = KINDS,
@@ -169,7 +169,7 @@ def parse_targets(
 
     Args:
         targets: A number or text without a kind means MACs; numbers up to 1 without a suffix mean
-            shares of the unpruned network's cost.
+            shares of the unpruned network's cost. What this has returned is returned as it is.
         space: The search space.
         tolerance: Relative width of the band.
         kinds: The kinds of cost by their names.
@@ -179,7 +179,7 @@ def parse_targets(
     """
     several = isinstance(targets, (list, tuple))
     budgets = [
-        _parse_target(target, space, tolerance, kinds)
+        target if isinstance(target, Budget) else _parse_target(target, space, tolerance, kinds)
         for target in (targets if several else [targets])
     ]
     names = {budget.kind.name for budget in budgets}

@@ -7,7 +7,7 @@ import itertools
 import math
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -19,13 +19,27 @@ Built = Sequence[Placed]  # layers that a step builds
 Label = tuple[str, int, int] | None  # ("width", choice, candidate) or ("depth", stage, candidate)
 
 
+class Algebra(Protocol):
+    """What a walk adds up: an element for each network so far.
+
+    Attributes:
+        start: Element of the empty network.
+    """
+
+    start: Any
+
+    def extend(self, element: Any, built: Built, regret: float, label: Label) -> Any:
+        """Returns the element of a network that is longer by what is built."""
+
+    def merge(self, elements: list[Any]) -> Any:
+        """Returns the element for several ways to the same stream width."""
+
+
 def walk(
     space: SearchSpace,
     widths: Sequence[np.ndarray],
     depths: Sequence[np.ndarray],
-    start: Any,
-    extend: Callable[[Any, Built, float, Label], Any],
-    merge: Callable[[list[Any]], Any],
+    algebra: Algebra,
 ) -> Any:
     """Walks along the chain of all architectures, keeping one element for each stream width.
 
@@ -35,80 +49,103 @@ def walk(
         space: The search space.
         widths: For every choice the regret of each candidate.
         depths: For every stage the regret of each depth.
-        start: Element of the empty network.
-        extend: Element of a longer network, from (element, what is built, regret, label).
-        merge: Element for several ways to the same stream width.
+        algebra: What is added up.
     """
     choice = space.unit_choices[0]
-    stream = {
-        width: merge([extend(start, [(space.outline.stem, space.input_shape[2], width, 0)],
-                             widths[choice][k], ("width", choice, k))])
-        for k, width in enumerate(space.choices[choice].candidates)
-    }  # fmt: skip
+    stream = {}
+    for k, width in enumerate(space.choices[choice].candidates):
+        stem = [(space.outline.stem, space.input_shape[2], width, 0)]
+        label = ("width", choice, k)
+        element = algebra.extend(algebra.start, stem, widths[choice][k], label)
+        stream[width] = algebra.merge([element])
     for s, layers_of_stage in enumerate(space.outline.stages):
         ends: dict[int, list[Any]] = {}
         for b, layers in enumerate(layers_of_stage):
             choices = [space.unit_choices[unit] for unit in space.block_units[s][b]]
-            tied = choices[-1] == choice
-            stream = _walk_block(space, layers, choices, tied, stream, widths, extend, merge)
+            candidates = [(c, space.choices[c].candidates) for c in choices]
+            block = _Block(layers, candidates, tied=choices[-1] == choice)
+            stream = block.walk(stream, widths, algebra)
             choice = choices[-1]
             if b + 1 in space.depths[s]:
                 d = space.depths[s].index(b + 1)
                 for width, element in stream.items():
-                    end = extend(element, [], depths[s][d], ("depth", s, d))
+                    end = algebra.extend(element, [], depths[s][d], ("depth", s, d))
                     ends.setdefault(width, []).append(end)
-        stream = {width: merge(elements) for width, elements in ends.items()}
-    return merge(
+        stream = {width: algebra.merge(elements) for width, elements in ends.items()}
+    classifier, classes = space.outline.classifier, space.num_classes
+    return algebra.merge(
         [
-            extend(
-                element, [(space.outline.classifier, width, space.num_classes, width)], 0.0, None
-            )
+            algebra.extend(element, [(classifier, width, classes, width)], 0.0, None)
             for width, element in stream.items()
         ]
     )
 
 
-def _walk_block(
-    space: SearchSpace,
-    layers: BlockLayers,
-    choices: Sequence[int],
-    tied: bool,
-    stream: dict[int, Any],
-    widths: Sequence[np.ndarray],
-    extend: Callable[[Any, Built, float, Label], Any],
-    merge: Callable[[list[Any]], Any],
-) -> dict[int, Any]:
-    """Walks over one block; `tied`: its output's width is the one that the stream has already."""
-    # Inside a block an element belongs to (width of the block's input, width here).
-    inside = {(width, width): element for width, element in stream.items()}
-    for layer, choice in zip(layers.units, choices, strict=True):
-        last = layer is layers.units[-1]
-        options: dict[Any, list[Any]] = {}
-        for ((entry, before), element), (k, width) in itertools.product(
-            inside.items(), enumerate(space.choices[choice].candidates)
-        ):
-            if last and tied and width != entry:
-                continue
-            built = [(layer, before, width, entry)]
-            if last and layers.needs_projection(entry, width):
-                built.append((layers.projection, entry, width, entry))
-            regret = 0.0 if last and tied else widths[choice][k]
-            option = extend(element, built, regret, ("width", choice, k))
-            options.setdefault(width if last else (entry, width), []).append(option)
-        inside = {key: merge(elements) for key, elements in options.items()}
-    return inside
+@dataclasses.dataclass(frozen=True)
+class _Block:
+    """One block of the chain.
+
+    Args:
+        layers: Its layers.
+        choices: For every unit its choice and the candidate widths of that.
+        tied: Whether the block's output shares the choice of the stream's width.
+    """
+
+    layers: BlockLayers
+    choices: Sequence[tuple[int, tuple[int, ...]]]
+    tied: bool
+
+    def walk(
+        self, stream: dict[int, Any], widths: Sequence[np.ndarray], algebra: Algebra
+    ) -> dict[int, Any]:
+        """Returns the elements by the width of its output, given those by that of its input."""
+        # Inside a block an element belongs to (width of the block's input, width here).
+        inside = {(width, width): element for width, element in stream.items()}
+        for layer, (choice, candidates) in zip(self.layers.units, self.choices, strict=True):
+            last = layer is self.layers.units[-1]
+            options: dict[Any, list[Any]] = {}
+            for ((entry, before), element), (k, width) in itertools.product(
+                inside.items(), enumerate(candidates)
+            ):
+                tied = last and self.tied
+                if tied and width != entry:
+                    continue
+                built = [(layer, before, width, entry)]
+                if last and self.layers.needs_projection(entry, width):
+                    built.append((self.layers.projection, entry, width, entry))
+                regret = 0.0 if tied else widths[choice][k]
+                option = algebra.extend(element, built, regret, ("width", choice, k))
+                options.setdefault(width if last else (entry, width), []).append(option)
+            inside = {key: algebra.merge(elements) for key, elements in options.items()}
+        return inside
+
+
+@dataclasses.dataclass(frozen=True)
+class _Extreme:
+    """The smallest or the largest cost of all networks.
+
+    Args:
+        kind: The kind of cost.
+        merge: `min` or `max`.
+    """
+
+    kind: CostKind
+    merge: Callable[[list[int]], int]
+    start: int = 0
+
+    def extend(self, element: int, built: Built, regret: float, label: Label) -> int:
+        """See `Algebra`."""
+        return self.kind.of([element, *(self.kind.layer(*placed) for placed in built)])
 
 
 def reachable(space: SearchSpace, kind: str | CostKind) -> tuple[int, int]:
     """Returns the smallest and the largest cost of any architecture of the space, exactly."""
     widths = [np.zeros(len(choice.candidates)) for choice in space.choices]
     depths = [np.zeros(len(stage)) for stage in space.depths]
-    kind = kind_of(kind)
-
-    def extend(total: int, built: Built, regret: float, label: Label) -> int:
-        return kind.of([total, *(kind.layer(*placed) for placed in built)])
-
-    return tuple(walk(space, widths, depths, 0, extend, best) for best in (min, max))
+    smallest, largest = (
+        walk(space, widths, depths, _Extreme(kind_of(kind), best)) for best in (min, max)
+    )
+    return smallest, largest
 
 
 class TooManyCosts(Exception):
@@ -134,11 +171,11 @@ class ExactCosts:
         """Returns the costs of the longer network."""
         extended = {}
         for costs, (total, labels) in element.items():
-            joined = tuple(map(_joined, self.budgets, costs, itertools.repeat(built)))
+            after = tuple(map(_cost_within, self.budgets, costs, itertools.repeat(built)))
             # Where a peak reaches its band, costs below it and in it become one.
-            best = extended.get(joined, (np.inf, None))[0]
-            if None not in joined and total + regret < best:
-                extended[joined] = (total + regret, (label, labels))
+            best = extended.get(after, (np.inf, None))[0]
+            if None not in after and total + regret < best:
+                extended[after] = (total + regret, (label, labels))
         return extended
 
     def merge(self, elements: list[dict]) -> dict:
@@ -153,7 +190,7 @@ class ExactCosts:
         return best
 
 
-def _joined(budget: Budget, before: float, built: Built) -> float | None:
+def _cost_within(budget: Budget, before: float, built: Built) -> float | None:
     """Returns the cost with what is built added; None beyond the budget.
 
     Of a peak only matters whether it has reached the band: it is 0 or the band's floor.
@@ -230,7 +267,7 @@ class CostLevels:
             offset = zlib.crc32(built[0][0].name.encode()) / 2**32
         for weighed_cost, weight in self.weights:
             regret += weight * sum(weighed_cost(*placed) for placed in built)
-        if any(_joined(peak, 0, built) is None for peak in self.peaks):
+        if any(_cost_within(peak, 0, built) is None for peak in self.peaks):
             regret = np.inf
         return values, regret, (trace, int(added + offset), label)
 

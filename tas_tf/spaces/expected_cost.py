@@ -56,7 +56,7 @@ class Place:
         source: Choice of its input width; None where that is fixed.
         target: Choice of its output width; None where that is fixed.
         entry: Choice of the width of its block's input.
-        stands: Whether it stands there between two widths.
+        built_between: Whether it is built there between two widths.
         stage: Stage whose depth decides whether it is built; None if it always is.
         depths: Indices of that stage's depth candidates with which it is built.
     """
@@ -65,7 +65,7 @@ class Place:
     source: int | None
     target: int | None
     entry: int | None
-    stands: Callable[[int, int], bool]
+    built_between: Callable[[int, int], bool]
     stage: int | None
     depths: tuple[int, ...]
 
@@ -78,7 +78,17 @@ def places(space: SearchSpace, formula: Formula) -> list[Place]:
     """Returns every place where a layer may stand: each layer once for each possible input."""
     outline, choice_of = space.outline, space.unit_choices
     stem = choice_of[0]
-    found = [Place(outline.stem, None, stem, None, _always, None, ())]
+    all_places = [
+        Place(
+            layer=outline.stem,
+            source=None,
+            target=stem,
+            entry=None,
+            built_between=_always,
+            stage=None,
+            depths=(),
+        )
+    ]
     stream: _Stream = {stem: (None, ())}
     for s, stage in enumerate(outline.stages):
         for b, layers in enumerate(stage):
@@ -88,23 +98,25 @@ def places(space: SearchSpace, formula: Formula) -> list[Place]:
                 stream = {choice_of[space.block_units[s][b - 1][-1]]: (s, kept)}
             for entry, built in stream.items():
                 choices = [entry, *(choice_of[unit] for unit in units)]
-                found += _block_places(layers, choices, _stands(space, s, b, formula), built)
+                needed = _needs_projection(space, s, b, formula)
+                all_places += _block_places(layers, choices, needed, built)
         stream = _stage_outputs(space, s, formula)
     for source, built in stream.items():
-        found.append(Place(outline.classifier, source, None, source, _always, *built))
-    return found
+        all_places.append(Place(outline.classifier, source, None, source, _always, *built))
+    return all_places
 
 
-def _block_places(layers: BlockLayers, choices, stands, built) -> list[Place]:
+def _block_places(layers: BlockLayers, choices, needs_projection, built) -> list[Place]:
     entry = choices[0]
-    found = [
+    units = [
         Place(layer, source, target, entry, _always, *built)
         for layer, source, target in zip(layers.units, choices, choices[1:], strict=False)
     ]
-    return [*found, Place(layers.projection, entry, choices[-1], entry, stands, *built)]
+    end = choices[-1]
+    return [*units, Place(layers.projection, entry, end, entry, needs_projection, *built)]
 
 
-def _stands(space: SearchSpace, stage: int, block: int, formula: Formula):
+def _needs_projection(space: SearchSpace, stage: int, block: int, formula: Formula):
     """Returns whether the block's projection is counted between two widths."""
     layers = space.outline.stages[stage][block]
     units = space.block_units
@@ -151,20 +163,20 @@ class CostModel:
     def __init__(self, space: SearchSpace, kind: str | CostKind = "macs", formula: str = "built"):
         self.space = space
         self.kind = kind_of(kind)
-        found = places(space, FORMULAS[formula])
+        of_space = places(space, FORMULAS[formula])
         self._scale = 1.0
         if self.kind.peak:
             largest = [self.kind.layer(*placed) for placed in space.unpruned().layers()]
             self._scale = SHARPNESS / max(largest)
         self._choices, self._size = len(space.choices), max_candidates(space)
-        self._tables = np.stack([self._table(place) for place in found])
-        slots = [self._slots(place) for place in found]
+        self._tables = np.stack([self._table(place) for place in of_space])
+        slots = [self._slots(place) for place in of_space]
         self._entries, self._sources, self._targets = (
             self._selector(column) for column in zip(*slots, strict=True)
         )
-        self._built = np.zeros((len(found), len(space.depths), max_depths(space)))
-        self._always = np.array([float(place.stage is None) for place in found])
-        for row, place in enumerate(found):
+        self._built = np.zeros((len(of_space), len(space.depths), max_depths(space)))
+        self._always = np.array([float(place.stage is None) for place in of_space])
+        for row, place in enumerate(of_space):
             if place.stage is not None:
                 self._built[row, place.stage, list(place.depths)] = 1
 
@@ -225,7 +237,7 @@ class CostModel:
                     (self._entry(place), place.source, place.target), fixed, strict=True
                 )
             )
-            if place.stands(source, target):
+            if place.built_between(source, target):
                 value = self.kind.layer(place.layer, source, target, entry)
                 table[picks] = np.exp(self._scale * value) if self.kind.peak else value
         return table

@@ -234,12 +234,12 @@ def outline(
     size = _strided(image_size, family.stem_stride)
     pooled = _strided(size, 2) if family.stem_pool else None
     stem = Layer(
-        "stem",
-        "convolution",
-        family.stem_kernel,
-        family.stem_stride,
-        size,
-        image_size,
+        name="stem",
+        kind="convolution",
+        kernel=family.stem_kernel,
+        stride=family.stem_stride,
+        size=size,
+        in_size=image_size,
         relu=True,
         pooled_size=pooled,
     )
@@ -253,7 +253,15 @@ def outline(
             blocks.append(_block_layers(family, block, name, stride, size))
             size = _strided(size, stride)
         stages.append(tuple(blocks))
-    classifier = Layer("classifier", "classifier", (1, 1), 1, (1, 1), size, normalized=False)
+    classifier = Layer(
+        name="classifier",
+        kind="classifier",
+        kernel=(1, 1),
+        stride=1,
+        size=(1, 1),
+        in_size=size,
+        normalized=False,
+    )
     return Outline(stem, tuple(stages), classifier)
 
 
@@ -267,23 +275,23 @@ def _block_layers(
         in_size, size = size, _strided(size, unit_stride)
         units.append(
             Layer(
-                f"{name}_{unit.name}",
-                "convolution",
-                unit.kernel,
-                unit_stride,
-                size,
-                in_size,
+                name=f"{name}_{unit.name}",
+                kind="convolution",
+                kernel=unit.kernel,
+                stride=unit_stride,
+                size=size,
+                in_size=in_size,
                 relu=unit.relu,
                 entry_size=entry_size if units else None,
             )
         )
     projection = Layer(
-        f"{name}_projection",
-        "projection",
-        (1, 1),
-        stride,
-        size,
-        entry_size,
+        name=f"{name}_projection",
+        kind="projection",
+        kernel=(1, 1),
+        stride=stride,
+        size=size,
+        in_size=entry_size,
         normalized=(block.name, stride) in family.normalized_projections,
         pooled_size=size if stride > 1 else None,
     )

@@ -70,11 +70,11 @@ def without_place(layer: Layer) -> Layer:
 
 def layer_widths(space: SearchSpace) -> dict[Layer, tuple[tuple[int, ...], tuple[int, ...]]]:
     """Returns the layers of a space's networks, each with its input and its output widths."""
-    found: dict[Layer, tuple[set[int], set[int]]] = {}
+    of_layer: dict[Layer, tuple[set[int], set[int]]] = {}
 
     def add(layer: Layer, *ends: Sequence[int]) -> None:
         for known, widths in zip(
-            found.setdefault(without_place(layer), (set(), set())), ends, strict=True
+            of_layer.setdefault(without_place(layer), (set(), set())), ends, strict=True
         ):
             known.update(widths)
 
@@ -85,7 +85,7 @@ def layer_widths(space: SearchSpace) -> dict[Layer, tuple[tuple[int, ...], tuple
         add(layer, [in_channels], [out_channels])
     return {
         layer: (tuple(sorted(sources)), tuple(sorted(targets)))
-        for layer, (sources, targets) in found.items()
+        for layer, (sources, targets) in of_layer.items()
     }
 
 
@@ -226,7 +226,7 @@ class LatencyTable:
         grids = {grid.layer: grid for grid in self.grids}
 
         @functools.cache
-        def found(layer: Layer, in_channels: int, out_channels: int) -> int:
+        def looked_up(layer: Layer, in_channels: int, out_channels: int) -> int:
             try:
                 value = grids[without_place(layer)].at(in_channels, out_channels)
             except (KeyError, ValueError) as error:
@@ -234,7 +234,7 @@ class LatencyTable:
             extra = self.overhead_ns if layer.kind == "classifier" else 0
             return max(1, round(self.scale * value)) + extra
 
-        return found
+        return looked_up
 
     def check(self, space: SearchSpace) -> None:
         """Refuses a search space whose networks have a layer that the table lacks.

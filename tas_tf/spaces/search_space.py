@@ -82,23 +82,13 @@ class SearchSpace:
         Raises:
             SpecError: If an argument does not fit; it names the argument and the value.
         """
-        if family not in families.FAMILIES:
-            raise SpecError(
-                f"family: expected one of {list(families.FAMILIES)}. Received: {family}"
-            )
-        if search not in SEARCH_MODES:
-            raise SpecError(f"search: expected one of {list(SEARCH_MODES)}. Received: {search!r}")
-        if not ratios or any(not 0 < ratio <= 1 for ratio in ratios):
-            raise SpecError(f"ratios: expected numbers in (0, 1]. Received: {ratios}")
-        if width_divisor < 1:
-            raise SpecError(f"width_divisor: expected at least 1. Received: {width_divisor}")
+        _check_arguments(family, search, ratios, width_divisor)
         family_data = families.FAMILIES[family]
         block_data, counts = families.resnet_blocks(depth, family_data, block)
         if sum(counts) > MAX_BLOCKS:
             raise SpecError(f"depth: a network has at most {MAX_BLOCKS} blocks. Received: {depth}")
-        builder = _ChoiceBuilder(
-            ratios if search != "depth" else (1.0,), width_divisor, frozenset(frozen)
-        )
+        shares = ratios if search != "depth" else (1.0,)
+        builder = _ChoiceBuilder(shares, width_divisor, frozenset(frozen))
         unit_choices = builder.units(family_data, block_data, counts, tie_streams)
         stage_depths = _stage_depths(family_data, counts, depths, search, builder)
         builder.check_frozen()
@@ -247,6 +237,18 @@ def unpruned(
         stem_width=data.stem_width,
         stages=stages,
     )
+
+
+def _check_arguments(family: str, search: str, ratios: Sequence[float], width_divisor: int) -> None:
+    """Refuses arguments of `SearchSpace.resnet` that make no sense by themselves."""
+    if family not in families.FAMILIES:
+        raise SpecError(f"family: expected one of {list(families.FAMILIES)}. Received: {family}")
+    if search not in SEARCH_MODES:
+        raise SpecError(f"search: expected one of {list(SEARCH_MODES)}. Received: {search!r}")
+    if not ratios or any(not 0 < ratio <= 1 for ratio in ratios):
+        raise SpecError(f"ratios: expected numbers in (0, 1]. Received: {ratios}")
+    if width_divisor < 1:
+        raise SpecError(f"width_divisor: expected at least 1. Received: {width_divisor}")
 
 
 class _ChoiceBuilder:

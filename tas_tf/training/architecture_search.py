@@ -14,6 +14,7 @@ from tas_tf.layers.searchable_unit import Mode
 from tas_tf.models import supernet
 from tas_tf.spaces import cost, derivation
 from tas_tf.spaces.architecture import Architecture
+from tas_tf.spaces.cost import Budget
 from tas_tf.spaces.derivation import Derivation
 from tas_tf.spaces.expected_cost import CostModel
 from tas_tf.spaces.latency_table import LatencyTable, kinds
@@ -21,10 +22,11 @@ from tas_tf.training import losses
 from tas_tf.training.loop import Loop, batch_share, correct, fault, faults_after, gradients_of
 from tas_tf.training.schedules import cosine_temperature
 
-# Formulas of the expected cost E, and of the cost F of the argmax architecture.
+# Formulas of the expected cost E and of the cost F of the argmax architecture, and the band for F:
+# what is really built and the paper's band, or those of the published code.
 COST_FORMULAS = {
-    "built": ("built", "built"),
-    "published": ("published_expected", "published_estimate"),
+    "built": ("built", "built", "paper"),
+    "published": ("published_expected", "published_estimate", "published"),
 }
 
 # Above this relative entropy a search has hardly told its candidates apart.
@@ -55,12 +57,11 @@ class ArchitectureSearch(Loop):
         self,
         optimizer: keras.optimizers.Optimizer,
         arch_optimizer: keras.optimizers.Optimizer,
-        target: float | str | Sequence[float | str] = 0.5,
+        target: float | str | Sequence[float | str | Budget] = 0.5,
         temperature: Callable[[int, int], float] | None = None,
         cost_weight: float = 2.0,
         tolerance: float = 0.05,
-        cost_band: str = "paper",
-        warmup_epochs: int = 0,
+        weight_warmup_epochs: int = 0,
         learning_rate: Callable[[int], float] | None = None,
         cost_formula: str = "built",
         latency: LatencyTable | None = None,
@@ -70,37 +71,36 @@ class ArchitectureSearch(Loop):
         Args:
             optimizer: Moves the weights.
             arch_optimizer: Moves the logits.
-            target: Budget or budgets, see `cost.parse_targets`.
+            target: Budget or budgets, see `cost.parse_targets`; or what that returned.
             temperature: Function of (epoch, epochs); by default `cosine_temperature()`.
             cost_weight: Weight lambda of the cost loss.
             tolerance: Relative width t of the budget's band.
-            cost_band: `paper` or `published`, see `losses.cost_loss`.
-            warmup_epochs: Epochs in which only the weights move.
+            weight_warmup_epochs: Epochs in which only the weights move.
             learning_rate: Learning rate of the weights by step; None leaves it to the optimizer.
-            cost_formula: `built` (what is really built), or `published`: the published code's
-                formulas, of MACs only, for comparison (docs/method.md 5).
+            cost_formula: `built` (what is really built, and the paper's band), or `published`: the
+                published code's formulas and band, of MACs only, for comparison (docs/method.md 5).
             latency: The table of a budget of latency.
 
         Raises:
             BudgetError: If no architecture of the space can meet the target.
         """
-        if cost_band not in losses.COST_BANDS:
+        if cost_formula not in COST_FORMULAS:
             raise SpecError(
-                f"cost_band: expected one of {list(losses.COST_BANDS)}. Received: {cost_band!r}"
+                f"cost_formula: expected one of {list(COST_FORMULAS)}. Received: {cost_formula!r}"
             )
         space = self.supernet.space
         self.budgets = cost.parse_targets(target, space, tolerance, kinds(latency))
         derivation.check_reachable(space, self.budgets)
         if cost_formula == "published" and any(b.kind.name != "macs" for b in self.budgets):
             raise SpecError("cost_formula: the published formulas are of MACs; so must TARGET be")
-        names = COST_FORMULAS[cost_formula]
+        *formulas, self.cost_band = COST_FORMULAS[cost_formula]
         self._expected_models, self._current_models = (
-            [CostModel(space, budget.kind, name) for budget in self.budgets] for name in names
+            [CostModel(space, budget.kind, formula) for budget in self.budgets]
+            for formula in formulas
         )
         self.temperature_schedule = temperature or cosine_temperature()
         self.cost_weight = cost_weight
-        self.cost_band = cost_band
-        self.warmup_epochs = warmup_epochs
+        self.weight_warmup_epochs = weight_warmup_epochs
         self.learning_rate = learning_rate
         self.optimizer = optimizer
         self.arch_optimizer = arch_optimizer
@@ -110,7 +110,7 @@ class ArchitectureSearch(Loop):
     def begin_epoch(self, epoch, epochs):
         """Sets the temperature, and whether the logits move."""
         self.temperature.assign(self.temperature_schedule(epoch, epochs))
-        self.phase = "search" if epoch >= self.warmup_epochs else "warmup"
+        self.phase = "search" if epoch >= self.weight_warmup_epochs else "warmup"
 
     def train_step(self, batch, step):
         """One step of the weights and one of the logits."""
@@ -121,9 +121,9 @@ class ArchitectureSearch(Loop):
             with tf.name_scope("architecture_half"):
                 more, before = self._architecture_step(*architecture_batch, step)
             logs |= more
-            # Before they move, logits are finite: what is not comes of the weights.
-            for name, found in fault(WEIGHTS_HALF, before).items():
-                logs[name] = tf.maximum(logs[name], found)
+            # Logits are finite before they move. A loss that is not then comes from the weights.
+            for name, value in fault(WEIGHTS_HALF, before).items():
+                logs[name] = tf.maximum(logs[name], value)
         return logs
 
     def _weight_step(self, images, labels, step):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -71,6 +72,25 @@ class EpochSoFar(tf.train.experimental.PythonState):
 
 # How often values are read from the device within an epoch: reading waits for the steps so far.
 _READ_SECONDS = 1.0
+
+
+@dataclasses.dataclass(frozen=True)
+class _Fit:
+    """What all epochs of a fit share.
+
+    Args:
+        batches: The batches, from the first step on.
+        epochs: Number of epochs in all.
+        steps: Steps of an epoch.
+        shown: The callbacks.
+        saved: Where checkpoints are saved; None saves none.
+    """
+
+    batches: Iterator[Any]
+    epochs: int
+    steps: int
+    shown: keras.callbacks.CallbackList
+    saved: Checkpoints | None
 
 
 class Loop:
@@ -148,6 +168,7 @@ class Loop:
         first, last = int(self.step.numpy()), epochs * steps
         shown = keras.callbacks.CallbackList(list(callbacks), add_history=False)
         batches = iter(feed.distributed(first, last, self.strategy))
+        fit = _Fit(batches=batches, epochs=epochs, steps=steps, shown=shown, saved=checkpoints)
         self._interruption, self._first_faults = Interruption(), {}
         if checkpoints is not None and checkpoints.saved is not None:
             self._interruption.saved = f"the checkpoint of step {checkpoints.saved}"
@@ -158,7 +179,7 @@ class Loop:
             with cluster.naming_the_lost(), caught:
                 for epoch in range(first // steps, epochs):
                     shown.on_epoch_begin(epoch)
-                    logs = self._epoch(batches, epoch, epochs, steps, shown, checkpoints)
+                    logs = self._epoch(fit, epoch)
                     history.append(logs)
                     shown.on_epoch_end(epoch, logs)
                     self._save(checkpoints, (epoch + 1) * steps)
@@ -166,41 +187,51 @@ class Loop:
             shown.on_train_end()
         return history
 
-    def _epoch(self, batches, epoch, epochs, steps, shown, checkpoints) -> dict[str, float]:
-        self.begin_epoch(epoch, epochs)
-        begun = int(self.step.numpy()) % steps
+    def _epoch(self, fit: _Fit, epoch: int) -> dict[str, float]:
+        """Runs the steps of an epoch that are left; returns its logs."""
+        self.begin_epoch(epoch, fit.epochs)
+        begun = int(self.step.numpy()) % fit.steps
         if not begun:
             self.epoch_so_far.reset()
         read = time.perf_counter()
-        for index in range(begun, steps):
-            step = epoch * steps + index
-            if self.learning_rate is not None:
-                self.optimizer.learning_rate.assign(self.learning_rate(step))
-            with tf.profiler.experimental.Trace("step", step_num=step, _r=1):
-                batch = _next(batches, step, epochs * steps)
-                number = tf.constant(step, tf.int64)
-                values, faults = self._distributed_step(batch, number, self.phase)
-            self.epoch_so_far.add(values)
-            self._note(faults)
-            if (step + 1) % FINITE_STEPS == 0:
-                self._check_finite(steps)
+        for index in range(begun, fit.steps):
+            self._run_step(fit, epoch * fit.steps + index)
             logs = None
             if time.perf_counter() >= read + _READ_SECONDS:
-                self._check_finite(steps)
+                self._check_finite(fit.steps)
                 logs = {**self.epoch_so_far.means(index + 1), **self.readings()}
                 read = time.perf_counter()
-            shown.on_train_batch_end(index, logs)
+            fit.shown.on_train_batch_end(index, logs)
             self._interruption.unsaved = True
-            if checkpoints is not None and index + 1 < steps:
-                if self._interruption.signal or checkpoints.due(step + 1):
-                    self._check_finite(steps)
-                    self._save(checkpoints, step + 1)
-        self._check_finite(steps)
-        logs = self.epoch_so_far.means(steps)
-        logs["seconds_per_step"] = self.epoch_so_far.elapsed()[0] / steps
+            self._save_where_due(fit, epoch, index + 1)
+        self._check_finite(fit.steps)
+        logs = self.epoch_so_far.means(fit.steps)
+        logs["seconds_per_step"] = self.epoch_so_far.elapsed()[0] / fit.steps
         self.epoch_so_far.reset()
-        self.step.assign((epoch + 1) * steps)
+        self.step.assign((epoch + 1) * fit.steps)
         return {**logs, **self.epoch_logs()}
+
+    def _run_step(self, fit: _Fit, step: int) -> None:
+        """Runs a step, counted from 0, and adds up what it returns."""
+        if self.learning_rate is not None:
+            self.optimizer.learning_rate.assign(self.learning_rate(step))
+        with tf.profiler.experimental.Trace("step", step_num=step, _r=1):
+            batch = _next(fit.batches, step, fit.epochs * fit.steps)
+            number = tf.constant(step, tf.int64)
+            values, faults = self._distributed_step(batch, number, self.phase)
+        self.epoch_so_far.add(values)
+        self._note(faults)
+        if (step + 1) % FINITE_STEPS == 0:
+            self._check_finite(fit.steps)
+
+    def _save_where_due(self, fit: _Fit, epoch: int, steps: int) -> None:
+        """Saves a checkpoint within an epoch, of which so many steps are done."""
+        if fit.saved is None or steps == fit.steps:
+            return
+        step = epoch * fit.steps + steps
+        if self._interruption.signal or fit.saved.due(step):
+            self._check_finite(fit.steps)
+            self._save(fit.saved, step)
 
     def _save(self, checkpoints: Checkpoints | None, step: int) -> None:
         """Saves a checkpoint of this many steps; ends the run if a signal asked for that."""

@@ -13,8 +13,8 @@ PACKAGE = pathlib.Path(__file__).parents[2] / "tas_tf"
 # "" is the top of tas_tf, which begins and ends the order.
 LAYERS = (
     ("", "errors json_schema"),
-    ("runtime", "stderr signals cluster files devices run_directory lock metrics checkpoints"),
     ("config", "presets recorded gin_config"),
+    ("runtime", "stderr signals cluster files devices run_directory lock metrics checkpoints"),
     (
         "spaces",
         "families architecture search_space cost expected_cost latency_table dynamic_program "

@@ -34,17 +34,17 @@ def numpy(variables):
 @pytest.fixture(scope="module")
 def undisturbed(feed):
     """A search of three epochs, of which the first only warms up, and its history."""
-    loop = small_runs.search(warmup_epochs=1)
+    loop = small_runs.search(weight_warmup_epochs=1)
     return loop, loop.fit(feed, 3)
 
 
 def test_a_search_that_was_cut_off_goes_on_as_if_it_was_not(undisturbed, feed, tmp_path):
     directory = RunDirectory(str(tmp_path))
-    first = small_runs.search(warmup_epochs=1)
+    first = small_runs.search(weight_warmup_epochs=1)
     with pytest.raises(small_runs.Killed):
         callbacks = [small_runs.KillAt(2)]
         first.fit(feed, 3, callbacks, Checkpoints(directory, **first.state()))
-    second = small_runs.search(initial=9, warmup_epochs=1)
+    second = small_runs.search(initial=9, weight_warmup_epochs=1)
     checkpoints = Checkpoints(directory, **second.state())
     assert checkpoints.restore()
     second.fit(feed, 3, checkpoints=checkpoints)
@@ -55,11 +55,11 @@ def test_a_search_that_was_cut_off_within_an_epoch_logs_the_whole_epoch(
     undisturbed, feed, tmp_path
 ):
     directory, every_third = RunDirectory(str(tmp_path)), CheckpointInterval(steps=3)
-    first = small_runs.search(warmup_epochs=1)
+    first = small_runs.search(weight_warmup_epochs=1)
     with pytest.raises(small_runs.Killed):
         checkpoints = Checkpoints(directory, every_third, **first.state())
         first.fit(feed, 3, [small_runs.KillAfter(7)], checkpoints)
-    second = small_runs.search(initial=9, warmup_epochs=1)
+    second = small_runs.search(initial=9, weight_warmup_epochs=1)
     checkpoints = Checkpoints(directory, every_third, **second.state())
     assert checkpoints.restore() and int(second.step.numpy()) == 6
     history = second.fit(feed, 3, checkpoints=checkpoints)
@@ -110,7 +110,7 @@ def test_what_is_derived_lies_in_the_band(undisturbed):
 
 
 def test_warm_up_leaves_the_logits_alone(feed):
-    loop = small_runs.search(warmup_epochs=2)
+    loop = small_runs.search(weight_warmup_epochs=2)
     logits = numpy(loop.supernet.architecture_variables)
     moments = numpy(loop.arch_optimizer.variables)
     weights = numpy(loop.supernet.weight_variables)
@@ -190,7 +190,7 @@ def test_entropy_falls_as_logits_are_pushed():
 
 
 def test_what_compile_refuses():
-    with pytest.raises(SpecError, match="cost_band: expected one of .*'paper'"):
-        small_runs.search(cost_band="both")
+    with pytest.raises(SpecError, match="cost_formula: expected one of .*'published'"):
+        small_runs.search(cost_formula="both")
     with pytest.raises(BudgetError, match="TARGET: .*Reachable"):
         small_runs.search(target=0.01)
