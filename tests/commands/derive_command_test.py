@@ -233,7 +233,7 @@ def stopped_at_the_fit(monkeypatch, command, *arguments):
     """Runs a command up to its first step; returns the loop."""
     loops = []
 
-    def stop(title, loop, *_, **__):
+    def stop(loop, *_, **__):
         loops.append(loop)
         raise KeyboardInterrupt
 
@@ -317,7 +317,8 @@ def test_published_cost_formula():
         CostModel(loop.supernet.space, "macs", formula).expected(*p)
         for formula, p in (("published_expected", probabilities), ("published_estimate", one_hot))
     )
-    term = losses.cost_loss(tf.constant(expected), tf.constant(current), loop.budgets[0])
+    costs = tf.constant(expected), tf.constant(current)
+    term = losses.cost_loss(*costs, loop.budgets[0], band="published")
     assert float(term) != 0
     assert float(loop._cost_term()) == pytest.approx(float(term), rel=1e-9)
     built = small_runs.search()

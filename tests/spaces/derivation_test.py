@@ -11,7 +11,7 @@ from oracle import Oracle, derive_by_levels
 from parity import absolute, check, fixtures
 
 from tas_tf.errors import BudgetError
-from tas_tf.spaces import families
+from tas_tf.spaces import derivation, families
 from tas_tf.spaces.cost import Budget, cost, parse_targets
 from tas_tf.spaces.cost import kind_of as cost_kind
 from tas_tf.spaces.derivation import argmax, check_reachable, derive, reachable
@@ -232,3 +232,16 @@ def test_resnet164_is_quick_and_close(share):
     assert derived.in_band and budget.contains(cost(derived.architecture))
     assert derived.optimality_gap < 0.02 * abs(derived.log_probability)
     assert derived.log_probability <= derived.argmax_log_probability
+
+
+@settings(deadline=None)
+@given(space=spaces.small_spaces(), seed=st.integers(0, 999))
+def test_most_probable_has_the_largest_probability(space, seed):
+    logits = spaces.random_logits(space, seed, 3.0)
+    tables = derivation.probabilities(space, *logits)
+    for table, expected in zip(tables, spaces.probabilities(space, logits), strict=True):
+        np.testing.assert_allclose(table, expected, rtol=1e-12, atol=1e-15)
+    indices = derivation.most_probable(space, *logits)
+    assert space.architecture(*indices) == argmax(space, *logits)
+    for table, chosen in zip(tables, indices, strict=True):
+        assert list(table.argmax(axis=1)) == chosen

@@ -4,11 +4,12 @@ import dataclasses
 import itertools
 
 import pytest
+import spaces
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from parity import absolute, check, fixtures
 
-from tas_tf.errors import SpecError
+from tas_tf.errors import ArchitectureError, SpecError
 from tas_tf.spaces.search_space import SearchSpace, candidate_widths
 
 CIFAR_DEPTHS = {20: (1, 2, 3), 32: (1, 3, 5), 110: (*range(1, 18, 2), 18)}
@@ -191,3 +192,33 @@ def test_refuses_arguments(arguments, said):
 def test_own_depths():
     space = SearchSpace.resnet(20, depths=[[3, 1, 1], [2, 3], [3]])
     assert space.depths == ((1, 3), (2, 3), (3,))
+
+
+@pytest.mark.usefixtures("odd_blocks")
+@settings(deadline=None)
+@given(space=spaces.small_spaces(), data=st.data())
+def test_indices_are_those_of_an_architecture(space, data):
+    widths = [data.draw(st.integers(0, len(c.candidates) - 1)) for c in space.choices]
+    depths = [data.draw(st.integers(0, len(d) - 1)) for d in space.depths]
+    network = space.architecture(widths, depths)
+    found = space.indices(network)
+    assert space.architecture(*found) == network
+    assert found[1] == depths
+    built = {
+        space.unit_choices[unit]
+        for units, stage in zip(space.block_units, network.stages, strict=True)
+        for block_units in units[: len(stage)]
+        for unit in block_units
+    } | {space.unit_choices[0]}
+    for choice, (index, drawn) in enumerate(zip(found[0], widths, strict=True)):
+        assert index == (drawn if choice in built else 0)
+
+
+def test_an_architecture_of_another_space_has_no_indices():
+    space = SearchSpace.resnet(8)
+    network = SearchSpace.resnet(8, ratios=(0.25, 1.0)).architecture([0] * 7, [0] * 3)
+    with pytest.raises(ArchitectureError, match=r"stem: expected one of \[8, 16\]. Received: 4"):
+        SearchSpace.resnet(8, ratios=(0.5, 1.0)).indices(network)
+    deep = SearchSpace.resnet(14).unpruned()
+    with pytest.raises(ArchitectureError, match=r"stage1: expected one of \[1\]\. Received: 2"):
+        space.indices(deep)
