@@ -74,8 +74,9 @@ def run(command: Callable[[], int]) -> None:
     app.run(lambda _: sys.exit(_guarded(command)), flags_parser=parser)
 
 
-def call_root(
+def run_experiment(
     name: str,
+    *,
     bindings: Sequence[str] = (),
     default_spec: str | None = None,
     default_run_dir: str | None = None,

@@ -40,7 +40,7 @@ def _derive() -> int:
     targets = [text.split(",") if "," in text else text for text in _TARGETS.value]
     bindings = ["run_derive.space = @resnet()", f"run_derive.targets = {targets!r}"]
     bindings += command_line.path_binding("run_derive.latency_table", _LATENCY_TABLE.value)
-    return command_line.call_root("run_derive", bindings, default_spec=spec)
+    return command_line.run_experiment("run_derive", bindings=bindings, default_spec=spec)
 
 
 def run() -> None:

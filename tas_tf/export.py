@@ -48,7 +48,7 @@ def _export() -> int:
         bindings.append(f"run_export.qat_epochs = {_QAT_EPOCHS.value}")
     if _ALIGN.value is not None:
         bindings.append(f"run_export.align = {_ALIGN.value!r}")
-    return command_line.call_root("run_export", bindings, default_spec=spec)
+    return command_line.run_experiment("run_export", bindings=bindings, default_spec=spec)
 
 
 def run() -> None:

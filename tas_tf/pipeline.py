@@ -7,7 +7,7 @@ from tas_tf import command_line
 
 
 def _pipeline() -> int:
-    return command_line.call_root("run_pipeline", profile_steps=command_line.profile_steps())
+    return command_line.run_experiment("run_pipeline", profile_steps=command_line.profile_steps())
 
 
 def run() -> None:

@@ -28,9 +28,9 @@ def _profile() -> int:
     if not _OUTPUT.value:
         raise SpecError("--output: a file for the table is needed, such as --output=table.json")
     bindings = ["run_profile.data = @ImageData()", "run_profile.space = @resnet()"]
-    return command_line.call_root(
+    return command_line.run_experiment(
         "run_profile",
-        bindings,
+        bindings=bindings,
         threads=_THREADS.value,
         has_run_dir=False,
         output=_OUTPUT.value,

@@ -7,7 +7,7 @@ from tas_tf import command_line
 
 
 def _search() -> int:
-    return command_line.call_root("run_search", profile_steps=command_line.profile_steps())
+    return command_line.run_experiment("run_search", profile_steps=command_line.profile_steps())
 
 
 def run() -> None:

@@ -29,8 +29,12 @@ def _train() -> int:
     published = presets.published_spec(_ARCHITECTURE.value)
     run_dir = f"runs/{_ARCHITECTURE.value}" if published else None
     profiled = command_line.profile_steps()
-    return command_line.call_root(
-        "run_training", bindings, published, run_dir, profile_steps=profiled
+    return command_line.run_experiment(
+        "run_training",
+        bindings=bindings,
+        default_spec=published,
+        default_run_dir=run_dir,
+        profile_steps=profiled,
     )
 
 
