@@ -1,4 +1,4 @@
-"""The command line: flags that commands share, and how a mistake becomes a message and a code."""
+"""The command line: flags that commands share, and the message and exit code of a mistake."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Patterns of JSON: what fields a file must have, and of which kind; what differs is named."""
+"""Patterns of JSON: the fields of a file and their types; an error names the difference."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Presets and published networks: where their files lie, found by name."""
+"""Presets and published networks: the paths of their files, by name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Configurations that runs have recorded: read as data, never as code."""
+"""Configurations that runs have recorded, read as data and never as code."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Images: where they come from, how they are split, augmented and batched.
+"""Images: their sources, splits, augmentations and batches.
 
 Comes in: the name of a data set or a folder, and a seed. Goes out: `Feed`, batches of normalized
 images and labels that are a function of (seed, step), and a record of what was read. Sources,

@@ -1,4 +1,4 @@
-"""Checks of what `ImageData` is given: a value is returned, or refused with what would be right."""
+"""Checks of the arguments of `ImageData`; an error says which value would be right."""
 
 from __future__ import annotations
 

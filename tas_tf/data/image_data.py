@@ -1,4 +1,4 @@
-"""A data set as a run sees it: split, seeded, normalized, and described for the record."""
+"""The data set of a run: splits, seeds, normalization, and a description for the record."""
 
 import contextlib
 import dataclasses

@@ -1,4 +1,4 @@
-"""Sources of images: what a source is, the embedded digits, and folders of images."""
+"""Sources of images: their interface, the embedded digits, and folders of images."""
 
 import abc
 import itertools

@@ -1,4 +1,4 @@
-"""TFDS sets as a source of images, and the one place that finds the source of a name."""
+"""TFDS sets as a source of images, and the lookup of a source by its name."""
 
 import contextlib
 import difflib

@@ -1,7 +1,6 @@
-"""What comes out for servers and devices: files, checks, times.
+"""Exports for servers and devices: files, checks, times.
 
 Comes in: a trained Keras model and its images. Goes out: SavedModel, LiteRT and int8 files, each
-compared with the Keras model, timed, and listed in a manifest; and tables of what layers take on
-this device. Formats and runtimes may be changed
-or added here alone.
+compared with the Keras model, timed, and listed in a manifest; and tables of the times of layers on
+this device. Formats and runtimes may be changed or added here alone.
 """

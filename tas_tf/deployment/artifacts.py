@@ -1,4 +1,4 @@
-"""Artifacts of an export; each is checked against the network before it has a name."""
+"""Artifacts of an export; each is compared with the network before it gets its name."""
 
 from __future__ import annotations
 

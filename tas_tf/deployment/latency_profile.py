@@ -1,4 +1,4 @@
-"""Profiles of a device: what the layers of a search space take on it, as a table of latencies."""
+"""Profiles of a device: the times of a search space's layers, as a table of latencies."""
 
 from __future__ import annotations
 

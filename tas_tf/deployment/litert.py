@@ -1,6 +1,6 @@
-"""LiteRT models: of float32, or of int8 by calibration on real images; written, and run.
+"""LiteRT models in float32, or in int8 by calibration on real images: writing and running.
 
-All take uint8 images and give float32 logits, so that one can stand in for another.
+All take uint8 images and give float32 logits, so one can replace another.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Quantization-aware training: a trained network learns to do with int8, then becomes LiteRT."""
+"""Quantization-aware training: a trained network adapts to int8 and becomes a LiteRT model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runners of networks: each runtime that serves them, and how long a call takes there."""
+"""Runners of networks: one for each runtime, and the time of a call."""
 
 from __future__ import annotations
 

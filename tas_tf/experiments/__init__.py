@@ -1,7 +1,7 @@
-"""What the commands do: each file holds one experiment.
+"""Experiments, one file for each command.
 
-An experiment is a dataclass of the settings that gin binds, with `run`.
+An experiment is a dataclass of the settings that gin binds; its method `run` does the work.
 
-Comes in: settings that gin has checked. Goes out: a run directory, and an exit code. What a command
-does, in which order, and what it says may be changed here alone.
+Comes in: settings that gin has checked. Goes out: a run directory, and an exit code. The steps of a
+command, their order and its messages may be changed here alone.
 """

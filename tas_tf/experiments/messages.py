@@ -1,4 +1,4 @@
-"""Messages of the commands: what will be done, what was found, and a pipeline's table."""
+"""Messages of the commands: the plan, the result, and a pipeline's table."""
 
 from __future__ import annotations
 

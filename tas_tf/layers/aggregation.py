@@ -1,7 +1,7 @@
 """Aggregation of maps of different widths: interpolation (the paper's) or zero padding.
 
-`Interpolation` and `Padding` answer the same questions (docs/method.md 4). C is the number of a
-unit's channels in the unpruned network; `computed` and `given` are as its shapes say (`shapes.py`).
+`Interpolation` and `Padding` have the same methods (docs/method.md 4). C is the number of a unit's
+channels in the unpruned network; `shapes.py` defines the numbers `computed` and `given`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Mixing channels: the weighted sum of candidates as one product (docs/method.md 4).
+"""Mixtures of channels: the weighted sum of candidates as one product (docs/method.md 4).
 
 A mixture is a matrix, applied as a 1x1 convolution (`MatrixMixture`). CPUs mix maps of many
-channels entry by entry (`TapMixture`), because interpolation gives a column few entries.
+channels entry by entry (`TapMixture`), because each column of the matrix has few entries.
 """
 
 from __future__ import annotations

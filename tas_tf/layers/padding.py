@@ -1,4 +1,4 @@
-"""Layers of the training twin: channels padded with zeros to widths that the device likes.
+"""Layers of the training twin: channels padded with zeros to widths that suit the device.
 
 Variables have the true shapes: kernels, scales, statistics, the optimizer's slots and checkpoints
 are those of the true network. Only activations are wider, by channels that are zero: a convolution

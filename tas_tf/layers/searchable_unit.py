@@ -2,7 +2,7 @@
 
 Layers do not cast by themselves (`autocast=False`): maps and kernels are in the compute type,
 scales, offsets, weights of candidates and statistics in the variables' type. All shapes are those
-of the unpruned network. A map of fewer channels has zeros in the others, and its width travels
+of the unpruned network. A map of fewer channels has zeros in the others, and its width is passed
 beside it as a scalar.
 """
 

@@ -1,6 +1,6 @@
-"""Shapes in which units compute: every channel, or those that a draw has.
+"""Shapes in which units compute: all channels, or only the channels of a draw.
 
-`StaticShapes` and `DrawnShapes` answer the same questions, so that no layer asks which it has.
+`StaticShapes` and `DrawnShapes` have the same methods, so no layer needs to know which it has.
 C is the number of a unit's channels in the unpruned network.
 """
 

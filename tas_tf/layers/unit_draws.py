@@ -1,7 +1,6 @@
-"""Draws unit by unit, made for all units at once.
+"""Draws of single units, computed for all units at once.
 
-A step does this for hundreds of units: operations that do it for each alone would be half of the
-step's graph.
+A network has hundreds of units: separate operations for each would be half of the step's graph.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Trained networks as files: written, and read again without running code of theirs."""
+"""Files of trained networks: writing, and reading without running code from them."""
 
 from __future__ import annotations
 

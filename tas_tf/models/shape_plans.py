@@ -1,6 +1,6 @@
-"""Shape plans: how many channels the units of a supernet compute and give under a draw.
+"""Shape plans: the number of channels that each unit computes and gives under a draw.
 
-`StaticPlan` and `DrawnPlan` answer the same question, each for its kind of shapes (`shapes.py`).
+`StaticPlan` and `DrawnPlan` have the same method, each for its kind of shapes (`shapes.py`).
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""What a run did, on one page.
+"""Reports of runs.
 
 Comes in: a run directory, read without trust. Goes out: `report.html` and `report.md`, with tables
-and pictures. How anything looks may be changed here alone.
+and pictures. The look of all of it may be changed here alone.
 """

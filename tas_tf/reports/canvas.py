@@ -1,4 +1,4 @@
-"""Figures: colours, style, and how one becomes SVG, PNG or pixels."""
+"""Figures: colours, style, and conversion to SVG, PNG or pixels."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Curves of a run by epoch, and networks compared: see `shape_plots` for how figures are used."""
+"""Curves of a run by epoch, and comparisons of networks; `shape_plots` says how to use figures."""
 
 from __future__ import annotations
 

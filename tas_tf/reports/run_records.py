@@ -1,4 +1,4 @@
-"""Records of a run directory, read without trust: what is missing or damaged is said."""
+"""Records of a run directory, read without trust, and a list of missing and damaged ones."""
 
 from __future__ import annotations
 

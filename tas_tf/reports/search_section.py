@@ -1,4 +1,4 @@
-"""The section on how a search went: losses, cost against budget, entropy, and what moved."""
+"""The section on the course of a search: losses, cost against budget, entropy, and shapes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The sections of a run's report: what was asked, found, how it went, what it gives and took."""
+"""The sections of a run's report: request, result, course of the search, accuracy and time."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
 """Pictures of shapes: of an architecture, of the distributions over candidates, of how both moved.
 
-Every `draw_...` function returns a matplotlib Figure, as those of `plotting` do (losses, costs,
+Every `draw_...` function returns a matplotlib Figure, as those of `curve_plots` do (losses, costs,
 entropies); `canvas.svg`, `canvas.png` and `canvas.image` turn it into text, bytes and pixels:
 
-    figure = drawing.draw_architecture(architecture, unpruned)
+    figure = shape_plots.draw_architecture(architecture, unpruned)
     tf.summary.image("architecture", canvas.image(figure)[None], step)
 """
 

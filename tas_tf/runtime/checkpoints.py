@@ -1,8 +1,8 @@
 """Checkpoints: written whole, verified when they are read, the last few kept.
 
 A checkpoint `ckpt-STEP` is TensorFlow's files and, written last, a manifest `ckpt-STEP.json` with
-their sizes and hashes, the run and the shapes of its variables. What has no manifest was not
-finished. Reading one is reading numbers: no code is run.
+their sizes and hashes, the run and the shapes of its variables. A checkpoint without a manifest was
+not finished. Reading a checkpoint reads numbers and runs no code.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The workers of a run, as TF_CONFIG names them: their strategy, where each works, which is lost.
+"""The workers of a run, from TF_CONFIG: their strategy, their directories, and lost workers.
 
 Every worker runs the same command, and computes and decides the same. The first one, the chief,
 works in the run directory and prints; each other one works in a copy of its own that is removed.

@@ -1,4 +1,4 @@
-"""Devices of this machine: the strategy over them, threads, seeds, and a description of it all."""
+"""Devices of this machine: the strategy over them, threads, seeds, and a description."""
 
 from __future__ import annotations
 

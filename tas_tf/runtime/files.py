@@ -1,4 +1,4 @@
-"""Files and folders that are written whole or not at all, wherever `tf.io.gfile` reaches."""
+"""Files and folders, written completely or not at all, on any file system of `tf.io.gfile`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The run directory: its files, and whether it holds the experiment that is asked for."""
+"""The run directory: its files, and the check that it holds the requested experiment."""
 
 from __future__ import annotations
 

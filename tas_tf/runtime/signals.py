@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM: a run saves what it has done, and ends."""
+"""SIGINT and SIGTERM: a run saves a checkpoint and ends."""
 
 from __future__ import annotations
 

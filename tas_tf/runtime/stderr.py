@@ -1,4 +1,4 @@
-"""The stream stderr below Python: what libraries written in C++ say there, held back."""
+"""The stream stderr below Python: messages of C++ libraries, held back."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a network is, which networks are searched, what each costs, and which one a budget picks.
+"""Search spaces: architectures, candidates, costs, and the choice within a budget.
 
 Comes in: depth, family, candidate widths; later the logits of a search. Goes out: `SearchSpace`,
 `Architecture`, `Budget` and exact costs. Nothing here imports TensorFlow. Formulas of cost may be

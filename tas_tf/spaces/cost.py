@@ -1,8 +1,9 @@
 """Exact costs of architectures, and budgets.
 
-A layer's cost is a function of its widths, by the kind of cost: `KINDS`, and the milliseconds of a
-device (`latency_table.py`). An architecture's is their sum, or for peak memory their maximum, in
-integers. `expected_cost.py` takes the expectation of the same functions.
+Each kind of cost has a function from a layer and its widths to an integer: `KINDS`, and the
+milliseconds of a device (`latency_table.py`). The cost of an architecture is the sum over its
+layers, or for peak memory the maximum. `expected_cost.py` takes the expectation of the same
+functions.
 """
 
 from __future__ import annotations

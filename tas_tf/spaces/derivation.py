@@ -1,4 +1,4 @@
-"""From logits to an Architecture: the argmax, and the most probable one within a budget."""
+"""Derivation of an Architecture from logits: argmax, or most probable within a budget."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """The expected cost of a space, as a function of its candidates' probabilities (docs/method.md 5).
 
-By linearity the expectation is a sum over the places where a layer may stand: the probability that
-it stands there, times `sum_ij p_i T_ij p_j`, with `T` the table of that layer's costs at every pair
-of candidates. It is exact, since widths and depths are drawn independently.
+By linearity the expectation is a sum over the positions where a layer may be built: the probability
+that it is built there, times `sum_ij p_i T_ij p_j`, with `T` the table of that layer's costs at
+every pair of candidates. It is exact, since widths and depths are drawn independently.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Block families as data: what a block is made of, and where blocks stand in a network.
+"""Block families as data: the layers of a block, and the positions of blocks in a network.
 
-The searchable block, the standalone block and the cost formula all interpret these descriptions.
-To add a family is to add one description here.
+The search space, the supernet, the compiled model and the cost all read these descriptions.
+docs/add_a_block_family.md adds a family, file by file.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Event files for TensorBoard: what is in them, under names that stay (docs/tensorboard.md)."""
+"""Event files for TensorBoard: their content, under stable names (docs/tensorboard.md)."""
 
 from __future__ import annotations
 

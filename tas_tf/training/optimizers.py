@@ -1,8 +1,8 @@
 """The method's two optimizers (docs/method.md 7).
 
-Both couple the L2 term to the gradient (Keras' `weight_decay` is decoupled), and the velocity of
-SGD holds no learning rate (that of `keras.optimizers.SGD` does: another trajectory under a
-schedule).
+Both add the L2 term to the gradient (Keras' `weight_decay` is decoupled). The velocity of SGD does
+not include the learning rate; that of `keras.optimizers.SGD` does, which gives another trajectory
+under a schedule.
 """
 
 from __future__ import annotations
