@@ -33,10 +33,35 @@ class Unit:
 
 @dataclasses.dataclass(frozen=True)
 class Block:
-    """A residual block: its units in order; the shortcut leads from its input to its end."""
+    """A residual block: its units in order; the shortcut leads from its input to its end.
+
+    Args:
+        name: The name that architecture files use.
+        units: The units. Kernels are odd, one unit is strided, and all but the last have a ReLU.
+
+    Raises:
+        ValueError: If the units break these rules.
+    """
 
     name: str
     units: tuple[Unit, ...]
+
+    def __post_init__(self):
+        for unit in self.units:
+            if any(side % 2 == 0 for side in unit.kernel):
+                raise ValueError(
+                    f"{self.name}, {unit.name}: expected a kernel of odd height and width. "
+                    f"Received: {unit.kernel}"
+                )
+            last = unit is self.units[-1]
+            if unit.relu == last:
+                wanted = "no ReLU in the last unit" if last else "a ReLU after this unit"
+                raise ValueError(
+                    f"{self.name}, {unit.name}: expected {wanted}. Received: relu={unit.relu}"
+                )
+        strided = [unit.name for unit in self.units if unit.strided]
+        if len(strided) != 1:
+            raise ValueError(f"{self.name}: expected one strided unit. Received: {strided}")
 
 
 BASIC = Block(
