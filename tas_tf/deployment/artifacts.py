@@ -22,7 +22,7 @@ from tas_tf.errors import ArchitectureError, RunDirectoryError, SpecError
 from tas_tf.models.network_files import load_architecture, load_model
 from tas_tf.models.spec_compiler import build_model
 from tas_tf.runtime import devices
-from tas_tf.runtime.files import read_text, replacing
+from tas_tf.runtime.files import read_text, replacing, transfer
 from tas_tf.runtime.run_directory import CONFIG, DATA_RECORD, MODEL, RESULT, RunDirectory
 from tas_tf.spaces.architecture import Architecture
 from tas_tf.spaces.cost import cost, shown
@@ -157,7 +157,7 @@ class Export:
             speed = self.speed(name, logits, images)
             files = manifest.file_facts(local)
             with replacing(path) as temporary:
-                _copy(local, temporary)
+                transfer(local, temporary)
         return {
             "file": made.file,
             "bytes": sum(file["bytes"] for file in files.values()),
@@ -380,15 +380,3 @@ def _say(path: str, entry: Mapping[str, Any], keras_accuracy: float | None) -> N
             f"  accuracy on the test split {entry['accuracy']:.2%}, the Keras model's "
             f"{keras_accuracy:.2%}"
         )
-
-
-def _copy(source: str, target: str) -> None:
-    """Copies a local file or folder to a path that may lie anywhere."""
-    if os.path.isfile(source):
-        tf.io.gfile.copy(source, target, overwrite=True)
-    for folder, _, files in os.walk(source):
-        # By name: to some file systems "a/." is another folder than "a".
-        destination = folder.replace(source, target, 1)
-        tf.io.gfile.makedirs(destination)
-        for file in files:
-            tf.io.gfile.copy(os.path.join(folder, file), os.path.join(destination, file))

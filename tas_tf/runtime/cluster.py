@@ -21,6 +21,7 @@ from collections.abc import Iterator
 import tensorflow as tf
 
 from tas_tf.errors import SpecError, WorkerLostError
+from tas_tf.runtime import files
 
 # How long a worker may take to answer.
 PROBE_SECONDS = 3
@@ -184,7 +185,9 @@ def own_directory(path: str) -> Iterator[str]:
     try:
         cluster.wait()
         if own != path:
-            _copy(os.path.expanduser(path), own)
+            chiefs = os.path.expanduser(path)
+            if tf.io.gfile.isdir(chiefs):
+                files.transfer(chiefs, own, wanted=_is_copied)
         cluster.wait()
         yield own
         cluster.wait()
@@ -208,14 +211,7 @@ def _answers(address: str) -> bool:
     return True
 
 
-def _copy(source: str, target: str) -> None:
-    """Copies the files of a run directory, and its checkpoints."""
-    for folder in ("", "checkpoints"):
-        of_folder = os.path.join(source, folder)
-        if not tf.io.gfile.isdir(of_folder):
-            continue
-        os.makedirs(os.path.join(target, folder), exist_ok=True)
-        for name in tf.io.gfile.listdir(of_folder):
-            path = os.path.join(of_folder, name)
-            if not tf.io.gfile.isdir(path) and not name.endswith((".lock", ".tmp")):
-                tf.io.gfile.copy(path, os.path.join(target, folder, name), overwrite=True)
+def _is_copied(path: str) -> bool:
+    """Whether a worker copies a file of a run directory: those at its top, and the checkpoints."""
+    folder, name = os.path.split(path)
+    return folder in ("", "checkpoints") and not name.endswith((".lock", files.TEMPORARY))

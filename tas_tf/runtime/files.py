@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import tensorflow as tf
 
@@ -34,7 +34,7 @@ def replacing(path: str) -> Iterator[str]:
         with explained_writing(path):
             yield temporary
             if tf.io.gfile.isdir(temporary):
-                _move_folder(temporary, path)
+                _replace_folder(temporary, path)
             else:
                 flush_to_disk(temporary)
                 tf.io.gfile.rename(temporary, path, overwrite=True)
@@ -43,23 +43,50 @@ def replacing(path: str) -> Iterator[str]:
         raise
 
 
-def _move_folder(source: str, target: str) -> None:
+def _replace_folder(source: str, target: str) -> None:
     """Puts a folder in the place of another."""
     if tf.io.gfile.exists(target):
         tf.io.gfile.rmtree(target)
     if "://" not in target:
         tf.io.gfile.rename(source, target)
         return
-    # Such file systems rename files only. The top of a folder, which tells what it is, comes last,
-    # and "assets.extra" before "assets": to `ram://` it lies within.
-    contents = {folder: names for folder, _, names in tf.io.gfile.walk(source)}
-    for folder in sorted(contents, reverse=True):
-        destination = folder.replace(source, target, 1)
-        tf.io.gfile.makedirs(destination)
-        for name in sorted(contents[folder]):
-            if tf.io.gfile.exists(os.path.join(folder, name)):
-                tf.io.gfile.rename(os.path.join(folder, name), os.path.join(destination, name))
-        tf.io.gfile.rmtree(folder)
+    transfer(source, target, move=True)  # such file systems rename files only
+
+
+def transfer(
+    source: str,
+    target: str,
+    move: bool = False,
+    wanted: Callable[[str], bool] = lambda path: True,
+) -> None:
+    """Copies or moves a file, or the files of a folder, to a path that may lie anywhere.
+
+    The top of a folder, which tells what it is, comes last.
+
+    Args:
+        source: Path of a file or a folder.
+        target: Path that the file or the folder gets.
+        move: Whether they are gone from the source then.
+        wanted: Whether a file is to be there, by its path within the folder.
+    """
+    bring = tf.io.gfile.rename if move else tf.io.gfile.copy
+    if not tf.io.gfile.isdir(source):
+        bring(source, target, overwrite=True)
+        return
+    source = source.rstrip("/")
+    # "assets.extra" before "assets": to `ram://` it lies within.
+    for folder, folders, names in sorted(tf.io.gfile.walk(source), reverse=True):
+        # By name: to some file systems "a/." is another folder than "a".
+        destination, within = folder.replace(source, target, 1), folder[len(source) :].strip("/")
+        chosen = [name for name in sorted(names) if wanted(os.path.join(within, name))]
+        if chosen or not (folders or names):
+            tf.io.gfile.makedirs(destination)
+        for name in chosen:
+            file = os.path.join(folder, name)
+            if tf.io.gfile.exists(file):
+                bring(file, os.path.join(destination, name), overwrite=True)
+        if move:
+            tf.io.gfile.rmtree(folder)
 
 
 @contextlib.contextmanager
