@@ -15,7 +15,8 @@ from typing import Any
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 from tas_tf.errors import EXIT_DONE, EXIT_USER_ERROR, ArchitectureError, UserError
-from tas_tf.spaces.architecture import MAX_TEXT, Architecture
+from tas_tf.json_schema import MAX_TEXT
+from tas_tf.spaces.architecture import Architecture
 from tas_tf.spaces.cost import layer_macs, layer_parameters
 
 HEADER = ("layer", "kernel", "stride", "channels", "output", "MACs", "parameters")

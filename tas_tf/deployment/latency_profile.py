@@ -14,6 +14,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tas_tf import json_schema
 from tas_tf.deployment import runners
 from tas_tf.errors import RunDirectoryError
 from tas_tf.models.spec_compiler import build_layer, build_model
@@ -208,12 +209,12 @@ def _taken_before(partial: str, asked: dict[str, Any]) -> list[int]:
     if not tf.io.gfile.exists(partial):
         return []
     try:
-        found = json.loads(files.read_text(partial))
+        found = json_schema.load(files.read_text(partial))
         taken = found.pop("nanoseconds")
         if not all(isinstance(value, int) and value > 0 for value in taken):
             raise ValueError("nanoseconds: expected whole numbers above 0")
     # Whatever a damaged file raises.
-    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise RunDirectoryError(
             f"{partial} is damaged ({files.first_line(error)}): remove it to begin again"
         ) from None

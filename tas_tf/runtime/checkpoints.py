@@ -17,6 +17,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from tas_tf import json_schema
 from tas_tf.errors import RunDirectoryError, SpecError
 from tas_tf.runtime.files import (
     explained_writing,
@@ -177,10 +178,10 @@ class Checkpoints:
     def _verify(self, step: int, names: list[str]) -> None:
         """Compares a checkpoint with its manifest, and the manifest with this run."""
         try:
-            manifest = json.loads(read_text(self._path(f"ckpt-{step}.json")))
+            manifest = json_schema.load(read_text(self._path(f"ckpt-{step}.json")))
             files, run, shapes = manifest["files"], manifest["run"], manifest["variables"]
             expected = {name: (files[name]["bytes"], files[name]["sha256"]) for name in files}
-        except (ValueError, LookupError, TypeError, RecursionError, tf.errors.OpError) as error:
+        except (ValueError, LookupError, TypeError, tf.errors.OpError) as error:
             raise ValueError(f"its manifest is damaged: {first_line(error)}") from None
         if run != self._directory.fingerprint():
             raise ValueError("another run made it")

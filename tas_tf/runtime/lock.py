@@ -17,6 +17,7 @@ from typing import Any
 import psutil
 import tensorflow as tf
 
+from tas_tf import json_schema
 from tas_tf.errors import RunDirectoryError
 from tas_tf.runtime.files import explained_writing, read_text, remove, write_whole
 from tas_tf.runtime.run_directory import LOCK, RunDirectory
@@ -141,10 +142,10 @@ def _beating(path: str) -> Iterator[None]:
 def _owner(path: str) -> dict[str, Any] | None:
     """Returns who wrote the lock; None where nobody did, or it cannot be read."""
     try:
-        owner = json.loads(read_text(path))
+        owner = json_schema.load(read_text(path))
         host, pid = str(owner["host"]), int(owner["pid"])
         return {"host": host, "pid": pid} | {k: float(owner[k]) for k in ("started", "alive")}
-    except (ValueError, LookupError, TypeError, OverflowError, RecursionError, tf.errors.OpError):
+    except (ValueError, LookupError, TypeError, OverflowError, tf.errors.OpError):
         return None
 
 

@@ -5,14 +5,14 @@ Loading an architecture runs no code from it: it is JSON of known fields, every 
 
 from __future__ import annotations
 
-import collections
 import dataclasses
 import json
-import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from tas_tf import json_schema
 from tas_tf.errors import ArchitectureError
+from tas_tf.json_schema import brief
 from tas_tf.spaces import families
 
 SCHEMA_VERSION = 1
@@ -20,8 +20,6 @@ MAX_WIDTH = 65_536
 MAX_SIDE = 65_536
 MAX_BLOCKS = 1_000
 MAX_PARAMETERS = 2**31
-MAX_TEXT = 8 * 2**20
-MAX_NESTING = 100
 
 _REQUIRED = (
     "schema_version",
@@ -74,11 +72,11 @@ class Architecture:
         _check_int("stem_width", self.stem_width, MAX_WIDTH)
         self._check_stages()
         if self.name is not None and not isinstance(self.name, str):
-            raise ArchitectureError(f"name: expected text. Received: {_shown(self.name)}")
+            raise ArchitectureError(f"name: expected text. Received: {brief(self.name)}")
         for field in ("cost", "provenance"):
             value = getattr(self, field)
             if value is not None and not isinstance(value, Mapping):
-                raise ArchitectureError(f"{field}: expected an object. Received: {_shown(value)}")
+                raise ArchitectureError(f"{field}: expected an object. Received: {brief(value)}")
         # Lists, as JSON has them, become tuples: the dataclass is hashable.
         object.__setattr__(self, "input_shape", tuple(self.input_shape))
         stages = tuple(tuple(tuple(block) for block in stage) for stage in self.stages)
@@ -166,90 +164,48 @@ class Architecture:
             return cls(**_fields(text))
         except ArchitectureError as error:
             raise ArchitectureError(f"{source}: {error}") from None
-        except RecursionError:
-            raise ArchitectureError(f"{source}: {_TOO_NESTED}") from None
-
-
-_TOO_NESTED = f"lists and objects are nested more than {MAX_NESTING} deep"
 
 
 def _fields(text: str | bytes) -> dict[str, Any]:
-    if len(text) > MAX_TEXT:
-        raise ArchitectureError(f"longer than {MAX_TEXT} bytes: no architecture is")
     try:
-        fields = json.loads(
-            text.decode("utf-8-sig") if isinstance(text, bytes) else text,
-            object_pairs_hook=_without_duplicates,
-            parse_constant=_refuse_constant,
-            parse_float=_finite,
-        )
-    except ValueError as error:
-        # UnicodeDecodeError and JSONDecodeError are ValueErrors.
+        fields = json_schema.load(text, "architecture")
+    except json_schema.NotJSONError as error:
         raise ArchitectureError(f"not valid JSON: {error}") from None
+    except ValueError as error:
+        raise ArchitectureError(str(error)) from None
     if not isinstance(fields, dict):
-        raise ArchitectureError(f"expected a JSON object. Received: {_shown(fields)}")
-    if _nesting(fields) > MAX_NESTING:
-        raise ArchitectureError(_TOO_NESTED)
+        raise ArchitectureError(f"expected a JSON object. Received: {brief(fields)}")
     missing = [key for key in _REQUIRED if key not in fields]
     unknown = [key for key in fields if key not in _REQUIRED + _OPTIONAL]
     if unknown:
         raise ArchitectureError(
-            f"unknown field {_shown(unknown[0])}; known are {', '.join(_REQUIRED + _OPTIONAL)}"
+            f"unknown field {brief(unknown[0])}; known are {', '.join(_REQUIRED + _OPTIONAL)}"
         )
     if missing:
         raise ArchitectureError(f"missing field {missing[0]!r}")
     version = fields.pop("schema_version")
     if type(version) is not int or version != SCHEMA_VERSION:
         raise ArchitectureError(
-            f"schema_version: this release reads {SCHEMA_VERSION}. Received: {_shown(version)}"
+            f"schema_version: this release reads {SCHEMA_VERSION}. Received: {brief(version)}"
         )
     return fields
-
-
-def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    fields = dict(pairs)
-    if len(fields) != len(pairs):
-        counts = collections.Counter(key for key, _ in pairs)
-        raise ArchitectureError(f"field {_shown(counts.most_common(1)[0][0])} stands twice")
-    return fields
-
-
-def _refuse_constant(text: str) -> None:
-    raise ArchitectureError(f"not valid JSON: {text} is no JSON number")
-
-
-def _finite(text: str) -> float:
-    number = float(text)
-    if math.isinf(number):
-        raise ArchitectureError(f"not valid JSON: {_shown(text)} is too large a number")
-    return number
-
-
-def _nesting(value: Any) -> int:
-    inner = value.values() if isinstance(value, dict) else value
-    return 1 + max((_nesting(v) for v in inner if isinstance(v, (dict, list))), default=0)
 
 
 def _check_choice(field: str, value: Any, choices: Mapping[str, Any]) -> None:
     if not isinstance(value, str) or value not in choices:
         raise ArchitectureError(
-            f"{field}: expected one of {', '.join(choices)}. Received: {_shown(value)}"
+            f"{field}: expected one of {', '.join(choices)}. Received: {brief(value)}"
         )
 
 
 def _check_int(field: str, value: Any, largest: int) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= largest:
         raise ArchitectureError(
-            f"{field}: expected a whole number from 1 to {largest}. Received: {_shown(value)}"
+            f"{field}: expected a whole number from 1 to {largest}. Received: {brief(value)}"
         )
 
 
 def _check_list(field: str, value: Any, length: int | None = None) -> None:
     if not isinstance(value, (list, tuple)) or length not in (None, len(value)):
         wanted = "a list" if length is None else f"a list of {length}"
-        raise ArchitectureError(f"{field}: expected {wanted}. Received: {_shown(value)}")
-
-
-def _shown(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else text[:77] + "..."
+        raise ArchitectureError(f"{field}: expected {wanted}. Received: {brief(value)}")

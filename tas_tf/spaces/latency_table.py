@@ -12,7 +12,6 @@ from typing import Any
 from tas_tf import json_schema
 from tas_tf.errors import SpecError
 from tas_tf.json_schema import ANY, count, number, positive, text, truth
-from tas_tf.spaces.architecture import MAX_TEXT
 from tas_tf.spaces.cost import KINDS, LATENCY, CostKind
 from tas_tf.spaces.expected_cost import FORMULAS, places
 from tas_tf.spaces.families import Layer
@@ -185,9 +184,7 @@ class LatencyTable:
             SpecError: If it is malformed; the message names source, field and value.
         """
         try:
-            if len(content) > MAX_TEXT:
-                raise ValueError(f"longer than {MAX_TEXT} bytes: no table is")
-            fields = json_schema.parse(content, PATTERN)
+            fields = json_schema.parse(content, PATTERN, "table")
             fields = {name: fields[name] for name in PATTERN if name != "schema_version"}
             fields["grids"] = tuple(map(_grid, range(len(fields["grids"])), fields["grids"]))
         except ValueError as error:

@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tas_tf.errors import ArchitectureError
+from tas_tf.json_schema import MAX_NESTING, MAX_TEXT
 from tas_tf.spaces import families
-from tas_tf.spaces.architecture import MAX_BLOCKS, MAX_NESTING, MAX_TEXT, Architecture
+from tas_tf.spaces.architecture import MAX_BLOCKS, Architecture
 
 VALID = {
     "schema_version": 1,
