@@ -9,13 +9,14 @@ import os
 import pathlib
 import platform
 import resource
-import statistics
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
+from tas_tf.deployment.runners import in_turn
 from tas_tf.runtime import devices, files
 
 # Instruction sets that decide how fast a convolution is, as Linux names them.
@@ -43,27 +44,18 @@ class Times:
 def interleaved(
     steps: Mapping[str, Callable[[], object]], repeats: int, warm: int = 2
 ) -> dict[str, Times]:
-    """Measures steps in turn: what slows the machine down for a while slows all of them down.
+    """Measures steps in turn.
 
     Args:
         steps: Name to what is measured; a call returns when its work is done.
         repeats: Number of rounds, at least two.
         warm: Number of calls after the first that are not counted.
     """
-    first = {name: _seconds(step) for name, step in steps.items()}
-    rounds = [{name: _seconds(step) for name, step in steps.items()} for _ in range(warm + repeats)]
-    found = {}
-    for name in steps:
-        times = [1e3 * seconds[name] for seconds in rounds[warm:]]
-        lower, median, upper = statistics.quantiles(times, n=4, method="inclusive")
-        found[name] = Times(first[name], median, lower, upper)
-    return found
-
-
-def _seconds(step: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    step()
-    return time.perf_counter() - start
+    measured = {}
+    for name, times in in_turn(steps, 1 + warm + repeats).items():
+        lower, median, upper = np.percentile(times[1 + warm :], (25, 50, 75)).tolist()
+        measured[name] = Times(float(times[0]) / 1e3, median, lower, upper)
+    return measured
 
 
 def peak_memory(arguments: Sequence[str]) -> float:

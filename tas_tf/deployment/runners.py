@@ -283,13 +283,26 @@ def timed(calls: Mapping[Any, Callable[[], object]], seconds: float = 10.0) -> d
             its work is done.
         seconds: About how long to go on, after the warm-up; at least 20 rounds are timed.
     """
-    for _ in range(WARM_ROUNDS):
-        warm = [_milliseconds(call) for call in calls.values()]
-    rounds = int(1e3 * seconds / max(sum(warm), 1e-3))
+    warm = in_turn(calls, WARM_ROUNDS)
+    rounds = int(1e3 * seconds / max(sum(times[-1] for times in warm.values()), 1e-3))
     rounds = min(max(rounds, LEAST_ROUNDS), MOST_ROUNDS)
-    # Names in turn: what a call leaves in the caches is met by each of the others.
-    found = np.array([[_milliseconds(call) for call in calls.values()] for _ in range(rounds)])
-    return {name: Times.of(column) for name, column in zip(calls, found.T, strict=True)}
+    return {name: Times.of(times) for name, times in in_turn(calls, rounds).items()}
+
+
+def in_turn(calls: Mapping[Any, Callable[[], object]], rounds: int) -> dict[Any, np.ndarray]:
+    """Times calls round by round: what slows the machine down for a while slows down all of them.
+
+    What a call leaves in the caches is met by each of the others, too.
+
+    Args:
+        calls: Name to what is timed; a call returns when its work is done.
+        rounds: Number of rounds.
+
+    Returns:
+        Milliseconds (rounds,) of each.
+    """
+    times = np.array([[_milliseconds(call) for call in calls.values()] for _ in range(rounds)])
+    return dict(zip(calls, times.T, strict=True))
 
 
 def _milliseconds(call: Callable[[], object]) -> float:

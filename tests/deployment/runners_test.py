@@ -48,6 +48,13 @@ def test_times_are_those_of_the_calls():
     assert found["short"].rounds == found["long"].rounds >= runners.LEAST_ROUNDS
 
 
+def test_calls_are_timed_in_turn():
+    made = []
+    times = runners.in_turn({name: lambda n=name: made.append(n) for name in "abc"}, 4)
+    assert "".join(made) == 4 * "abc"
+    assert list(times) == [*"abc"] and all(of_call.shape == (4,) for of_call in times.values())
+
+
 def test_percentiles():
     times = runners.Times.of(np.arange(1, 102, dtype=float))
     assert times == runners.Times(51, 91, 100, 101)
