@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import pathlib
 import sys
@@ -13,8 +14,10 @@ from typing import Any
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 from tas_tf.errors import EXIT_DONE, EXIT_USER_ERROR, UserError
+from tas_tf.spaces.architecture import Architecture
 from tas_tf.spaces.cost import KINDS, cost
-from tools.show_architecture import Architecture, aligned, describe, load, show
+from tas_tf.spaces.layer_rows import side_by_side
+from tools.show_architecture import aligned, load, show
 
 HEADER = ("layer", "first", "second", "MACs", "MACs", "change")
 ALIGNMENT = "<>>>>>"
@@ -22,25 +25,17 @@ ALIGNMENT = "<>>>>>"
 
 def compare(first: Architecture, second: Architecture) -> dict[str, Any]:
     """Returns both networks' layers and costs as JSON data; a layer that one lacks is null."""
-    found = [
-        {layer["name"]: layer for layer in describe(each)["layers"]} for each in (first, second)
-    ]
     return {
         "layers": [
-            {"name": name, "first": found[0].get(name), "second": found[1].get(name)}
-            for name in _merged(*map(list, found))
+            {
+                "name": name,
+                "first": one and dataclasses.asdict(one),
+                "second": other and dataclasses.asdict(other),
+            }
+            for name, (one, other) in side_by_side(first, second).items()
         ],
         "costs": {kind: [cost(first, kind), cost(second, kind)] for kind in KINDS},
     }
-
-
-def _merged(first: list[str], second: list[str]) -> list[str]:
-    """Returns names in an order that both lists agree with; what only one has follows its block."""
-    names = list(first)
-    for before, name in zip([None, *second], second, strict=False):
-        if name not in names:
-            names.insert(names.index(before) + 1, name)
-    return names
 
 
 def table(compared: dict[str, Any]) -> Iterator[str]:

@@ -4,12 +4,13 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import os
 import pathlib
 import sys
 import textwrap
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
@@ -17,7 +18,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 from tas_tf.errors import EXIT_DONE, EXIT_USER_ERROR, ArchitectureError, UserError
 from tas_tf.json_schema import MAX_TEXT
 from tas_tf.spaces.architecture import Architecture
-from tas_tf.spaces.cost import layer_macs, layer_parameters
+from tas_tf.spaces.layer_rows import LayerRow, layer_rows
 
 HEADER = ("layer", "kernel", "stride", "channels", "output", "MACs", "parameters")
 # Names and kernels stand to the left, numbers to the right.
@@ -41,36 +42,28 @@ def load(path: str) -> Architecture:
 
 def describe(architecture: Architecture) -> dict[str, Any]:
     """Returns the architecture's layers and totals as JSON data."""
-    layers = [
-        {
-            "name": layer.name,
-            "kind": layer.kind,
-            "kernel": list(layer.kernel),
-            "stride": layer.stride,
-            "in_channels": in_channels,
-            "out_channels": out_channels,
-            "height": layer.size[0],
-            "width": layer.size[1],
-            "macs": layer_macs(layer, in_channels, out_channels),
-            "parameters": layer_parameters(layer, in_channels, out_channels),
-        }
-        for layer, in_channels, out_channels, _ in architecture.layers()
-    ]
+    rows = layer_rows(architecture).values()
     return {
         "name": architecture.name,
         "family": architecture.family,
         "block": architecture.block,
         "input_shape": list(architecture.input_shape),
         "num_classes": architecture.num_classes,
-        "layers": layers,
-        "macs": sum(layer["macs"] for layer in layers),
-        "trainable_parameters": sum(layer["parameters"] for layer in layers),
+        "layers": [dataclasses.asdict(row) for row in rows],
+        **_totals(rows),
+    }
+
+
+def _totals(rows: Collection[LayerRow]) -> dict[str, int]:
+    return {
+        "macs": sum(row.macs for row in rows),
+        "trainable_parameters": sum(row.parameters for row in rows),
     }
 
 
 def table(architecture: Architecture) -> Iterator[str]:
     """Yields the lines that people read."""
-    described = describe(architecture)
+    layers = layer_rows(architecture).values()
     yield _title(architecture)
     for index, stage in enumerate(architecture.stages, start=1):
         widths = " ".join("-".join(map(str, block)) for block in stage)
@@ -79,13 +72,13 @@ def table(architecture: Architecture) -> Iterator[str]:
             start + widths, LINE, subsequent_indent=" " * len(start), break_on_hyphens=False
         )
     yield ""
-    digits = max(len(str(layer["in_channels"])) for layer in described["layers"])
-    rows = [HEADER, *(_row(layer, digits) for layer in described["layers"])]
+    digits = max(len(str(layer.in_channels)) for layer in layers)
+    rows = [HEADER, *(_cells(layer, digits) for layer in layers)]
     yield from aligned(rows, ALIGNMENT)
     yield ""
     sizes = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for total in ("macs", "trainable_parameters"):
-        yield f"{total:<20}  {described[total]:>{sum(sizes[5:])},}"
+    for name, total in _totals(layers).items():
+        yield f"{name:<20}  {total:>{sum(sizes[5:])},}"
 
 
 def _title(architecture: Architecture) -> str:
@@ -102,15 +95,15 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else "?" for c in text)[:80]
 
 
-def _row(layer: dict[str, Any], digits: int) -> tuple[str, ...]:
+def _cells(layer: LayerRow, digits: int) -> tuple[str, ...]:
     return (
-        layer["name"],
-        "x".join(map(str, layer["kernel"])),
-        str(layer["stride"]),
-        f"{layer['in_channels']:>{digits}} -> {layer['out_channels']}",
-        f"{layer['height']} x {layer['width']}",
-        f"{layer['macs']:,}",
-        f"{layer['parameters']:,}",
+        layer.name,
+        "x".join(map(str, layer.kernel)),
+        str(layer.stride),
+        f"{layer.in_channels:>{digits}} -> {layer.out_channels}",
+        f"{layer.height} x {layer.width}",
+        f"{layer.macs:,}",
+        f"{layer.parameters:,}",
     )
 
 

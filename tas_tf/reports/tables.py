@@ -8,8 +8,9 @@ from collections.abc import Mapping, Sequence
 from tas_tf.reports.pages import Table
 from tas_tf.reports.run_records import Part, Run
 from tas_tf.spaces.architecture import Architecture
-from tas_tf.spaces.cost import LATENCY, CostKind, costs, layer_macs, shown
+from tas_tf.spaces.cost import LATENCY, CostKind, costs, shown
 from tas_tf.spaces.families import BLOCKS
+from tas_tf.spaces.layer_rows import LayerRow, side_by_side
 from tas_tf.spaces.search_space import SearchSpace
 from tas_tf.training.callbacks import duration
 
@@ -115,29 +116,25 @@ def cost_table(networks: Mapping[str, Architecture], kinds: Mapping[str, CostKin
 
 def layer_table(network: Architecture, unpruned: Architecture | None) -> Table:
     """Returns every layer, beside the unpruned network's where that is known."""
-    kept = {layer.name: (layer, a, b) for layer, a, b, _ in network.layers()}
-    whole = {layer.name: (layer, a, b) for layer, a, b, _ in (unpruned or network).layers()}
-    names = list(whole)
-    for name in kept:  # a projection that the unpruned network does not need
-        if name not in whole:
-            block = name.rsplit("_", 1)[0]
-            last = max((i for i, n in enumerate(names) if n.startswith(f"{block}_")), default=-1)
-            names.insert(last + 1 if last >= 0 else len(names), name)
     beside = unpruned is not None
-    rows = [_layer_row(name, kept.get(name), whole.get(name), beside) for name in names]
+    # A projection that the unpruned network does not need is in one of them only.
+    layers = side_by_side(unpruned or network, network)
+    rows = [_layer_cells(name, whole, kept, beside) for name, (whole, kept) in layers.items()]
     header = ["layer", "channels", "MACs", "kernel", "stride", "output"]
     if beside:
         header[1:3] = ["unpruned", "channels", "unpruned MACs", "MACs", "kept"]
-    faded = [i for i, name in enumerate(names) if name not in kept]
+    faded = [index for index, (_, kept) in enumerate(layers.values()) if kept is None]
     return Table("Layer by layer", header, rows, faded=faded, folded=True)
 
 
-def _layer_row(name: str, kept, whole, beside: bool) -> list[str]:
-    """Returns the cells of a layer; `kept` and `whole` are (layer, input, output) or None."""
-    layer = (kept or whole)[0]
+def _layer_cells(
+    name: str, whole: LayerRow | None, kept: LayerRow | None, beside: bool
+) -> list[str]:
+    """Returns the cells of a layer: of the unpruned network where it is `beside`, and of ours."""
+    layer = kept or whole
     columns = (whole, kept) if beside else (kept,)
-    channels = [f"{each[1]} → {each[2]}" if each else NONE for each in columns]
-    macs = [layer_macs(*each) if each else 0 for each in columns]
+    channels = [f"{row.in_channels} → {row.out_channels}" if row else NONE for row in columns]
+    macs = [row.macs if row else 0 for row in columns]
     share = "cut" if not kept else percent(macs[-1] / macs[0], 0) if whole else "new"
     return [
         name.replace("_", " "),
@@ -146,7 +143,7 @@ def _layer_row(name: str, kept, whole, beside: bool) -> list[str]:
         *([share] if beside else []),
         "×".join(map(str, layer.kernel)),
         str(layer.stride),
-        "×".join(map(str, layer.size)),
+        f"{layer.height}×{layer.width}",
     ]
 
 

@@ -17,8 +17,8 @@ LAYERS = (
     ("runtime", "stderr signals files cluster devices run_directory lock metrics checkpoints"),
     (
         "spaces",
-        "families architecture search_space cost expected_cost latency_table dynamic_program "
-        "budget_solver derivation",
+        "families architecture search_space cost layer_rows expected_cost latency_table "
+        "dynamic_program budget_solver derivation",
     ),
     (
         "layers",
