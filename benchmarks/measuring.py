@@ -6,7 +6,6 @@ import argparse
 import dataclasses
 import json
 import os
-import pathlib
 import platform
 import resource
 import subprocess
@@ -87,12 +86,10 @@ def _mib(maxrss: int) -> float:
 
 def machine() -> dict[str, Any]:
     """Returns processor, instruction sets, cores, memory, devices and versions."""
-    info = pathlib.Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    fields = {key.strip(): value.strip() for key, _, value in (s.partition(":") for s in lines)}
-    flags = fields.get("flags", fields.get("Features", "")).split()
+    facts = devices.processor_facts()
+    flags = facts.get("flags", facts.get("Features", "")).split()
     return {
-        "processor": fields.get("model name", platform.processor() or platform.machine()),
+        "processor": devices.processor_name(),
         "instruction_sets": [name for name in _INSTRUCTIONS if name in flags],
         "system": platform.platform(),
         "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),

@@ -167,7 +167,7 @@ class Export:
             "speed": speed,
             "settings": self.settings(name),
             **widths,
-            "versions": manifest.versions(),
+            "versions": devices.versions(manifest.PACKAGES),
         }
 
     def aligned(self, name: str) -> tuple[Export, dict[str, Any]]:

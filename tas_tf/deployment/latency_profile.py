@@ -94,7 +94,7 @@ def profile(
     widths = grid_widths(space)
     layers = [(layer, *at) for layer, ends in widths.items() for at in itertools.product(*ends)]
     networks = _networks(space)
-    device = describe_device()
+    device = devices.describe_device()
     described = {
         "family": space.family,
         "block": space.block,
@@ -122,16 +122,6 @@ def profile(
     files.write_whole(output, table.to_json())
     files.remove(partial)
     return table
-
-
-def describe_device() -> dict[str, Any]:
-    """Returns processor, cores and versions."""
-    machine = devices.describe_machine()
-    return {
-        "processor": machine["device_names"][0],
-        "cores": machine["cores"],
-        "versions": machine["versions"],
-    }
 
 
 def _networks(space: SearchSpace) -> list[Architecture]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.metadata
 import os
 from collections.abc import Mapping
 from typing import Any
@@ -22,8 +21,9 @@ from tas_tf.spaces.architecture import Architecture
 
 MANIFEST, CARD = "manifest.json", "model_card.md"
 SCHEMA_VERSION = 1
-_PACKAGES = ("tas_tf", "tensorflow", "keras", "numpy", "ai-edge-litert", "tf_keras")
-_PACKAGES += ("tensorflow-model-optimization",)
+# What makes artifacts.
+PACKAGES = ("tas_tf", "tensorflow", "keras", "numpy", "ai-edge-litert", "tf_keras")
+PACKAGES += ("tensorflow-model-optimization",)
 _TIMES = {"median_ms": positive}
 _CALL = {
     "batch_size": count,
@@ -101,17 +101,6 @@ def facts(
         "keras_accuracy": accuracy,
         "artifacts": {},
     }
-
-
-def versions() -> dict[str, str]:
-    """Returns the versions of what makes artifacts, as far as it is installed."""
-    found = {}
-    for package in _PACKAGES:
-        try:
-            found[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
 
 
 def file_facts(path: str) -> dict[str, dict[str, Any]]:

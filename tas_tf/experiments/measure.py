@@ -7,14 +7,11 @@ from collections.abc import Sequence
 
 from tas_tf.config import presets
 from tas_tf.deployment import runners
-from tas_tf.deployment.latency_profile import (
-    describe_device,
-)
 from tas_tf.deployment.speed import measure
 from tas_tf.errors import EXIT_DONE
 from tas_tf.experiments import messages
 from tas_tf.models import network_files
-from tas_tf.runtime import files
+from tas_tf.runtime import devices, files
 
 
 def run_measure(
@@ -49,7 +46,7 @@ def run_measure(
         rows.append(row)
         print(f"Measured {len(rows)} of {len(loaded)}: {row['name']}", flush=True)
     setting = {"runtime": runtime_name, "batch_size": batch_size, "threads": threads}
-    device = describe_device()
+    device = devices.describe_device()
     print(
         f"{runtime_name}, batch {batch_size}, {threads} threads, on {device['processor']} "
         f"({device['cores']} cores)"

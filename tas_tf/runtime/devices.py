@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib.metadata
 import os
 import pathlib
 import platform
 import sys
+from collections.abc import Iterable
 from typing import Any
 
 import keras
@@ -51,20 +53,37 @@ def set_seed(seed: int) -> None:
 def describe_machine() -> dict[str, Any]:
     """Returns the command as it was typed, devices and versions, for the record."""
     packages = ("tas_tf", "tensorflow", "keras", "tensorflow-datasets", "gin-config", "numpy")
-    versions = {"python": platform.python_version()}
-    for package in packages:
-        try:
-            versions[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            versions[package] = "not installed"
     return {
         "command": ["python", *sys.orig_argv[1:]],
         "devices": [device.name for device in tf.config.list_logical_devices()],
         "device_names": device_names(),
         "cores": os.cpu_count(),
         "threads": threads(),
-        "versions": versions,
+        "versions": {
+            "python": platform.python_version(),
+            **dict.fromkeys(packages, "not installed"),
+            **versions(packages),
+        },
     }
+
+
+def describe_device() -> dict[str, Any]:
+    """Returns processor, cores and versions: what times depend on."""
+    machine = describe_machine()
+    return {
+        "processor": machine["device_names"][0],
+        "cores": machine["cores"],
+        "versions": machine["versions"],
+    }
+
+
+def versions(packages: Iterable[str]) -> dict[str, str]:
+    """Returns the versions of packages, of those that are installed."""
+    installed = {}
+    for package in packages:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            installed[package] = importlib.metadata.version(package)
+    return installed
 
 
 def device_names() -> list[str]:
@@ -73,9 +92,18 @@ def device_names() -> list[str]:
         tf.config.experimental.get_device_details(device).get("device_name", device.name)
         for device in tf.config.list_physical_devices("GPU")
     ]
-    processors = pathlib.Path("/proc/cpuinfo")
-    models = []
-    if processors.is_file():
-        lines = processors.read_text().splitlines()
-        models = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return accelerators or models[:1] or [platform.processor() or platform.machine()]
+    return accelerators or [processor_name()]
+
+
+def processor_name() -> str:
+    """Returns what the processor is called."""
+    return processor_facts().get("model name", platform.processor() or platform.machine())
+
+
+def processor_facts() -> dict[str, str]:
+    """Returns what Linux says of the processor, such as `model name` and `flags`; {} elsewhere."""
+    source = pathlib.Path("/proc/cpuinfo")
+    lines = source.read_text().splitlines() if source.is_file() else []
+    pairs = (line.partition(":") for line in lines)
+    # One block of lines for each core: the first one's.
+    return {name.strip(): text.strip() for name, _, text in reversed(list(pairs))}
