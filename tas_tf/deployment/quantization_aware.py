@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -15,10 +16,9 @@ from tas_tf.deployment.classifier import Classifier
 from tas_tf.deployment.litert import checked_pixels, converter_of
 from tas_tf.models.spec_compiler import build_model
 from tas_tf.spaces.architecture import Architecture
-from tas_tf.training import losses
-from tas_tf.training.loop import Loop, batch_share, correct, faults_after
 from tas_tf.training.progress import Progress
 from tas_tf.training.schedules import warm_cosine
+from tas_tf.training.supervised import Training
 
 _MOMENTUM = 0.9
 _NORMALIZATION = "normalization"
@@ -110,51 +110,38 @@ def _set_ranges(model: Any, ranges: Mapping[str, tuple[Any, Any]]) -> None:
                 variable.assign(of_map[end[1] == "max"])
 
 
-class QuantizationAwareTraining(Loop):
+class QuantizationAwareTraining(Training):
     """Distillation of a network that rounds as int8 does from the one that it was made of.
 
     Args:
         student: What `quantizable` returns.
         classifier: The float network: the teacher.
-        alpha: Weight of the teacher.
-        temperature: Temperature of the distillation.
     """
 
-    def __init__(
-        self, student: Any, classifier: Classifier, alpha: float = 0.9, temperature: float = 4.0
-    ):
-        super().__init__()
-        self.student = student
-        # TFMOT's wrapper of a frozen layer trains it all the same.
-        fixed = student.get_layer(f"quant_{_NORMALIZATION}").trainable_variables
-        fixed = {variable.ref() for variable in fixed}
-        self.trained = [v for v in student.trainable_variables if v.ref() not in fixed]
+    title = "quantization-aware training"
+
+    def __init__(self, student: Any, classifier: Classifier):
+        super().__init__(student)
         self.teacher = classifier
-        self.alpha = alpha
-        self.temperature = temperature
 
     def compile(self, learning_rate: float, steps: int) -> None:
         """Sets the learning rate, which falls to 0 by half a cosine in so many steps."""
         import tf_keras
 
-        self.learning_rate = warm_cosine(learning_rate, steps)
-        self.optimizer = tf_keras.optimizers.SGD(learning_rate, _MOMENTUM, nesterov=True)
-        self.optimizer.build(self.trained)
+        optimizer = tf_keras.optimizers.SGD(learning_rate, _MOMENTUM, nesterov=True)
+        super().compile(optimizer, warm_cosine(learning_rate, steps))
 
-    def train_step(self, batch, step):
-        """One step of gradient descent; returns shares of loss and accuracy."""
-        images, labels = batch
-        with tf.GradientTape() as tape:
-            logits = self.student(tf.cast(images, tf.float32), training=True)
-            share = batch_share(logits)
-            of_teacher = tf.stop_gradient(self.teacher.logits(images))
-            loss = share * tf.reduce_sum(
-                losses.distillation(labels, logits, of_teacher, self.alpha, self.temperature)
-            )
-        gradients = tape.gradient(loss, self.trained)
-        self.optimizer.apply_gradients(zip(gradients, self.trained, strict=True))
-        faults = faults_after(loss, self.trained, "quantization-aware training")
-        return {"loss": loss, "accuracy": correct(labels, logits) * share, **faults}
+    @functools.cached_property
+    def moved(self) -> list[tf.Variable]:
+        """The variables that a step moves: not those that normalize the pixels."""
+        # TFMOT's wrapper of a frozen layer trains it all the same.
+        fixed = self.model.get_layer(f"quant_{_NORMALIZATION}").trainable_variables
+        fixed = {variable.ref() for variable in fixed}
+        return [v for v in self.model.trainable_variables if v.ref() not in fixed]
+
+    def teacher_logits(self, images: tf.Tensor) -> tf.Tensor:
+        """Returns the float network's logits (batch, classes) of pixels 0 to 255."""
+        return self.teacher.logits(images)
 
 
 def to_int8(
@@ -181,8 +168,8 @@ def to_int8(
     student = quantizable(legacy_twin(classifier, architecture), images)
     training = QuantizationAwareTraining(student, classifier)
     training.compile(learning_rate, epochs * feed.steps_per_epoch)
-    title = "quantization-aware training"
-    training.fit(feed, epochs, [Progress(title, epochs, feed.steps_per_epoch)])
+    pixels = feed.map(lambda images, labels: (tf.cast(images, tf.float32), labels))
+    training.fit(pixels, epochs, [Progress(training.title, epochs, feed.steps_per_epoch)])
     _set_ranges(student, {_PIXELS: (0.0, 255.0)})  # whatever the training has seen last
     shape, variables = classifier.image_shape, student.variables
     with converter_of(lambda x: student(x, training=False), variables, shape, tf.float32) as made:

@@ -288,8 +288,13 @@ def correct(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
     return tf.reduce_sum(tf.cast(hits, logits.dtype))
 
 
+def values_of(variables: Sequence[keras.Variable | tf.Variable]) -> list[tf.Variable]:
+    """Returns the variables that a tape knows: TensorFlow's, behind those of Keras 3."""
+    return [v.value if isinstance(v, keras.Variable) else v for v in variables]
+
+
 def gradients_of(
-    tape: tf.GradientTape, loss: tf.Tensor, variables: Sequence[keras.Variable]
+    tape: tf.GradientTape, loss: tf.Tensor, variables: Sequence[keras.Variable | tf.Variable]
 ) -> list[tf.Tensor]:
     """Returns the gradients of a loss; what has none gets zero, so that decay still acts on it.
 
@@ -298,8 +303,8 @@ def gradients_of(
         loss: A scalar.
         variables: The variables.
     """
-    values = [variable.value for variable in variables]
-    gradients = tape.gradient(loss, values, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+    zero = tf.UnconnectedGradients.ZERO
+    gradients = tape.gradient(loss, values_of(variables), unconnected_gradients=zero)
     # Gathered rows come as IndexedSlices, whose other rows the optimizer would leave alone.
     return [tf.convert_to_tensor(gradient) for gradient in gradients]
 

@@ -9,7 +9,14 @@ import tensorflow as tf
 
 from tas_tf.errors import ArchitectureError
 from tas_tf.training import losses
-from tas_tf.training.loop import Loop, batch_share, correct, faults_after, gradients_of
+from tas_tf.training.loop import (
+    Loop,
+    batch_share,
+    correct,
+    faults_after,
+    gradients_of,
+    values_of,
+)
 
 
 class Training(Loop):
@@ -25,6 +32,9 @@ class Training(Loop):
     Raises:
         ArchitectureError: If the teacher's input or classes are others.
     """
+
+    # What errors call a step.
+    title = "training"
 
     def __init__(
         self,
@@ -52,27 +62,37 @@ class Training(Loop):
         """Sets the optimizer of the network's weights, and its learning rate by step."""
         self.optimizer = optimizer
         self.learning_rate = learning_rate
-        optimizer.build(self.model.trainable_variables)
+        optimizer.build(self.moved)
+
+    @property
+    def moved(self) -> list[keras.Variable]:
+        """The variables that a step moves."""
+        return self.model.trainable_variables
 
     def train_step(self, batch, step):
         """One step of gradient descent; returns shares of loss and accuracy."""
         images, labels = batch
         with tf.GradientTape(watch_accessed_variables=False) as tape:
-            variables = self.model.trainable_variables
-            tape.watch([variable.value for variable in variables])
+            variables = self.moved
+            tape.watch(values_of(variables))
             logits = self.model(images, training=True)
             share = batch_share(logits)
             loss = tf.reduce_sum(self._losses(images, labels, logits)) * share
-        self.optimizer.apply(gradients_of(tape, loss, variables), variables)
-        faults = faults_after(loss, variables, "training")
+        gradients = gradients_of(tape, loss, variables)
+        self.optimizer.apply_gradients(zip(gradients, variables, strict=True))
+        faults = faults_after(loss, variables, self.title)
         return {"loss": loss, "accuracy": correct(labels, logits) * share, **faults}
 
     def _losses(self, images, labels, logits):
         if self.teacher is None:
             return losses.cross_entropy(labels, logits)
         with tf.name_scope("teacher"):
-            teacher_logits = tf.stop_gradient(self.teacher(images, training=False))
+            teacher_logits = tf.stop_gradient(self.teacher_logits(images))
         return losses.distillation(labels, logits, teacher_logits, self.alpha, self.temperature)
+
+    def teacher_logits(self, images: tf.Tensor) -> tf.Tensor:
+        """Returns the teacher's logits (batch, classes) of images."""
+        return self.teacher(images, training=False)
 
     def readings(self):
         """Returns the learning rate."""
