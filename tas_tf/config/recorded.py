@@ -13,6 +13,8 @@ _LOADS = re.compile(r"\s*(import|from|include)\b")
 # Settings that older specs and configurations have, and what holds in their place.
 RETIRED = {
     "Supernet.formulation": "every supernet is of the fused formulation",
+    "run_export.qat_batch_size": "batches of quantization-aware training have 128 images",
+    "run_export.qat_learning_rate": "quantization-aware training starts at 0.005",
     "run_search.cost_band": "run_search.cost_formula says which band is meant",
 }
 _SETTING = re.compile(r"\s*([\w.]+)\s*=")

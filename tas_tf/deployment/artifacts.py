@@ -88,7 +88,7 @@ def parse_formats(formats: str | Sequence[str]) -> list[str]:
     return names
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Export:
     """Makes artifacts of one trained network.
 
@@ -98,8 +98,6 @@ class Export:
         data: Its images, prepared.
         seed: Seed of which images of the training set check, calibrate and train.
         qat_epochs: Epochs of quantization-aware training.
-        qat_batch_size: Images in its batches.
-        qat_learning_rate: Its first learning rate.
         align: What widths become multiples of, or `auto`: see `alignment.py`.
     """
 
@@ -108,8 +106,6 @@ class Export:
     data: ImageData
     seed: int
     qat_epochs: int
-    qat_batch_size: int
-    qat_learning_rate: float
     align: int | str = 1
 
     def images(self) -> np.ndarray:
@@ -126,8 +122,8 @@ class Export:
             settings |= {"calibration_images": CHECK_IMAGES, "seed": self.seed}
         if name == "litert_qat":
             settings["qat_epochs"] = self.qat_epochs
-            settings["qat_batch_size"] = self.qat_batch_size
-            settings["qat_learning_rate"] = self.qat_learning_rate
+            settings["qat_batch_size"] = quantization_aware.BATCH_SIZE
+            settings["qat_learning_rate"] = quantization_aware.LEARNING_RATE
         return settings
 
     def make(self, name: str, path: str, images: np.ndarray) -> dict[str, Any]:
@@ -242,15 +238,14 @@ class Export:
             return litert.to_float(self.classifier)
         if name == "litert_int8":
             return litert.to_int8(self.classifier, images)
-        batch_size = min(self.qat_batch_size, self.data.describe().train_images)
-        return quantization_aware.to_int8(
+        batch_size = min(quantization_aware.BATCH_SIZE, self.data.describe().train_images)
+        return quantization_aware.train_for_int8(
             self.classifier,
             self.architecture,
             images,
-            self.data.training(batch_size, self.seed, raw=True),
-            self.qat_epochs,
-            self.qat_learning_rate,
-            self.seed,
+            feed=self.data.training(batch_size, self.seed, raw=True),
+            epochs=self.qat_epochs,
+            seed=self.seed,
         )
 
     def _read(self, name: str, path: str) -> Callable[[np.ndarray], np.ndarray]:
@@ -304,8 +299,13 @@ def load_export(source: RunDirectory, data: ImageData, **settings: Any) -> Expor
     check_fits(model, info.input_shape, info.num_classes, "model")
     mean, deviation = record["mean"], record["deviation"]
     classifier = Classifier(model, mean, deviation, info.label_names, data.decoded)
-    architecture = load_architecture(source.path)
-    return Export(classifier, architecture, data, record["seed"], **settings)
+    return Export(
+        classifier=classifier,
+        architecture=load_architecture(source.path),
+        data=data,
+        seed=record["seed"],
+        **settings,
+    )
 
 
 def export_all(

@@ -20,6 +20,9 @@ from tas_tf.training.progress import Progress
 from tas_tf.training.schedules import warm_cosine
 from tas_tf.training.supervised import Training
 
+# The training: images in a batch, its first learning rate, its momentum.
+BATCH_SIZE = 128
+LEARNING_RATE = 0.005
 _MOMENTUM = 0.9
 _NORMALIZATION = "normalization"
 _PIXELS = "pixels"
@@ -124,12 +127,12 @@ class QuantizationAwareTraining(Training):
         super().__init__(student)
         self.teacher = classifier
 
-    def compile(self, learning_rate: float, steps: int) -> None:
-        """Sets the learning rate, which falls to 0 by half a cosine in so many steps."""
+    def compile(self, steps: int) -> None:
+        """Makes the optimizer, whose learning rate falls to 0 by half a cosine in so many steps."""
         import tf_keras
 
-        optimizer = tf_keras.optimizers.SGD(learning_rate, _MOMENTUM, nesterov=True)
-        super().compile(optimizer, warm_cosine(learning_rate, steps))
+        optimizer = tf_keras.optimizers.SGD(LEARNING_RATE, _MOMENTUM, nesterov=True)
+        super().compile(optimizer, warm_cosine(LEARNING_RATE, steps))
 
     @functools.cached_property
     def moved(self) -> list[tf.Variable]:
@@ -144,14 +147,14 @@ class QuantizationAwareTraining(Training):
         return self.teacher.logits(images)
 
 
-def to_int8(
+def train_for_int8(
     classifier: Classifier,
     architecture: Architecture,
     images: np.ndarray,
+    *,
     feed: Feed,
     epochs: int,
-    learning_rate: float,
-    seed: int = 0,
+    seed: int,
 ) -> bytes:
     """Trains a network further as int8 computes it, and returns it as a LiteRT model.
 
@@ -161,13 +164,12 @@ def to_int8(
         images: (batch, height, width, channels) uint8, real training images.
         feed: Batches (images, labels): uint8 (batch, height, width, channels), int32 (batch,).
         epochs: Epochs of further training.
-        learning_rate: Learning rate at its start.
         seed: Seed of what legacy Keras draws.
     """
     keras.utils.set_random_seed(seed)
     student = quantizable(legacy_twin(classifier, architecture), images)
     training = QuantizationAwareTraining(student, classifier)
-    training.compile(learning_rate, epochs * feed.steps_per_epoch)
+    training.compile(epochs * feed.steps_per_epoch)
     pixels = feed.map(lambda images, labels: (tf.cast(images, tf.float32), labels))
     training.fit(pixels, epochs, [Progress(training.title, epochs, feed.steps_per_epoch)])
     _set_ranges(student, {_PIXELS: (0.0, 255.0)})  # whatever the training has seen last

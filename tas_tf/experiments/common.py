@@ -53,8 +53,6 @@ _RANGES = {
     "distillation_alpha": (0, 1),
     "distillation_temperature": (1e-3, math.inf),
     "qat_epochs": (1, math.inf),
-    "qat_batch_size": (1, math.inf),
-    "qat_learning_rate": (0, math.inf),
 }
 
 

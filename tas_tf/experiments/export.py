@@ -26,8 +26,6 @@ class ExportExperiment:
         model: Run directory of the trained network; None takes `run_dir` itself.
         formats: `saved_model`, `litert`, `litert_int8`, `litert_qat`, `keras`, or several.
         qat_epochs: Epochs of quantization-aware training, for `litert_qat`.
-        qat_batch_size: Images in its batches.
-        qat_learning_rate: Its learning rate at the start.
         align: What widths become multiples of, by channels that are zero, in a SavedModel and in
             LiteRT: 1, 8, 16, ..., or `auto`, which measures and takes what is fastest.
     """
@@ -40,23 +38,16 @@ class ExportExperiment:
     model: str | None = None
     formats: str | Sequence[str] = "saved_model"
     qat_epochs: int = 2
-    qat_batch_size: int = 128
-    qat_learning_rate: float = 0.005
     align: int | str = 1
 
     def run(self) -> int:
         """Runs it; returns the exit code."""
-        qat = {
-            "qat_epochs": self.qat_epochs,
-            "qat_batch_size": self.qat_batch_size,
-            "qat_learning_rate": self.qat_learning_rate,
-        }
-        common.check_ranges(self.NAME, **qat)
+        common.check_ranges(self.NAME, qat_epochs=self.qat_epochs)
         names, align = artifacts.parse_formats(self.formats), alignment.parse_align(self.align)
         directory, source = RunDirectory(self.run_dir), RunDirectory(self.model or self.run_dir)
         config = gin_config.resolved() if self.model else None
         directory.check(config)
-        export = artifacts.load_export(source, self.data, align=align, **qat)
+        export = artifacts.load_export(source, self.data, qat_epochs=self.qat_epochs, align=align)
         for name in names:
             target = directory.file(artifacts.FORMATS[name].file)
             print(f"Export: {source.path} as {name} to {target}")

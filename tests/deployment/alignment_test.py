@@ -141,7 +141,14 @@ def kernels(path):
 @pytest.mark.parametrize("align", [8, "auto"])
 def test_an_aligned_artifact_is_the_network_and_says_what_it_is(tmp_path, align):
     model = randomized(build_model(SAME_WHEN_ALIGNED), np.random.default_rng(0))
-    export = artifacts.Export(classifier(model), SAME_WHEN_ALIGNED, None, 0, 0, 1, 0.0, align=align)
+    export = artifacts.Export(
+        classifier=classifier(model),
+        architecture=SAME_WHEN_ALIGNED,
+        data=None,
+        seed=0,
+        qat_epochs=0,
+        align=align,
+    )
     images = np.random.default_rng(1).integers(0, 256, (4, 6, 5, 3)).astype(np.uint8)
     entry = export.make("saved_model", str(tmp_path / "saved_model"), images)
     assert entry["check"]["class_agreement"] == 1

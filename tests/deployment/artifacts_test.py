@@ -337,7 +337,10 @@ def test_artifacts_of_another_network_are_not_mixed(folder, tmp_path, monkeypatc
 def test_an_artifact_that_differs_is_not_left(folder, tmp_path, monkeypatch, name):
     classifier = small_runs.classifier(network_files.load_model(str(folder)))
     data = small_runs.digits()
-    export = artifacts.Export(classifier, None, data, 0, 0, 64, 0.1)  # float: no architecture
+    # A format of float needs no architecture.
+    export = artifacts.Export(
+        classifier=classifier, architecture=None, data=data, seed=0, qat_epochs=0
+    )
     path = tmp_path / artifacts.FORMATS[name].file
     broken = artifacts.Format(path.name, tolerance=-1.0)
     monkeypatch.setitem(artifacts.FORMATS, name, broken)

@@ -60,7 +60,9 @@ def export_saved_model(
     classifier: Classifier, architecture: Architecture, path: str, images: np.ndarray
 ) -> dict:
     """Exports a SavedModel, for which no data are needed."""
-    export = artifacts.Export(classifier, architecture, None, 0, 0, 1, 0.0)
+    export = artifacts.Export(
+        classifier=classifier, architecture=architecture, data=None, seed=0, qat_epochs=0
+    )
     return export.make("saved_model", path, images)
 
 
