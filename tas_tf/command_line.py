@@ -28,6 +28,15 @@ from tas_tf.runtime.stderr import held_back
 MAX_PROFILED = 100  # a profile of more steps is too large for a browser
 
 _FLAGS = flags.FLAGS
+# What the commands call a setting that an error names.
+_NAMES = {
+    "align": "--align",
+    "download": "--download",
+    "formats": "--format",
+    "output": "--output",
+    "run_dir": "--run_dir",
+    "target": "TARGET",
+}
 _EXIT_CODES = (
     "Exit codes: 0 done; 2 a mistake in what was asked for; 3 done, but outside the budget's\n"
     "band; 75 interrupted, the same command goes on."
@@ -238,7 +247,7 @@ def _guarded(command: Callable[[], int]) -> int:
         with Interruption():
             return command()
     except UserError as error:
-        _complain(error)
+        _complain(error.worded(_NAMES))
         return EXIT_USER_ERROR
     except WorkerLostError as error:
         _complain(error)

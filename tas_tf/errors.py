@@ -1,5 +1,7 @@
 """Mistakes of users, as exceptions that commands turn into a message and an exit code."""
 
+from collections.abc import Mapping
+
 EXIT_DONE = 0
 EXIT_USER_ERROR = 2
 EXIT_OUTSIDE_BAND = 3
@@ -7,7 +9,32 @@ EXIT_INTERRUPTED = 75
 
 
 class UserError(Exception):
-    """A mistake that the user can mend: the message names the culprit and what would be right."""
+    """A mistake that the user can mend: the message names the culprit and what would be right.
+
+    Args:
+        message: The message. A setting that it names in backticks is one that commands know by
+            another name, such as `run_dir`.
+        field: The setting that is wrong; it stands before the message.
+    """
+
+    def __init__(self, message: str, *, field: str | None = None):
+        super().__init__(message)
+        self.message = message
+        self.field = field
+
+    def __str__(self) -> str:
+        return self.worded({})
+
+    def worded(self, names: Mapping[str, str]) -> str:
+        """Returns field and message, with other names for some settings.
+
+        Args:
+            names: What settings are called, such as `--run_dir` for `run_dir`.
+        """
+        text = self.message
+        for setting, name in names.items():
+            text = text.replace(f"`{setting}`", name)
+        return f"{names.get(self.field, self.field)}: {text}" if self.field else text
 
 
 class SpecError(UserError):

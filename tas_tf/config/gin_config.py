@@ -294,10 +294,11 @@ def call(name: str, **arguments: Any) -> Any:
     try:
         return gin.get_configurable(name)(**arguments)
     except (UserError, WorkerLostError) as error:
+        if isinstance(error, UserError):
+            raise UserError(error.message, field=error.field) from None
         # gin adds which values were given, and through which configurables the call went.
         message = re.split(r"\n  (?:No values supplied|In call to configurable)", str(error))[0]
-        kind = UserError if isinstance(error, UserError) else WorkerLostError
-        raise kind(message) from None
+        raise WorkerLostError(message) from None
     except RecursionError:
         raise SpecError(
             "the spec goes in a circle: a macro or a reference leads to itself"

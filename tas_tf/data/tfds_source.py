@@ -70,7 +70,7 @@ class TfdsSource(ImageSource):
         elif not download:
             raise DataError(
                 f"data set {name!r} is not prepared: there is none in {self.location}. Give the"
-                " data_dir that holds it, pass --download, or prepare it with"
+                " data_dir that holds it, pass `download`, or prepare it with"
                 f" `tfds build {name}{f' --data_dir={data_dir}' if data_dir else ''}`"
             )
 

@@ -33,8 +33,9 @@ def parse_align(align: int | str) -> int | str:
     if not isinstance(align, bool) and text.isdecimal() and 1 <= int(text) <= LARGEST_GRAIN:
         return int(text)
     raise SpecError(
-        f"--align: expected a whole number from 1 to {LARGEST_GRAIN}, such as 8, or {AUTO}. "
-        f"Received: {align!r}"
+        f"expected a whole number from 1 to {LARGEST_GRAIN}, such as 8, or {AUTO}. "
+        f"Received: {align!r}",
+        field="align",
     )
 
 

@@ -75,16 +75,16 @@ def parse_formats(formats: str | Sequence[str]) -> list[str]:
         InstallationError: If one needs a package that is not installed.
     """
     texts = [formats] if isinstance(formats, str) else formats
-    expected = f"--format: expected one or several of {', '.join(FORMATS)}"
+    expected = f"expected one or several of {', '.join(FORMATS)}"
     names = list(dict.fromkeys(name.strip() for text in texts for name in text.split(",")))
     for name in names:
         if name not in FORMATS:
             near = difflib.get_close_matches(name, FORMATS, 1)
             hint = f"; did you mean {near[0]}?" if near else ""
-            raise SpecError(f"{expected}. Received: {name!r}{hint}")
+            raise SpecError(f"{expected}. Received: {name!r}{hint}", field="formats")
         FORMATS[name].require()
     if not names:
-        raise SpecError(expected)
+        raise SpecError(expected, field="formats")
     return names
 
 

@@ -212,7 +212,7 @@ def _taken_before(partial: str, asked: dict[str, Any]) -> list[int]:
         differing = [name for name in asked if found.get(name) != asked[name]]
         raise RunDirectoryError(
             f"{partial} was begun with another {' and another '.join(differing)}: remove it, or "
-            "give another --output"
+            "give another `output`"
         )
     return taken
 

@@ -148,7 +148,7 @@ def read_manifest(directory: RunDirectory, network: Mapping[str, Any]) -> dict[s
         raise RunDirectoryError(
             f"{path} lists artifacts of another network (weights "
             f"{found['network']['weights_sha256'][:12]} in place of "
-            f"{network['weights_sha256'][:12]}); give another --run_dir"
+            f"{network['weights_sha256'][:12]}); give another `run_dir`"
         )
     return found["artifacts"]
 

@@ -54,7 +54,7 @@ def use_threads(threads: int) -> None:
         SpecError: If TensorFlow has started with another number.
     """
     if threads < 1:
-        raise SpecError(f"threads: expected at least 1. Received: {threads}")
+        raise SpecError(f"expected at least 1. Received: {threads}", field="threads")
     if tf.config.threading.get_intra_op_parallelism_threads() == threads:
         return
     try:
@@ -62,7 +62,7 @@ def use_threads(threads: int) -> None:
         tf.config.threading.set_inter_op_parallelism_threads(threads)
     except RuntimeError:
         raise SpecError(
-            "threads: TensorFlow has started, and keeps the number of threads that it has"
+            "TensorFlow has started, and keeps the number of threads that it has", field="threads"
         ) from None
 
 
@@ -74,7 +74,9 @@ def check_runtime(name: str) -> None:
         InstallationError: If its package is missing.
     """
     if name not in RUNTIMES:
-        raise SpecError(f"runtime: expected one of {', '.join(RUNTIMES)}. Received: {name!r}")
+        raise SpecError(
+            f"expected one of {', '.join(RUNTIMES)}. Received: {name!r}", field="runtime"
+        )
     if name.startswith("litert"):
         litert.require_litert()
 

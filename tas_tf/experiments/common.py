@@ -22,6 +22,7 @@ from tas_tf.errors import (
 )
 from tas_tf.experiments import messages
 from tas_tf.experiments.live_pictures import LivePictures
+from tas_tf.experiments.step_profile import Profile
 from tas_tf.models import network_files
 from tas_tf.runtime import cluster, devices, files, run_directory
 from tas_tf.runtime.checkpoints import CheckpointInterval, Checkpoints
@@ -33,7 +34,7 @@ from tas_tf.spaces.architecture import Architecture
 from tas_tf.spaces.latency_table import LatencyTable, kinds
 from tas_tf.spaces.search_space import SearchSpace
 from tas_tf.training.architecture_search import ARCHITECTURE_HALF, ArchitectureSearch
-from tas_tf.training.callbacks import MetricsLog, Profile
+from tas_tf.training.callbacks import MetricsLog
 from tas_tf.training.event_files import EventFiles
 from tas_tf.training.loop import Loop
 from tas_tf.training.progress import Progress

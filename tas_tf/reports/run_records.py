@@ -120,7 +120,7 @@ def read_run(path: str) -> Run:
     """
     directory = RunDirectory(path)
     if not tf.io.gfile.isdir(directory.path):
-        raise RunDirectoryError(f"--run_dir: {directory.path} is no directory")
+        raise RunDirectoryError(f"{directory.path} is no directory", field="run_dir")
     names = sorted(name.rstrip("/") for name in tf.io.gfile.listdir(directory.path))
     if not names:
         missing = ["The directory is empty: no run has begun in it."]
@@ -269,7 +269,8 @@ class _Reader:
         try:
             return search_records.read_logits(self._directory, space)
         except RunDirectoryError as error:
-            self.say(f"{LOGITS}: {files.first_line(error)}")
+            # As commands say it: whoever reads this has given the report's --run_dir.
+            self.say(f"{LOGITS}: {error.worded({'run_dir': '--run_dir'})}")
             return None
 
     def records(self, space: SearchSpace | None) -> list[dict[str, Any]]:

@@ -106,7 +106,7 @@ class Checkpoints:
             raise RunDirectoryError(
                 "\n".join([*self.refused, f"No checkpoint of {self._directory.path} can be used."])
                 + f" Put back a whole one; or remove {self._path('')} to start over, or give "
-                "another --run_dir"
+                "another `run_dir`"
             )
         return False
 

@@ -171,6 +171,7 @@ def _described(owner: dict[str, Any]) -> str:
 def _in_use(path: str, owner: dict[str, Any] | None) -> RunDirectoryError:
     user = _described(owner) if owner else "another process"
     return RunDirectoryError(
-        f"--run_dir: {os.path.dirname(path)} is in use by {user}. Wait until it has ended, end it, "
-        "or give another --run_dir"
+        f"{os.path.dirname(path)} is in use by {user}. Wait until it has ended, end it, or give "
+        "another `run_dir`",
+        field="run_dir",
     )

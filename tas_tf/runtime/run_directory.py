@@ -63,14 +63,14 @@ class RunDirectory:
             self._check_writable(self._existing_ancestor())
             return
         if not tf.io.gfile.isdir(self.path):
-            raise RunDirectoryError(f"--run_dir: {self.path} is a file, not a directory")
+            raise _refused(f"{self.path} is a file, not a directory")
         self._check_writable(self.path)
         if not self.exists(CONFIG):
             passing = (LOCK, *REPORT_FILES)
             if any(n not in passing for n in self._names() if not n.endswith(TEMPORARY)):
-                raise RunDirectoryError(
-                    f"--run_dir: {self.path} is not empty and is no run directory (it has no "
-                    f"{CONFIG}); give an empty or a new directory"
+                raise _refused(
+                    f"{self.path} is not empty and is no run directory (it has no {CONFIG}); give "
+                    "an empty or a new directory"
                 )
             return
         if config is not None:
@@ -106,9 +106,9 @@ class RunDirectory:
             if len(changes) > 4:
                 changes[3:] = [f"and {len(changes) - 3} more"]
             shown = "\n  ".join(changes)
-            raise RunDirectoryError(
-                f"--run_dir: {self.path} holds a different experiment (- there, + asked for):\n"
-                f"  {shown}\nGive another --run_dir, or the same settings."
+            raise _refused(
+                f"{self.path} holds a different experiment (- there, + asked for):\n"
+                f"  {shown}\nGive another `run_dir`, or the same settings."
             )
 
     def _existing_ancestor(self) -> str:
@@ -131,8 +131,8 @@ class RunDirectory:
             tf.io.gfile.remove(probe)
         except (OSError, tf.errors.OpError) as error:
             reason = first_line(error)
-            raise RunDirectoryError(
-                f"--run_dir: {self.path} cannot be written ({reason}); give a directory that can"
+            raise _refused(
+                f"{self.path} cannot be written ({reason}); give a directory that can"
             ) from None
 
     def make(self) -> None:
@@ -141,7 +141,7 @@ class RunDirectory:
             tf.io.gfile.makedirs(self.path)
         except (OSError, tf.errors.OpError) as error:
             reason = first_line(error)
-            raise RunDirectoryError(f"--run_dir: {self.path} cannot be made: {reason}") from None
+            raise _refused(f"{self.path} cannot be made: {reason}") from None
 
     def open(self, config: str | None) -> None:
         """Makes the directory, and records the configuration in it if there is none yet.
@@ -185,10 +185,14 @@ class RunDirectory:
         return value
 
 
+def _refused(message: str) -> RunDirectoryError:
+    return RunDirectoryError(message, field="run_dir")
+
+
 def _unreadable(path: str, error: Exception) -> RunDirectoryError:
     reason = first_line(error)
     return RunDirectoryError(
-        f"{path} cannot be read: {reason}. It is damaged, or no run made it: give another --run_dir"
+        f"{path} cannot be read: {reason}. It is damaged, or no run made it: give another `run_dir`"
     )
 
 

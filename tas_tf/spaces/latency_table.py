@@ -188,7 +188,7 @@ class LatencyTable:
             fields = {name: fields[name] for name in PATTERN if name != "schema_version"}
             fields["grids"] = tuple(map(_grid, range(len(fields["grids"])), fields["grids"]))
         except ValueError as error:
-            raise SpecError(f"latency_table: {source}: {error}") from None
+            raise SpecError(f"{source}: {error}", field="latency_table") from None
         return cls(**fields, source=source)
 
     def to_json(self) -> str:
@@ -247,11 +247,12 @@ class LatencyTable:
         width = f" ({error})" if isinstance(error, ValueError) else ""
         sizes = " to ".join("x".join(map(str, size)) for size in (layer.in_size, layer.size))
         return SpecError(
-            f"latency_table: {self.source} has no time of a {layer.kind} of kernel "
+            f"{self.source} has no time of a {layer.kind} of kernel "
             f"{'x'.join(map(str, layer.kernel))} from {sizes}{width}. It was measured for "
             f"{self.space['family']} of {self.space['block']} blocks, images "
             f"{tuple(self.space['input_shape'])}, {self.space['num_classes']} classes: measure one "
-            "for this space by python -m tas_tf.profile_device"
+            "for this space by python -m tas_tf.profile_device",
+            field="latency_table",
         )
 
     def described(self) -> str:

@@ -1,4 +1,4 @@
-"""Keras callbacks that log metrics and profiles."""
+"""The Keras callback that logs metrics, and durations as people write them."""
 
 from __future__ import annotations
 
@@ -7,12 +7,10 @@ from typing import Any
 
 import keras
 import numpy as np
-import tensorflow as tf
 
 from tas_tf.runtime.metrics import Metrics, Stopwatch, device_clock
-from tas_tf.runtime.run_directory import RunDirectory
 from tas_tf.spaces.cost import Budget
-from tas_tf.training.event_files import EVENTS, EventFiles
+from tas_tf.training.event_files import EventFiles
 
 
 class MetricsLog(keras.callbacks.Callback):
@@ -56,55 +54,6 @@ class MetricsLog(keras.callbacks.Callback):
         record["device_seconds"] = round(self._device.seconds(), 3)
         self._metrics.write({**record, **self._shape()})
         self._events.scalars({**record, **self._bands}, step)
-
-
-class Profile(keras.callbacks.Callback):
-    """Profiles some steps, for TensorBoard's profile plugin.
-
-    Args:
-        directory: The run directory; the profile goes where its event files are.
-        first: First step of it, counted from 1 and from where the process begins.
-        last: Last step of it.
-    """
-
-    def __init__(self, directory: RunDirectory, first: int, last: int):
-        super().__init__()
-        self._path = directory.file(EVENTS)
-        self._first = first
-        self._last = last
-
-    def on_train_begin(self, logs=None):
-        """Begins to count."""
-        self._done = 0
-        self._runs = False
-        self._start_where_due()
-
-    def on_train_batch_end(self, batch, logs=None):
-        """Counts a step; starts or ends the profile where it is due."""
-        self._done += 1
-        if self._runs and self._done == self._last:
-            self._stop()
-        self._start_where_due()
-
-    def on_train_end(self, logs=None):
-        """Ends a profile that the run was too short for."""
-        if self._runs:
-            self._stop()
-        elif self._done < self._first:
-            print(f"--profile_steps: the run ended after {self._done} steps, before the profile")
-
-    def _start_where_due(self) -> None:
-        if self._done == self._first - 1:
-            tf.profiler.experimental.start(self._path)
-            self._runs = True
-
-    def _stop(self) -> None:
-        tf.profiler.experimental.stop()
-        self._runs = False
-        print(
-            f"Profile of steps {self._first} to {self._done}: tensorboard --logdir={self._path} "
-            "(with tensorboard-plugin-profile, in the extra [profile])"
-        )
 
 
 def duration(seconds: float) -> str:

@@ -30,8 +30,9 @@ def check_latency(directory: RunDirectory, table: LatencyTable | None) -> None:
     if table is not None and directory.exists(LATENCY_TABLE):
         if files.read_text(directory.file(LATENCY_TABLE)) != table.to_json():
             raise RunDirectoryError(
-                f"--run_dir: {directory.path} began with another table of latencies than "
-                f"{table.source}: give {directory.file(LATENCY_TABLE)}, or another --run_dir"
+                f"{directory.path} began with another table of latencies than {table.source}: give "
+                f"{directory.file(LATENCY_TABLE)}, or another `run_dir`",
+                field="run_dir",
             )
 
 

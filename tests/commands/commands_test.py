@@ -171,7 +171,7 @@ def test_spec_is_refused(capsys, text, expected):
         ("TARGET = 'macs: 500M'", r"Reachable are 58.19 k to 2.533 M macs"),
         ("DATASET = 'digts'", "unknown data set 'digts': did you mean 'digits'"),
         ("DATASET = 'folder:nowhere'", "'nowhere' does not exist"),
-        ("DATASET = 'cifar10'", "'cifar10' is not prepared"),
+        ("DATASET = 'cifar10'", "'cifar10' is not prepared.*, pass --download, or prepare it"),
         ("ImageData.image_size = 0", "image_size"),
         ("run_search.start_from = 'nowhere'", "start_from: nowhere does not exist"),
         ("run_search.run_dir = 'x'", "run_dir .*changes nothing: give the flag --run_dir"),

@@ -180,7 +180,7 @@ def test_interrupted_search_goes_on_to_the_same_architecture(pipeline, monkeypat
     started = start_and_wait_for("again/checkpoints/ckpt-*.json", "search", *arguments)
     # A second process in the same directory is refused.
     assert run("search", *arguments) == 2
-    expected = f"again is in use by process {started.pid} on .*, started 2"
+    expected = f"--run_dir: .*again is in use by process {started.pid} on .*, started 2"
     check_message(capsys.readouterr().err, expected)
     begun = time.monotonic()
     started.send_signal(signal.SIGINT)
@@ -300,7 +300,7 @@ def test_different_experiment_is_refused(capsys, pipeline):
 @pytest.mark.parametrize(
     ("file", "content", "expected"),
     [
-        ("result.json", b"{", "result.json cannot be read: .* damaged"),
+        ("result.json", b"{", "result.json cannot be read: .* damaged.*: give another --run_dir$"),
         ("result.json", b"[]", "expected a JSON object"),
         ("config.gin", b"\xff\xfe", "config.gin cannot be read"),
         ("config.gin", b"", "holds a different experiment"),

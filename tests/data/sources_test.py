@@ -196,7 +196,7 @@ def no_network(monkeypatch):
         ("huggingface:mnist", "unknown data set"),
         ("user:cifar10", "unknown data set"),
         ("mnist:9.9.9", "cannot open 'mnist:9.9.9'"),
-        ("cifar100", "'cifar100' is not prepared: .*cifar100.*--download.*tfds build"),
+        ("cifar100", "'cifar100' is not prepared: .*cifar100.*`download`.*tfds build"),
         ("imagenet2012", "not prepared"),
         ("glue", "not one of labelled images.*sentence"),
     ],

@@ -88,7 +88,7 @@ def test_what_align_may_say(align, expected):
 
 @pytest.mark.parametrize("align", ["0", -8, "65", "eight", "", True, 2.5])
 def test_what_it_may_not_say(align):
-    with pytest.raises(SpecError, match="--align: expected a whole number from 1 to 64"):
+    with pytest.raises(SpecError, match="align: expected a whole number from 1 to 64"):
         alignment.parse_align(align)
 
 

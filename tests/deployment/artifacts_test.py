@@ -299,7 +299,7 @@ def test_dry_run_says_what_would_be_made(folder, tmp_path, monkeypatch, capsys):
 
 
 def test_what_cannot_be_exported_is_refused(folder, capsys, monkeypatch):
-    known = "expected one or several of saved_model, litert, .*'litert8'; did you mean litert"
+    known = "--format: expected one or several of saved_model, .*'litert8'; did you mean litert"
     check_refused(capsys, "export", "--run_dir=run", "--format=litert8", expected=[known])
     check_refused(
         capsys, "export", "--run_dir=run", "--qat_epochs=0",
@@ -308,6 +308,10 @@ def test_what_cannot_be_exported_is_refused(folder, capsys, monkeypatch):
     check_refused(
         capsys, "export", "--run_dir=run", *bindings("ImageData.image_size = 9"),
         expected=[r"expected a network of input \(9, 9, 1\)"],
+    )  # fmt: skip
+    check_refused(
+        capsys, "export", "--run_dir=run", "--align=0",
+        expected=["--align: expected a whole number from 1 to 64.*Received: '0'"],
     )  # fmt: skip
     monkeypatch.setitem(sys.modules, "ai_edge_litert.interpreter", None)
     check_refused(
@@ -330,7 +334,12 @@ def test_artifacts_of_another_network_are_not_mixed(folder, tmp_path, monkeypatc
     text = pathlib.Path("run/manifest.json").read_text()
     weights = json.loads(text)["network"]["weights_sha256"]
     pathlib.Path("run/manifest.json").write_text(text.replace(weights, "0" * 64))
-    check_refused(capsys, "export", "--run_dir=run", expected=["artifacts of another network"])
+    check_refused(
+        capsys,
+        "export",
+        "--run_dir=run",
+        expected=["artifacts of another network.*; give another --run_dir$"],
+    )
 
 
 @pytest.mark.parametrize("name", ["saved_model", "litert", "keras"])

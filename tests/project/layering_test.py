@@ -44,8 +44,8 @@ LAYERS = (
     ),
     (
         "experiments",
-        "messages live_pictures common search train derive export measure profile_device pipeline "
-        "registry",
+        "messages live_pictures step_profile common search train derive export measure "
+        "profile_device pipeline registry",
     ),
     ("", "optimizers command_line search train derive export pipeline report measure"),
     ("", "profile_device"),

@@ -135,7 +135,7 @@ def test_a_folder_of_other_things_is_refused(directory):
 def test_a_file_is_no_directory(directory):
     tf.io.gfile.makedirs(os.path.dirname(directory.path))
     files.write_whole(directory.path, "")
-    with pytest.raises(RunDirectoryError, match="--run_dir: .* is a file"):
+    with pytest.raises(RunDirectoryError, match="run_dir: .* is a file"):
         directory.check(CONFIG)
     inside = RunDirectory(f"{directory.path}/deeper")
     with pytest.raises(RunDirectoryError, match="cannot be written .* is a file"):
