@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import re
 from collections.abc import Sequence
 from typing import ClassVar
 
-import jinja2
 import markupsafe
 from matplotlib.figure import Figure
 
 from tas_tf.reports import canvas
-from tas_tf.runtime import files, run_directory
+from tas_tf.runtime import files, run_directory, templates
 
 
 @dataclasses.dataclass(frozen=True)
@@ -162,25 +160,12 @@ def write_page(page: Page, folder: str, name: str) -> tuple[str, str]:
     for picture in page.pictures:
         svg = canvas.svg(picture.figure, picture.name)
         files.write_whole(f"{folder}/{pictures}/{picture.name}.svg", svg)
+    filters = {"markdown": _markdown, "inline": _inline, "fence": _fence}
     paths = f"{folder}/{name}.html", f"{folder}/{name}.md"
     for path, template in zip(paths, ("page.html", "page.md"), strict=True):
-        text = _environment().get_template(template).render(page=page, folder=pictures)
+        text = templates.filled("tas_tf.reports", template, filters, page=page, folder=pictures)
         files.write_whole(path, text)
     return paths
-
-
-@functools.cache
-def _environment() -> jinja2.Environment:
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("tas_tf.reports"),
-        autoescape=lambda name: not name.endswith(".md"),
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters |= {"markdown": _markdown, "inline": _inline, "fence": _fence}
-    return environment
 
 
 def _inline(picture: Picture) -> markupsafe.Markup:

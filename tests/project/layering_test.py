@@ -14,7 +14,10 @@ PACKAGE = pathlib.Path(__file__).parents[2] / "tas_tf"
 LAYERS = (
     ("", "errors json_schema"),
     ("config", "presets recorded gin_config"),
-    ("runtime", "stderr signals files cluster devices run_directory lock metrics checkpoints"),
+    (
+        "runtime",
+        "stderr signals files templates cluster devices run_directory lock metrics checkpoints",
+    ),
     (
         "spaces",
         "families architecture search_space cost layer_rows expected_cost latency_table "
