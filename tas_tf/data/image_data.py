@@ -2,12 +2,19 @@
 
 import contextlib
 import dataclasses
+import functools
 from collections.abc import Iterator, Sequence
 
-import numpy as np
 import tensorflow as tf
 
-from tas_tf.data.batches import Feed, MemoryReader, Recipe, StreamReader, open_reader
+from tas_tf.data.batches import (
+    Feed,
+    MemoryReader,
+    Recipe,
+    StreamReader,
+    channel_statistics,
+    open_reader,
+)
 from tas_tf.data.checks import (
     checked_channels,
     checked_size,
@@ -17,20 +24,13 @@ from tas_tf.data.checks import (
     require,
     require_one_of,
 )
+from tas_tf.data.parts import TRAINING_PARTS, Parts
 from tas_tf.data.sources import ImageSource, decode
-from tas_tf.data.splitting import TENTH, draw_parts, fingerprint, share_of
+from tas_tf.data.splitting import fingerprint
 from tas_tf.data.tfds_source import open_source
 from tas_tf.errors import DataError, EndOfDataError
-from tas_tf.runtime.files import first_line
 
 _AUGMENTATIONS = ("none", "crop", "crop_flip", "resized_crop")
-_TENTH = "a stratified tenth of train"
-# What each training part is called in messages; its place is its stream of random numbers.
-_TRAINING_PARTS = {
-    "train": "training set",
-    "weights": "weight half",
-    "architecture": "architecture half",
-}
 # What is raised where a file or a record cannot be read or decoded.
 _READ_ERRORS = (
     tf.errors.DataLossError,
@@ -134,11 +134,19 @@ class ImageData:
             require(is_share, name, share, "a number from 0 to below 1")
         self.holdout = holdout
         self.skip_corrupt = skip_corrupt
-        self._skipped: dict[str, np.ndarray] = {}
         self._opened: ImageSource | None = None
-        self._seed: int | None = None
-        self._drawn: dict[str, np.ndarray] = {}
         self._readers: dict[str, MemoryReader | StreamReader] = {}
+
+    @functools.cached_property
+    def parts(self) -> Parts:
+        """Which of its images are which part."""
+        return Parts(
+            self._source(),
+            dataset=self.dataset,
+            evaluation_split=self.evaluation_split,
+            holdout=self.holdout,
+            skip_corrupt=self.skip_corrupt,
+        )
 
     def describe(self) -> DataInfo:
         """Describes the data set from its metadata, in seconds: at most one image is decoded.
@@ -146,14 +154,8 @@ class ImageData:
         Raises:
             DataError: If the data set is unknown, missing, not prepared, or does not fit.
         """
-        source = self._source()
-        train = held_out = evaluated = split = None
-        if source.counts:
-            train, split = source.counts["train"], self._evaluation_split()
-            evaluated = share_of(train, TENTH) if split == _TENTH else source.counts[split]
-            train -= evaluated if split == _TENTH else 0
-            held_out = share_of(train, self.holdout)
-            train -= held_out
+        source, parts = self._source(), self.parts
+        train, held_out, evaluated = parts.sizes() if source.counts else (None, None, None)
         return DataInfo(
             dataset=self.dataset,
             location=source.location,
@@ -163,7 +165,7 @@ class ImageData:
             train_images=train,
             holdout_images=held_out,
             evaluation_images=evaluated,
-            evaluation_split=split,
+            evaluation_split=parts.evaluation_split() if source.counts else None,
             mean=self.mean,
             deviation=self.deviation,
         )
@@ -182,18 +184,13 @@ class ImageData:
         checked_whole("seed", seed, 0)
         self._source().fetch()
         self.describe()
-        self._find_corrupt()
-        with self._explained("train"):
-            labels = self._source().labels("train")
-            tenth = TENTH if self._evaluation_split() == _TENTH else 0
-            drawn = draw_parts(labels, seed, tenth, self.holdout)
-            self._drawn = {part: self._less_skipped("train", of) for part, of in drawn.items()}
-            self._require_trainable(labels, self._drawn["train"])
-            self._seed = seed
-            self._reader("train")
+        self.parts.draw(seed)
+        with self._source().explained("train"):
+            reader = self._reader("train")
             self.mean, self.deviation = self._given
             if self.mean is None or self.deviation is None:
-                mean, deviation = self._measured()
+                _, train = self.parts.places("train")
+                mean, deviation = channel_statistics(reader, train)
                 self.mean = self.mean or mean
                 self.deviation = self.deviation or deviation
 
@@ -201,14 +198,14 @@ class ImageData:
         """Returns what explains and repeats the split, as plain values for JSON."""
         info = self.describe()
         splits = {}
-        for part in (*_TRAINING_PARTS, "holdout", "test"):
-            split, chosen = self._part(part)
+        for part in (*TRAINING_PARTS, "holdout", "test"):
+            split, chosen = self.parts.places(part)
             name = fingerprint(chosen)
             splits[part] = {"of": split, "images": len(chosen), "fingerprint": name}
         return {
             "dataset": self.dataset,
             "location": info.location,
-            "seed": self._seed,
+            "seed": self.parts.seed,
             "counts": dict(self._source().counts),
             "evaluation_split": info.evaluation_split,
             "splits": splits,
@@ -222,11 +219,7 @@ class ImageData:
 
     def skipped(self) -> dict[str, list[str]]:
         """Returns what `skip_corrupt` left out of each split: where it lies, and why."""
-        return {
-            split: [self._source().fault(split, int(place)) for place in places]
-            for split, places in self._skipped.items()
-            if len(places)
-        }
+        return self.parts.skipped()
 
     @contextlib.contextmanager
     def explained(self) -> Iterator[None]:
@@ -234,7 +227,7 @@ class ImageData:
         try:
             yield
         except _READ_ERRORS as error:
-            for split in dict.fromkeys(("train", self._part("test")[0])):
+            for split in dict.fromkeys(("train", self.parts.places("test")[0])):
                 culprit = self._source().culprit(split)
                 if culprit is not None:
                     raise DataError(culprit) from error
@@ -264,14 +257,14 @@ class ImageData:
         Raises:
             DataError: If the part has fewer images than a batch.
         """
-        require_one_of("part", part, tuple(_TRAINING_PARTS))
-        split, chosen = self._part(part)
+        require_one_of("part", part, tuple(TRAINING_PARTS))
+        split, chosen = self.parts.places(part)
         if checked_whole("batch_size", batch_size, 1) > len(chosen):
             raise DataError(
-                f"a batch of {batch_size} is too large: the {_TRAINING_PARTS[part]} of"
+                f"a batch of {batch_size} is too large: the {TRAINING_PARTS[part]} of"
                 f" {self.dataset!r} has {len(chosen)} images"
             )
-        stream = tf.constant([seed, list(_TRAINING_PARTS).index(part)], tf.int64)
+        stream = tf.constant([seed, list(TRAINING_PARTS).index(part)], tf.int64)
         feed = self._reader(split).shuffled(chosen, batch_size, stream, augment)
         return feed if raw else feed.map(self._normalised)
 
@@ -292,10 +285,10 @@ class ImageData:
         """
         require_one_of("split", split, _EVALUATION_PARTS)
         checked_whole("batch_size", batch_size, 1)
-        of_split, chosen = self._part(split)
+        of_split, chosen = self.parts.places(split)
         if not len(chosen):
             raise DataError(f"{self.dataset!r} has no {split}: holdout is {self.holdout}")
-        with self._explained(of_split):
+        with self._source().explained(of_split):
             if not self._source().has_labels(of_split):
                 raise DataError(f"the split {of_split!r} of {self.dataset!r} has no labels")
             batches = self._reader(of_split).plain(chosen, batch_size)
@@ -332,97 +325,19 @@ class ImageData:
             require(fits, name, given, f"{channels} numbers, one for each channel")
         return height, width, channels
 
-    def _evaluation_split(self) -> str:
-        counts = self._source().counts
-        if self.evaluation_split is not None:
-            known = tuple(split for split in counts if split != "train") or (None,)
-            require_one_of("evaluation_split", self.evaluation_split, known)
-            return self.evaluation_split
-        if "test" in counts and "validation" in counts:
-            with self._explained("test"):
-                return "test" if self._source().has_labels("test") else "validation"
-        return next((split for split in ("test", "validation") if split in counts), _TENTH)
-
-    def _require_trainable(self, labels: np.ndarray, train: np.ndarray) -> None:
-        """Refuses a class with so few images that one half would lack it."""
-        names = self._source().label_names
-        present = np.bincount(labels, minlength=len(names))
-        remaining = np.bincount(labels[train], minlength=len(names))
-        for label in np.flatnonzero((present > 0) & (remaining < 2)):
-            raise DataError(
-                f"class {names[label]!r} of {self.dataset!r} has {present[label]} training images,"
-                f" of which {remaining[label]} are left beside evaluation and holdout; it needs 2,"
-                " one for each half"
-            )
-
-    def _part(self, part: str) -> tuple[str, np.ndarray]:
-        """Returns the split of the source that a part is of, and its places there, ascending."""
-        if self._seed is None:
-            raise RuntimeError("ImageData.prepare(seed) has to be called first")
-        if part in self._drawn:
-            return "train", self._drawn[part]
-        split = self._evaluation_split()
-        return split, self._less_skipped(split, np.arange(self._source().counts[split]))
-
-    def _less_skipped(self, split: str, places: np.ndarray) -> np.ndarray:
-        return np.setdiff1d(places, self._skipped.get(split, []))
-
-    def _find_corrupt(self) -> None:
-        """Finds what `skip_corrupt` leaves out; refuses more than that."""
-        source, evaluated = self._source(), self._evaluation_split()
-        self._skipped = {}
-        source.skipping = self.skip_corrupt > 0
-        for split in {"train", "train" if evaluated == _TENTH else evaluated}:
-            if source.skipping:
-                found = source.unreadable(split)
-                if len(found) > self.skip_corrupt * source.counts[split]:
-                    raise DataError(
-                        f"{source.fault(split, int(found[0]))}. Of {split}, {len(found)} of "
-                        f"{source.counts[split]} images cannot be read: more than "
-                        f"ImageData.skip_corrupt = {self.skip_corrupt} allows"
-                    )
-                self._skipped[split] = found
-
     def _reader(self, split: str) -> MemoryReader | StreamReader:
         if split not in self._readers:
-            readable = self._less_skipped(split, np.arange(self._source().counts[split]))
+            readable = self.parts.readable(split)
             self._readers[split] = open_reader(self._source(), split, self._recipe(), readable)
         return self._readers[split]
 
     def _recipe(self) -> Recipe:
         return Recipe(self._input_shape()[:2], self.augmentation, self.crop_padding)
 
-    def _measured(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        """Computes mean and standard deviation of the training set's channels, scale 0 to 1."""
-        total = squares = pixels = 0
-        batches = self._reader("train").plain(self._drawn["train"], 256)
-        for images, _ in batches.as_numpy_iterator():
-            values = images.reshape(-1, images.shape[-1]).astype(np.int64)
-            total = total + values.sum(axis=0)
-            squares = squares + (values**2).sum(axis=0)
-            pixels += len(values)
-        mean = total / pixels
-        deviation = np.sqrt(squares / pixels - mean**2)
-        # A channel that never varies is left at its scale.
-        deviation = np.where(deviation > 0, deviation, 255)
-        return tuple((mean / 255).tolist()), tuple((deviation / 255).tolist())
-
     def _normalised(self, images: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         mean = tf.constant(self.mean, tf.float32)
         deviation = tf.constant(self.deviation, tf.float32)
         return (tf.cast(images, tf.float32) / 255 - mean) / deviation, labels
-
-    @contextlib.contextmanager
-    def _explained(self, split: str) -> Iterator[None]:
-        """Turns TensorFlow's complaint about a file that is read inside into a DataError."""
-        try:
-            yield
-        except tf.errors.OpError as error:
-            culprit = self._source().culprit(split)
-            if culprit is None:
-                where = self._source().location
-                culprit = f"{split} of {where} cannot be read: {first_line(error)}"
-            raise DataError(culprit) from error
 
 
 def paired(data: ImageData, batch_size: int, seed: int) -> Feed:

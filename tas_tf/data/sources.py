@@ -1,10 +1,11 @@
 """Sources of images: their interface, the embedded digits, and folders of images."""
 
 import abc
+import contextlib
 import itertools
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -89,10 +90,21 @@ class ImageSource(abc.ABC):
         places, count = self.unreadable(split), self.counts[split]
         if not len(places):
             return None
-        found = f"{self.fault(split, int(places[0]))}. Of {split}, {len(places)} of {count} images"
+        first = f"{self.fault(split, int(places[0]))}. Of {split}, {len(places)} of {count} images"
         share = math.ceil(1000 * len(places) / count) / 1000
         hint = f", or leave them out by ImageData.skip_corrupt = {share}" if share < 0.1 else ""
-        return f"{found} cannot be read: put them right{hint}"
+        return f"{first} cannot be read: put them right{hint}"
+
+    @contextlib.contextmanager
+    def explained(self, split: str) -> Iterator[None]:
+        """Turns TensorFlow's complaint about a file that is read inside into a DataError."""
+        try:
+            yield
+        except tf.errors.OpError as error:
+            culprit = self.culprit(split)
+            if culprit is None:
+                culprit = f"{split} of {self.location} cannot be read: {first_line(error)}"
+            raise DataError(culprit) from error
 
 
 class ListedSource(ImageSource):

@@ -254,8 +254,8 @@ def test_halves_have_streams_of_their_own(numbered_dir):
     pairs = _arrays(image_data.paired(images, 120, seed=0).batches(0, 1))
     weights, architecture = (
         np.searchsorted(places, _numbers(tf.data.Dataset.from_tensors((batch, 0))))
-        for places, batch in zip(
-            (images._drawn["weights"], images._drawn["architecture"]), pairs[0][::2], strict=True
+        for (_, places), batch in zip(
+            map(images.parts.places, ("weights", "architecture")), pairs[0][::2], strict=True
         )
     )
     assert abs(np.corrcoef(weights, architecture)[0, 1]) < 0.3

@@ -28,7 +28,7 @@ LAYERS = (
         "interpolation sampling normalization mixing shapes unit_draws aggregation searchable_unit "
         "searchable_stage padding",
     ),
-    ("data", "augmentation splitting checks sources tfds_source batches image_data"),
+    ("data", "augmentation splitting checks sources parts tfds_source batches image_data"),
     ("models", "shape_plans supernet spec_compiler inheritance network_files"),
     (
         "training",
