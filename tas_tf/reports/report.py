@@ -18,7 +18,8 @@ from tas_tf.reports.pages import (
     write_page,
 )
 from tas_tf.reports.run_records import Run, read_run
-from tas_tf.reports.sections import lead, sections, tiles, title
+from tas_tf.reports.sections import sections
+from tas_tf.reports.summary import lead, tiles, title
 from tas_tf.reports.tables import (
     NONE,
     amount,

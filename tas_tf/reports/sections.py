@@ -5,7 +5,6 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterator, Sequence
 
-from tas_tf.deployment.speed import is_faster
 from tas_tf.reports import curve_plots, shape_plots
 from tas_tf.reports.pages import Code, Element, Facts, Items, Picture, Section, Table, Text
 from tas_tf.reports.run_records import Part, Run
@@ -33,7 +32,6 @@ from tas_tf.reports.tables import (
 from tas_tf.spaces import latency_table
 from tas_tf.spaces.architecture import Architecture
 from tas_tf.spaces.cost import cost, name_of
-from tas_tf.training.callbacks import duration
 
 
 def sections(run: Run) -> list[Section]:
@@ -344,67 +342,3 @@ def _quoted(argument: str) -> str:
         flag, equals, value = "", "", argument
     in_double = "'" in value and not set('"$`\\!') & set(value)
     return flag + equals + (f'"{value}"' if in_double else shlex.quote(value))
-
-
-def title(run: Run) -> str:
-    """Returns the heading of a run's report."""
-    unpruned = unpruned_of(run) or found_by(run)
-    data = next((part.data for part in run.parts.values() if part.data), None)
-    name = network_name(unpruned) if unpruned is not None else run.path.rsplit("/", 1)[-1]
-    return f"{name} on {data['dataset']}" if data else f"Report of {name}"
-
-
-def lead(run: Run) -> str:
-    """Returns what a run came to, in a sentence or two."""
-    found, unpruned = found_by(run), unpruned_of(run)
-    results = {role(part): part.result for part in run.of_kind("training") if part.result}
-    texts = []
-    if run.missing:
-        texts.append("This run is not complete: the first section says what is missing.")
-    if found is not None and unpruned is not None and run.search is not None:
-        texts.append(
-            f"The network found has {amount(cost(found), 'macs')} MACs, "
-            f"{percent(cost(found) / cost(unpruned), 1)} of {network_name(unpruned)}'s."
-        )
-        if run.search.result is not None and not run.search.result["derivation"]["in_band"]:
-            texts.append("It lies OUTSIDE the budget's band.")
-    texts += list(_speed_texts(run))
-    said = [f"{percent(result['test']['accuracy'])} ({name})" for name, result in results.items()]
-    if said:
-        texts.append(f"Accuracy on the test split: {', '.join(said)}.")
-    return " ".join(texts) or "Nothing has been found yet."
-
-
-def _speed_texts(run: Run) -> Iterator[str]:
-    """Yields where the exported network is faster than the unpruned one, and where it hardly is."""
-    fast, slow = [], []
-    for name, speed, call in exported_calls(run):
-        said = f"{1 / call['share_of_time']:.2f} times as {name}, batch {call['batch_size']}"
-        faster = is_faster(speed["share_of_macs"], call["share_of_time"])
-        (fast if faster else slow).append(said)
-    if slow:
-        yield f"HARDLY FASTER than the unpruned network, exported alike: {'; '.join(slow)}."
-        if run.search is not None and run.search.setting("resnet.width_divisor") in (None, 1):
-            yield "Devices like widths that are multiples of 8: resnet.width_divisor = 8."
-    if fast:
-        yield f"Faster than the unpruned network, exported alike: {'; '.join(fast)}."
-
-
-def tiles(run: Run) -> dict[str, str]:
-    """Returns the numbers that stand out."""
-    found, unpruned = found_by(run), unpruned_of(run)
-    chosen = {}
-    if found is not None and unpruned is not None:
-        chosen["MACs kept"] = percent(cost(found) / cost(unpruned), 1)
-        chosen["parameters kept"] = percent(
-            cost(found, "parameters") / cost(unpruned, "parameters"), 1
-        )
-    for part in run.of_kind("training"):
-        if part.result is not None:
-            chosen[f"accuracy, {role(part)}"] = percent(part.result["test"]["accuracy"])
-    seconds = [
-        part.records[-1].get("elapsed_seconds", 0) for part in run.parts.values() if part.records
-    ]
-    if seconds:
-        chosen["wall time of all epochs"] = duration(sum(seconds))
-    return chosen

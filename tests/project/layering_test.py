@@ -43,7 +43,7 @@ LAYERS = (
     (
         "reports",
         "canvas shape_plots curve_plots record_schema run_records pages tables search_section "
-        "sections report",
+        "sections summary report",
     ),
     (
         "experiments",
