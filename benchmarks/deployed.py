@@ -50,7 +50,7 @@ def networks(name: str) -> dict:
     found = {"unpruned": (build_model(whole), cost(whole))}
     for grain in alignment.GRAINS:
         title = "as it is" if grain == 1 else f"align {grain}"
-        wide = alignment.aligned(model, small, grain)
+        wide = alignment.align_widths(model, small, grain)
         found[title] = wide, alignment.aligned_macs(small, grain)
     return found | {"divisor 8": (build_model(eights), cost(eights))}
 
@@ -72,7 +72,7 @@ def main() -> None:
         macs[network] = {name: each / whole for name, (_, each) in found.items()}
         for runtime in flags.runtime:
             for batch_size in flags.batch_size:
-                times = runners.timed_models(
+                times = runners.time_models(
                     models, runtime, batch_size, flags.threads, flags.seconds
                 )
                 unpruned = times["unpruned"].median_ms

@@ -139,8 +139,8 @@ def report(rows: Sequence[Mapping[str, Any]], path: str | None, **more: Any) -> 
         path: The JSON file, or None.
         **more: Further entries of the file, plain data.
     """
-    found = machine()
-    print(f"{describe(found)}\n\n{table(rows)}", flush=True)
+    described = machine()
+    print(f"{describe(described)}\n\n{table(rows)}", flush=True)
     if path is not None:
-        content = {"machine": found, **more, "rows": list(rows)}
+        content = {"machine": described, **more, "rows": list(rows)}
         files.write_whole(path, json.dumps(content, indent=2) + "\n")

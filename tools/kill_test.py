@@ -118,8 +118,8 @@ class Watch:
 
     def saved(self) -> set[int]:
         """Returns the steps of the checkpoints that are finished."""
-        found = (re.fullmatch(r"ckpt-(\d+)\.json", name) for name in self.names())
-        return {int(match[1]) for match in found if match}
+        matches = (re.fullmatch(r"ckpt-(\d+)\.json", name) for name in self.names())
+        return {int(match[1]) for match in matches if match}
 
     def _has_result(self) -> bool:
         return (self._run / "result.json").exists()
@@ -263,12 +263,12 @@ def _check_code(name: str, command: Command, folder: pathlib.Path, code: int) ->
 def differences(one: pathlib.Path, other: pathlib.Path) -> list[str]:
     """Returns what differs between two run directories, times and event files aside."""
     names = [_files(run) for run in (one, other)]
-    found = [f"only in one: {name}" for name in sorted(set(names[0]) ^ set(names[1]))]
+    differing = [f"only in one: {name}" for name in sorted(set(names[0]) ^ set(names[1]))]
     for name in sorted(set(names[0]) & set(names[1])):
         read = _reader(name)
         if read is not None and not _same(read(one / name), read(other / name)):
-            found.append(name)
-    return found
+            differing.append(name)
+    return differing
 
 
 def _files(run: pathlib.Path) -> list[str]:
@@ -316,16 +316,16 @@ def _without_times(value: object) -> object:
 def _weights(path: pathlib.Path) -> dict[str, object]:
     import h5py
 
-    found = {}
+    weights = {}
     with zipfile.ZipFile(path) as archive:
         with h5py.File(io.BytesIO(archive.read("model.weights.h5"))) as file:
             file.visititems(
                 lambda name, item: (
-                    found.update({name: item[()]}) if hasattr(item, "shape") else None
+                    weights.update({name: item[()]}) if hasattr(item, "shape") else None
                 )
             )
-    assert found, f"{path} holds no weights"
-    return found
+    assert weights, f"{path} holds no weights"
+    return weights
 
 
 def _variables(path: pathlib.Path) -> dict[str, object]:

@@ -38,30 +38,30 @@ def runs(folder: pathlib.Path) -> Iterator[pathlib.Path]:
 def describe(run: pathlib.Path) -> dict[str, Any]:
     """Returns what a run directory's records tell, as JSON data; what is damaged is `damaged`."""
     config = settings(_text(run / "config.gin") or "")
-    kind = record_schema.kind_of(config) or "unknown"
-    found = {"run": str(run), "kind": kind, "state": None}
+    kind = record_schema.run_kind(config) or "unknown"
+    row = {"run": str(run), "kind": kind, "state": None}
     if kind == "pipeline":
         done = [part for part in record_schema.PIPELINE if (run / part / "result.json").is_file()]
-        return {**found, "state": f"{len(done)} of {len(record_schema.PIPELINE)} parts done"}
+        return {**row, "state": f"{len(done)} of {len(record_schema.PIPELINE)} parts done"}
     if kind == "unknown":
-        return {**found, "state": "unknown"}
-    result = _parsed(_text(run / "result.json"), record_schema.RESULTS[kind])
+        return {**row, "state": "unknown"}
+    result = _parse(_text(run / "result.json"), record_schema.RESULTS[kind])
     if result is None:
-        return {**found, "state": _progress(run, config.get(f"run_{kind}.epochs"))}
-    found["state"] = "damaged" if result == {} else "done"
+        return {**row, "state": _progress(run, config.get(f"run_{kind}.epochs"))}
+    row["state"] = "damaged" if result == {} else "done"
     if result and kind == "training":
-        found |= {"accuracy": result["test"]["accuracy"]}
-        found |= {name: result["cost"][name] for name in ("macs", "parameters")}
+        row |= {"accuracy": result["test"]["accuracy"]}
+        row |= {name: result["cost"][name] for name in ("macs", "parameters")}
     elif result and kind == "search":
         budgets = result["derivation"]["budgets"]
-        found |= {name: budget["cost"] for name, budget in budgets.items()}
-        found["state"] += "" if result["derivation"]["in_band"] else ", outside the band"
-    return found
+        row |= {name: budget["cost"] for name, budget in budgets.items()}
+        row["state"] += "" if result["derivation"]["in_band"] else ", outside the band"
+    return row
 
 
 def _progress(run: pathlib.Path, epochs: Any) -> str:
     lines = (_text(run / "metrics.jsonl") or "").splitlines()
-    last = _parsed(lines[-1], record_schema.EPOCH) if lines else {"epoch": 0}
+    last = _parse(lines[-1], record_schema.EPOCH) if lines else {"epoch": 0}
     if not last:
         return "damaged"
     return f"epoch {last['epoch']}" + (f" of {epochs}" if isinstance(epochs, int) else "")
@@ -74,7 +74,7 @@ def _text(path: pathlib.Path) -> str | None:
         return None
 
 
-def _parsed(text: str | None, pattern: dict[str, Any]) -> dict[str, Any] | None:
+def _parse(text: str | None, pattern: dict[str, Any]) -> dict[str, Any] | None:
     """Returns what a file holds; nothing of a damaged one, None of one that is not there."""
     try:
         return None if text is None else json_schema.parse(text, pattern)
@@ -82,7 +82,7 @@ def _parsed(text: str | None, pattern: dict[str, Any]) -> dict[str, Any] | None:
         return {}
 
 
-def _row(run: dict[str, Any]) -> tuple[str, ...]:
+def _cells(run: dict[str, Any]) -> tuple[str, ...]:
     costs = [f"{run[kind]:,}" if kind in run else "-" for kind in ("macs", "parameters")]
     accuracy = f"{run['accuracy']:.2%}" if "accuracy" in run else "-"
     return printable(run["run"]), run["kind"], run["state"], *costs, accuracy
@@ -97,12 +97,12 @@ def main() -> int:
     if not arguments.folder.is_dir():
         print(f"{arguments.folder} is no folder; give one that holds runs", file=sys.stderr)
         return EXIT_USER_ERROR
-    found = [describe(run) for run in runs(arguments.folder)]
-    if not found and not arguments.json:
+    rows = [describe(run) for run in runs(arguments.folder)]
+    if not rows and not arguments.json:
         print(f"No run below {arguments.folder}: a run has a config.gin")
         return EXIT_DONE
-    rows = [HEADER, *map(_row, found)]
-    show([json.dumps(found, indent=1)] if arguments.json else aligned(rows, "<<<>>>"))
+    lines = aligned([HEADER, *map(_cells, rows)], "<<<>>>")
+    show([json.dumps(rows, indent=1)] if arguments.json else lines)
     return EXIT_DONE
 
 

@@ -48,12 +48,12 @@ def through_messages(loaded, images: np.ndarray) -> np.ndarray:
 
 def warm_up(loaded, file: str) -> list[str]:
     """Runs every request of a warm-up file; returns the signatures and batches."""
-    found = []
+    batches = []
     for record in tf.data.TFRecordDataset(file).as_numpy_iterator():
         request = prediction_log_pb2.PredictionLog.FromString(record).predict_log.request
         logits = tf.make_ndarray(run(loaded, request).outputs["logits"])
-        found.append(f"{request.model_spec.signature_name} of {len(logits)}")
-    return found
+        batches.append(f"{request.model_spec.signature_name} of {len(logits)}")
+    return batches
 
 
 def by_openvino(folder: str, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -103,12 +103,12 @@ class Recipe:
     def resizes_crops(self) -> bool:
         return self.augmentation == "resized_crop"
 
-    def augmented(self, padded: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+    def augment(self, padded: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
         """Augments a batch that was padded."""
         flip = self.augmentation == "crop_flip"
         return augmentation.crop_and_flip(padded, self.size, seed, flip)
 
-    def fitted(self, image: tf.Tensor) -> tf.Tensor:
+    def fit(self, image: tf.Tensor) -> tf.Tensor:
         """Brings one image to size, without augmentation."""
         if self.resizes_crops:
             return augmentation.centre_crop(image, self.size)
@@ -136,7 +136,7 @@ class StreamReader:
             A dataset of (images, labels), uint8 (batch, height, width, channels), int32 (batch,).
         """
         examples = self._source.examples(self._split, chosen)
-        return _map(examples, self._decoded).batch(batch_size).prefetch(tf.data.AUTOTUNE)
+        return _map(examples, self._decode).batch(batch_size).prefetch(tf.data.AUTOTUNE)
 
     def shuffled(self, chosen: np.ndarray, batch_size: int, seed: tf.Tensor, augment: bool) -> Feed:
         """Returns a feed of batches in an order that is new in every epoch.
@@ -150,42 +150,42 @@ class StreamReader:
         Returns:
             A feed of (images, labels), uint8 (batch, height, width, channels), int32 (batch,).
         """
-        order_seed, image_seed = _two_seeds(seed)
+        order_seed, image_seed = _split_seed(seed)
         steps = len(chosen) // batch_size
-        prepare = self._augmented if augment and self._recipe.resizes_crops else self._decoded
+        prepare = self._augment if augment and self._recipe.resizes_crops else self._decode
 
         def make(start: int, stop: int) -> tf.data.Dataset:
             def of_epoch(epoch: tf.Tensor) -> tf.data.Dataset:
-                examples = self._source.examples(self._split, chosen, _folded(order_seed, epoch))
+                examples = self._source.examples(self._split, chosen, _fold(order_seed, epoch))
                 first, last = _steps_of_epoch(epoch, steps, start, stop)
                 return examples.skip(first * batch_size).take((last - first) * batch_size)
 
             examples = _epochs(start, stop, steps).flat_map(of_epoch).enumerate(start * batch_size)
             images = _map(
-                examples, lambda number, example: prepare(*example, _folded(image_seed, number))
+                examples, lambda number, example: prepare(*example, _fold(image_seed, number))
             )
             batches = images.batch(batch_size, drop_remainder=True)
             if not (augment and self._recipe.crops):
                 return batches
             return _map(
                 batches.enumerate(start),
-                lambda step, batch: self._cropped(*batch, _folded(image_seed, step)),
+                lambda step, batch: self._crop(*batch, _fold(image_seed, step)),
             )
 
         return Feed(steps, make)
 
-    def _decoded(
+    def _decode(
         self, _: tf.Tensor, key: tf.Tensor, label: tf.Tensor, seed: tf.Tensor | None = None
     ) -> tuple:
-        return self._recipe.fitted(self._source.decode(key)), label
+        return self._recipe.fit(self._source.decode(key)), label
 
-    def _augmented(self, _: tf.Tensor, key: tf.Tensor, label: tf.Tensor, seed: tf.Tensor) -> tuple:
+    def _augment(self, _: tf.Tensor, key: tf.Tensor, label: tf.Tensor, seed: tf.Tensor) -> tuple:
         image = self._source.decode(key)
         return augmentation.random_resized_crop(image, self._recipe.size, seed), label
 
-    def _cropped(self, images: tf.Tensor, labels: tf.Tensor, seed: tf.Tensor) -> tuple:
+    def _crop(self, images: tf.Tensor, labels: tf.Tensor, seed: tf.Tensor) -> tuple:
         padded = augmentation.pad(images, self._recipe.padding)
-        return self._recipe.augmented(padded, seed), labels
+        return self._recipe.augment(padded, seed), labels
 
 
 class MemoryReader:
@@ -215,11 +215,11 @@ class MemoryReader:
     def plain(self, chosen: np.ndarray, batch_size: int) -> tf.data.Dataset:
         """Does as StreamReader.plain."""
         places = tf.data.Dataset.from_tensor_slices(chosen).batch(batch_size)
-        return _map(places, self._taken)
+        return _map(places, self._gather)
 
     def shuffled(self, chosen: np.ndarray, batch_size: int, seed: tf.Tensor, augment: bool) -> Feed:
         """Does as StreamReader.shuffled."""
-        order_seed, image_seed = _two_seeds(seed)
+        order_seed, image_seed = _split_seed(seed)
         steps = len(chosen) // batch_size
         places = tf.constant(chosen)
 
@@ -227,28 +227,28 @@ class MemoryReader:
             def of_epoch(epoch: tf.Tensor) -> tf.data.Dataset:
                 # index_shuffle would do without the whole epoch, but its orders of different seeds
                 # are alike: 50,000 places correlate by 0.75.
-                order = tf.random.experimental.stateless_shuffle(places, _folded(order_seed, epoch))
+                order = tf.random.experimental.stateless_shuffle(places, _fold(order_seed, epoch))
                 batches = tf.reshape(order[: steps * batch_size], (steps, batch_size))
                 first, last = _steps_of_epoch(epoch, steps, start, stop)
                 return tf.data.Dataset.from_tensor_slices(batches[first:last])
 
             batches = _epochs(start, stop, steps).flat_map(of_epoch)
             if not (augment and self._recipe.crops):
-                return _map(batches, self._taken)
+                return _map(batches, self._gather)
             return _map(
                 batches.enumerate(start),
-                lambda step, taken: self._cropped(taken, _folded(image_seed, step)),
+                lambda step, taken: self._crop(taken, _fold(image_seed, step)),
             )
 
         return Feed(steps, make)
 
-    def _taken(self, places: tf.Tensor) -> tuple:
+    def _gather(self, places: tf.Tensor) -> tuple:
         images = augmentation.unpad(tf.gather(self._images, places), self._padding)
         return images, tf.gather(self._labels, places)
 
-    def _cropped(self, places: tf.Tensor, seed: tf.Tensor) -> tuple:
+    def _crop(self, places: tf.Tensor, seed: tf.Tensor) -> tuple:
         padded = tf.gather(self._images, places)
-        return self._recipe.augmented(padded, seed), tf.gather(self._labels, places)
+        return self._recipe.augment(padded, seed), tf.gather(self._labels, places)
 
 
 def open_reader(
@@ -308,11 +308,11 @@ def _map(dataset: tf.data.Dataset, function: Callable) -> tf.data.Dataset:
     return dataset.map(function, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
 
 
-def _two_seeds(seed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    return _folded(seed, 0), _folded(seed, 1)
+def _split_seed(seed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    return _fold(seed, 0), _fold(seed, 1)
 
 
-def _folded(seed: tf.Tensor, number: int | tf.Tensor) -> tf.Tensor:
+def _fold(seed: tf.Tensor, number: int | tf.Tensor) -> tf.Tensor:
     return tf.random.experimental.stateless_fold_in(seed, tf.cast(number, tf.int64))
 
 

@@ -266,7 +266,7 @@ class ImageData:
             )
         stream = tf.constant([seed, list(TRAINING_PARTS).index(part)], tf.int64)
         feed = self._reader(split).shuffled(chosen, batch_size, stream, augment)
-        return feed if raw else feed.map(self._normalised)
+        return feed if raw else feed.map(self._normalise)
 
     def evaluation(self, split: str, batch_size: int, raw: bool = False) -> tf.data.Dataset:
         """Returns every image of a part once, not augmented, the last batch as it comes.
@@ -294,7 +294,7 @@ class ImageData:
             batches = self._reader(of_split).plain(chosen, batch_size)
         if raw:
             return batches
-        return batches.map(self._normalised, tf.data.AUTOTUNE, deterministic=True)
+        return batches.map(self._normalise, tf.data.AUTOTUNE, deterministic=True)
 
     def decoded(self, encoded: tf.Tensor) -> tf.Tensor:
         """Decodes an image file of any size and brings it to size, as evaluation does.
@@ -305,7 +305,7 @@ class ImageData:
         Returns:
             An image, uint8 (height, width, channels).
         """
-        return self._recipe().fitted(decode(encoded, (None, None, self._input_shape()[2])))
+        return self._recipe().fit(decode(encoded, (None, None, self._input_shape()[2])))
 
     def _source(self) -> ImageSource:
         if self._opened is None:
@@ -334,7 +334,7 @@ class ImageData:
     def _recipe(self) -> Recipe:
         return Recipe(self._input_shape()[:2], self.augmentation, self.crop_padding)
 
-    def _normalised(self, images: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def _normalise(self, images: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         mean = tf.constant(self.mean, tf.float32)
         deviation = tf.constant(self.deviation, tf.float32)
         return (tf.cast(images, tf.float32) / 255 - mean) / deviation, labels

@@ -95,7 +95,7 @@ class TfdsSource(ImageSource):
 
     def labels(self, split: str) -> np.ndarray:
         labels, seen = np.zeros(self.counts[split], np.int32), np.zeros(self.counts[split], bool)
-        numbered = self._numbered(split).map(_label, num_parallel_calls=tf.data.AUTOTUNE)
+        numbered = self._numbered_records(split).map(_label, num_parallel_calls=tf.data.AUTOTUNE)
         if self.skipping:
             numbered = numbered.ignore_errors()
         for places, of_batch in numbered.batch(1024).as_numpy_iterator():
@@ -113,14 +113,14 @@ class TfdsSource(ImageSource):
     def examples(
         self, split: str, chosen: np.ndarray, seed: tf.Tensor | None = None
     ) -> tf.data.Dataset:
-        numbered = self._numbered(split, seed)
+        numbered = self._numbered_records(split, seed)
         if len(chosen) < self.counts[split]:
             member = np.zeros(self.counts[split], bool)
             member[chosen] = True
             member = tf.constant(member)
             numbered = numbered.filter(lambda place, _: tf.gather(member, place))
         if seed is not None:
-            numbered = _shuffled(numbered, self._shuffle_block(split), seed)
+            numbered = _shuffle_blocks(numbered, self._shuffle_block(split), seed)
         return numbered.map(_parse, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
 
     def decode(self, key: tf.Tensor) -> tf.Tensor:
@@ -147,11 +147,11 @@ class TfdsSource(ImageSource):
         offsets = np.cumsum([0, *info.shard_lengths[:-1]]).astype(np.int64)
         return [str(path) for path in info.filepaths], offsets, list(info.shard_lengths)
 
-    def _numbered(self, split: str, seed: tf.Tensor | None = None) -> tf.data.Dataset:
+    def _numbered_records(self, split: str, seed: tf.Tensor | None = None) -> tf.data.Dataset:
         """Reads (place, record), file after file, or files in a random order, several in turn."""
         rows = list(zip(*self._files(split), strict=True))
         if self.skipping:  # a file that cannot be opened would be tried for ever
-            rows = [row for row in rows if _opens(row[0])]
+            rows = [row for row in rows if _can_open(row[0])]
         types = tf.string, tf.int64, tf.int64
         files = [tf.constant([row[i] for row in rows], kind) for i, kind in enumerate(types)]
         if seed is not None:
@@ -172,7 +172,7 @@ class TfdsSource(ImageSource):
         return max(1, min(info.num_examples, SHUFFLE_BYTES * info.num_examples // info.num_bytes))
 
 
-def _opens(path: str) -> bool:
+def _can_open(path: str) -> bool:
     try:
         with tf.io.gfile.GFile(path, "rb") as file:
             file.read(1)
@@ -181,7 +181,7 @@ def _opens(path: str) -> bool:
     return True
 
 
-def _shuffled(numbered: tf.data.Dataset, block: int, seed: tf.Tensor) -> tf.data.Dataset:
+def _shuffle_blocks(numbered: tf.data.Dataset, block: int, seed: tf.Tensor) -> tf.data.Dataset:
     """Shuffles within blocks: unlike Dataset.shuffle, it depends on no seed but the given one."""
 
     def shuffle(number: tf.Tensor, of_block: tuple[tf.Tensor, tf.Tensor]) -> tuple:
@@ -227,17 +227,17 @@ def _builder(name: str, data_dir: str | None):
     import tensorflow_datasets as tfds
 
     if not _NAME.fullmatch(name):
-        raise _unknown(name)
+        raise _unknown_name(name)
     try:
         with _quiet_tfds():
             return tfds.builder(name, data_dir=data_dir and os.path.expanduser(data_dir))
     except tfds.core.DatasetNotFoundError as error:
-        raise _unknown(name) from error
+        raise _unknown_name(name) from error
     except Exception as error:  # A builder runs its author's code, which may raise anything.
         raise DataError(f"TFDS cannot open {name!r}: {first_line(error)}") from error
 
 
-def _unknown(name: str) -> DataError:
+def _unknown_name(name: str) -> DataError:
     close = difflib.get_close_matches(name.lower(), [*_known_tfds_names(), "digits"])
     hint = f"did you mean {' or '.join(map(repr, close))}? " if close else ""
     return DataError(

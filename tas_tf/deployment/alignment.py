@@ -39,7 +39,7 @@ def parse_align(align: int | str) -> int | str:
     )
 
 
-def aligned(model: keras.Model, architecture: Architecture, grain: int) -> keras.Model:
+def align_widths(model: keras.Model, architecture: Architecture, grain: int) -> keras.Model:
     """Returns a network of the same function whose widths are multiples of `grain`.
 
     Args:
@@ -86,9 +86,9 @@ def fastest(
     batch_size = threads = 1
     # Of grains that give the same widths the smallest stands for all.
     grains = {aligned_macs(architecture, grain): grain for grain in reversed(GRAINS)}
-    models = {grain: aligned(model, architecture, grain) for grain in sorted(grains.values())}
-    times = runners.timed_models(models, runtime, batch_size, threads, seconds)
-    medians = {grain: found.median_ms for grain, found in times.items()}
+    models = {grain: align_widths(model, architecture, grain) for grain in sorted(grains.values())}
+    times = runners.time_models(models, runtime, batch_size, threads, seconds)
+    medians = {grain: of_grain.median_ms for grain, of_grain in times.items()}
     best, true = min(medians, key=medians.get), min(medians)
     if medians[best] > (1 - _LEAST_GAIN) * medians[true]:
         best = true

@@ -141,10 +141,10 @@ class Export:
             ArchitectureError: If it disagrees with the Keras model: nothing is written.
         """
         made, accuracy = FORMATS[name], None
-        aligned, widths = self.aligned(name)
+        exported, widths = self.with_aligned_widths(name)
         with tempfile.TemporaryDirectory() as folder:
             local = os.path.join(folder, os.path.basename(path))
-            aligned._write(name, local, images)
+            exported._write(name, local, images)
             logits = self._read(name, local)
             expected = self.classifier.logits(images).numpy()
             check = compare(expected, logits(images), made.tolerance, name)
@@ -166,14 +166,14 @@ class Export:
             "versions": devices.versions(manifest.PACKAGES),
         }
 
-    def aligned(self, name: str) -> tuple[Export, dict[str, Any]]:
+    def with_aligned_widths(self, name: str) -> tuple[Export, dict[str, Any]]:
         """Returns what makes a format with the widths that suit it, and what a manifest says."""
         if not FORMATS[name].aligned or self.align == 1:
             return self, {}
         model, grain, measured = self.classifier.model, self.align, None
         if grain == alignment.AUTO:
             grain, measured = alignment.fastest(model, self.architecture, name)
-        wide = alignment.aligned(model, self.architecture, grain)
+        wide = alignment.align_widths(model, self.architecture, grain)
         classifier = dataclasses.replace(self.classifier, model=wide)
         return dataclasses.replace(self, classifier=classifier), {
             "alignment": {
@@ -197,7 +197,7 @@ class Export:
         Returns:
             Its part of a manifest; None for the unpruned network, and for what serves nowhere.
         """
-        whole, known = speed.unpruned_of(self.architecture)
+        whole, known = speed.unpruned_counterpart(self.architecture)
         timed_as, share = FORMATS[name].timed_as, cost(self.architecture) / cost(whole)
         if timed_as is None or share >= 1:
             return None
@@ -325,7 +325,7 @@ def export_all(
     """
     record = source.read_json(DATA_RECORD)
     config = read_text(source.file(CONFIG)) if source.exists(CONFIG) else ""
-    accuracy = _tested(source, record, export.data)
+    accuracy = _test_accuracy(source, record, export.data)
     said = manifest.facts(export.classifier, export.architecture, record, config, accuracy)
     said["artifacts"] = manifest.read_manifest(directory, said["network"])
     if any(FORMATS[name].quantized for name in names) and accuracy is None:
@@ -334,16 +334,18 @@ def export_all(
     for name in names:
         path = directory.file(FORMATS[name].file)
         entry = said["artifacts"].get(name)
-        if entry is not None and _stands(path, entry, export.settings(name)):
+        if entry is not None and _is_current(path, entry, export.settings(name)):
             print(f"Already done: {path}")
             continue
         entry = export.make(name, path, images)
         said["artifacts"][name] = entry
         manifest.write_manifest(directory, said)
-        _say(path, entry, said["keras_accuracy"])
+        _print_entry(path, entry, said["keras_accuracy"])
 
 
-def _tested(source: RunDirectory, record: Mapping[str, Any], data: ImageData) -> float | None:
+def _test_accuracy(
+    source: RunDirectory, record: Mapping[str, Any], data: ImageData
+) -> float | None:
     """Returns the accuracy that a training has measured on these test images, None without one."""
     same = record.get("splits", {}).get("test") == data.record()["splits"]["test"]
     if not (same and source.exists(RESULT)):
@@ -351,7 +353,7 @@ def _tested(source: RunDirectory, record: Mapping[str, Any], data: ImageData) ->
     return source.read_json(RESULT).get("test", {}).get("accuracy")
 
 
-def _stands(path: str, entry: Mapping[str, Any], settings: Mapping[str, Any]) -> bool:
+def _is_current(path: str, entry: Mapping[str, Any], settings: Mapping[str, Any]) -> bool:
     """Whether the artifact that a manifest lists is there as it was made, and made in this way."""
     return (
         entry["settings"] == settings
@@ -360,7 +362,7 @@ def _stands(path: str, entry: Mapping[str, Any], settings: Mapping[str, Any]) ->
     )
 
 
-def _say(path: str, entry: Mapping[str, Any], keras_accuracy: float | None) -> None:
+def _print_entry(path: str, entry: Mapping[str, Any], keras_accuracy: float | None) -> None:
     check = entry["check"]
     print(
         f"{path}: {entry['bytes']:,} bytes; on {check['images']} real images its logits differ "

@@ -7,7 +7,7 @@ import functools
 import itertools
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -59,12 +59,12 @@ def grid_widths(space: SearchSpace) -> dict[Layer, tuple[tuple[int, ...], tuple[
     widest; input widths are some of these, the first and the last among them. So the table also
     serves spaces of the same layers with other candidates, from a quarter of the width on.
     """
-    found = {}
+    grids = {}
     for layer, ends in layer_widths(space).items():
         sources, targets = map(_with_quarters, ends)
         picks = np.linspace(0, len(sources) - 1, _INPUT_WIDTHS).round().astype(int)
-        found[layer] = (tuple(sorted({sources[pick] for pick in picks})), targets)
-    return found
+        grids[layer] = (tuple(sorted({sources[pick] for pick in picks})), targets)
+    return grids
 
 
 def _with_quarters(widths: Sequence[int]) -> tuple[int, ...]:
@@ -106,9 +106,14 @@ def profile(
         "device": device,
         "space": json.loads(json.dumps(dataclasses.asdict(space))),
     }
-    partial = f"{output}.partial"
-    taken = _measure([*layers, *networks], space.unpruned(), setting, seconds, partial, asked)
-    times = iter(taken[: len(layers)])
+    partial, unpruned = f"{output}.partial", space.unpruned()
+    nanoseconds = _measure(
+        [*layers, *networks],
+        lambda group: _times(group, unpruned, setting, seconds),
+        partial,
+        asked,
+    )
+    times = iter(nanoseconds[: len(layers)])
     grids = tuple(
         Grid(layer, *ends, tuple(tuple(next(times) for _ in ends[1]) for _ in ends[0]))
         for layer, ends in widths.items()
@@ -118,7 +123,7 @@ def profile(
         **dataclasses.asdict(setting), device=device, space=described, scale=1.0, overhead_ns=0,
         error=error, grids=grids, source=output,
     )  # fmt: skip
-    table = calibrated(table, networks, taken[len(layers) :])
+    table = calibrate(table, networks, nanoseconds[len(layers) :])
     files.write_whole(output, table.to_json())
     files.remove(partial)
     return table
@@ -137,18 +142,18 @@ def _networks(space: SearchSpace) -> list[Architecture]:
     return [space.unpruned(), smallest, *drawn]
 
 
-def calibrated(
-    table: LatencyTable, networks: Sequence[Architecture], taken: Sequence[int]
+def calibrate(
+    table: LatencyTable, networks: Sequence[Architecture], nanoseconds: Sequence[int]
 ) -> LatencyTable:
     """Returns the table with scale and overhead, and with how well it predicts other networks.
 
     Args:
         table: The table, without scale and overhead.
         networks: Those that both are fitted to (`FITTED`), then those that judge them.
-        taken: What each takes, in nanoseconds.
+        nanoseconds: What each takes.
     """
     sums = np.array([cost(network, table.kind) for network in networks[:FITTED]], np.float64)
-    times = np.array(taken[:FITTED], np.float64)
+    times = np.array(nanoseconds[:FITTED], np.float64)
     # Relative errors are what counts: each equation is divided by its time.
     equations = np.stack([sums / times, 1 / times], axis=1)
     scale, overhead = np.linalg.lstsq(equations, np.ones(FITTED))[0]
@@ -156,8 +161,8 @@ def calibrated(
         ratios = equations[:, 0]
         scale, overhead = ratios.sum() / (ratios**2).sum(), 0.0
     table = dataclasses.replace(table, scale=float(scale), overhead_ns=round(overhead))
-    found = np.array([cost(network, table.kind) for network in networks[FITTED:]])
-    errors = np.abs(found / np.array(taken[FITTED:]) - 1)
+    predicted = np.array([cost(network, table.kind) for network in networks[FITTED:]])
+    errors = np.abs(predicted / np.array(nanoseconds[FITTED:]) - 1)
     error = {
         "networks": len(errors),
         "mean": float(errors.mean()),
@@ -168,53 +173,57 @@ def calibrated(
 
 def _measure(
     subjects: Sequence[Subject],
-    unpruned: Architecture,
-    setting: Setting,
-    seconds: float,
+    times_of: Callable[[Sequence[Subject]], list[int]],
     partial: str,
     asked: dict[str, Any],
 ) -> list[int]:
-    """Returns what layers and networks take, in nanoseconds; keeps what it has in a file."""
-    taken = _taken_before(partial, asked)
-    before, start, said = len(taken), time.monotonic(), 0.0
-    if taken:
+    """Returns what layers and networks take, in nanoseconds; keeps what it has in a file.
+
+    Args:
+        subjects: The layers and networks.
+        times_of: Measures some of them.
+        partial: Path of the file.
+        asked: What is measured in what; a file of other measurements is refused.
+    """
+    nanoseconds = _read_partial(partial, asked)
+    before, start, said = len(nanoseconds), time.monotonic(), 0.0
+    if nanoseconds:
         print(f"Goes on: {before} of {len(subjects)} were measured before")
-    while len(taken) < len(subjects):
-        group = subjects[len(taken) : len(taken) + _GROUP]
-        taken += _times(group, unpruned, setting, seconds)
-        files.write_whole(partial, json.dumps({**asked, "nanoseconds": taken}))
+    while len(nanoseconds) < len(subjects):
+        nanoseconds += times_of(subjects[len(nanoseconds) : len(nanoseconds) + _GROUP])
+        files.write_whole(partial, json.dumps({**asked, "nanoseconds": nanoseconds}))
         spent = time.monotonic() - start
         if spent - said >= _LINE_SECONDS:
-            said = spent
-            left = spent / (len(taken) - before) * (len(subjects) - len(taken))
+            said, done = spent, len(nanoseconds)
+            left = spent / (done - before) * (len(subjects) - done)
             print(
-                f"Measured {len(taken)} of {len(subjects)} layers and networks "
+                f"Measured {done} of {len(subjects)} layers and networks "
                 f"({duration(spent)}, {duration(left)} left)",
                 flush=True,
             )
-    return taken
+    return nanoseconds
 
 
-def _taken_before(partial: str, asked: dict[str, Any]) -> list[int]:
+def _read_partial(partial: str, asked: dict[str, Any]) -> list[int]:
     if not tf.io.gfile.exists(partial):
         return []
     try:
-        found = json_schema.load(files.read_text(partial))
-        taken = found.pop("nanoseconds")
-        if not all(isinstance(value, int) and value > 0 for value in taken):
+        recorded = json_schema.load(files.read_text(partial))
+        nanoseconds = recorded.pop("nanoseconds")
+        if not all(isinstance(value, int) and value > 0 for value in nanoseconds):
             raise ValueError("nanoseconds: expected whole numbers above 0")
     # Whatever a damaged file raises.
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise RunDirectoryError(
             f"{partial} is damaged ({files.first_line(error)}): remove it to begin again"
         ) from None
-    if found != asked:
-        differing = [name for name in asked if found.get(name) != asked[name]]
+    if recorded != asked:
+        differing = [name for name in asked if recorded.get(name) != asked[name]]
         raise RunDirectoryError(
             f"{partial} was begun with another {' and another '.join(differing)}: remove it, or "
             "give another `output`"
         )
-    return taken
+    return nanoseconds
 
 
 def _times(
@@ -222,7 +231,7 @@ def _times(
 ) -> list[int]:
     """Returns the median times of layers, less that of an empty network, and of whole networks."""
     keras.utils.clear_session()
-    make = functools.partial(_loaded, setting=setting)
+    make = functools.partial(_load_runner, setting=setting)
     loaded = [make(_empty_network())]
     for subject in group:
         if isinstance(subject, Architecture):
@@ -230,8 +239,8 @@ def _times(
         else:
             loaded.append(make(build_layer(unpruned, *subject)))
     calls = {index: runner.run for index, runner in enumerate(loaded)}
-    found = runners.timed(calls, seconds * len(loaded))
-    empty, *others = (1e6 * found[index].median_ms for index in calls)
+    times = runners.time_calls(calls, seconds * len(loaded))
+    empty, *others = (1e6 * times[index].median_ms for index in calls)
     return [
         max(1, round(value if isinstance(subject, Architecture) else value - empty))
         for subject, value in zip(group, others, strict=True)
@@ -243,7 +252,7 @@ def _empty_network() -> keras.Model:
     return keras.Model(values, keras.layers.ReLU()(values))
 
 
-def _loaded(model: keras.Model, setting: Setting) -> runners.Runner:
-    found = runners.runner(model, setting.runtime, setting.batch_size, setting.threads)
-    found.load(runners.random_images(model, setting.batch_size))
-    return found
+def _load_runner(model: keras.Model, setting: Setting) -> runners.Runner:
+    loaded = runners.runner(model, setting.runtime, setting.batch_size, setting.threads)
+    loaded.load(runners.random_images(model, setting.batch_size))
+    return loaded

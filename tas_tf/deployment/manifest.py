@@ -106,16 +106,16 @@ def facts(
 def file_facts(path: str) -> dict[str, dict[str, Any]]:
     """Returns size and hash of every file of an artifact, by its name within the artifact."""
     if not tf.io.gfile.isdir(path):
-        return {os.path.basename(path): _of_file(path)}
-    found = {}
+        return {os.path.basename(path): _file_entry(path)}
+    entries = {}
     for folder, _, names in tf.io.gfile.walk(path):
         for name in sorted(names):
             file = os.path.join(folder, name)
-            found[file[len(path) :].lstrip("/")] = _of_file(file)
-    return found
+            entries[file[len(path) :].lstrip("/")] = _file_entry(file)
+    return entries
 
 
-def _of_file(path: str) -> dict[str, Any]:
+def _file_entry(path: str) -> dict[str, Any]:
     with tf.io.gfile.GFile(path, "rb") as file:
         content = file.read()
     return {"bytes": len(content), "sha256": _sha256(content)}
@@ -139,18 +139,18 @@ def read_manifest(directory: RunDirectory, network: Mapping[str, Any]) -> dict[s
         return {}
     path = directory.file(MANIFEST)
     try:
-        found = json_schema.parse(files.read_text(path), PATTERN)
+        manifest = json_schema.parse(files.read_text(path), PATTERN, "manifest")
     except (ValueError, tf.errors.OpError) as error:
         raise RunDirectoryError(
             f"{path} cannot be read: {files.first_line(error)}. Remove it, and export again"
         ) from None
-    if found["network"]["weights_sha256"] != network["weights_sha256"]:
+    listed, exported = manifest["network"]["weights_sha256"], network["weights_sha256"]
+    if listed != exported:
         raise RunDirectoryError(
-            f"{path} lists artifacts of another network (weights "
-            f"{found['network']['weights_sha256'][:12]} in place of "
-            f"{network['weights_sha256'][:12]}); give another `run_dir`"
+            f"{path} lists artifacts of another network (weights {listed[:12]} in place of "
+            f"{exported[:12]}); give another `run_dir`"
         )
-    return found["artifacts"]
+    return manifest["artifacts"]
 
 
 def write_manifest(directory: RunDirectory, manifest: Mapping[str, Any]) -> None:

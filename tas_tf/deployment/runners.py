@@ -201,7 +201,7 @@ class LiteRTRunner(Runner):
 
     def load(self, images):
         """Copies the images into the interpreter."""
-        self._interpreter.set_tensor(self._source["index"], _quantized(images, self._source))
+        self._interpreter.set_tensor(self._source["index"], _quantize(images, self._source))
 
     def run(self):
         """Invokes the interpreter."""
@@ -214,7 +214,7 @@ class LiteRTRunner(Runner):
         return (values.astype(np.float32) - zero) * scale if scale else values
 
 
-def _quantized(values: np.ndarray, details: Mapping[str, Any]) -> np.ndarray:
+def _quantize(values: np.ndarray, details: Mapping[str, Any]) -> np.ndarray:
     scale, zero = details["quantization"]
     if not scale:
         return values
@@ -253,7 +253,7 @@ def random_images(model: keras.Model, count: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
 
 
-def timed_models(
+def time_models(
     models: Mapping[Any, keras.Model],
     runtime: str,
     batch_size: int = 1,
@@ -274,10 +274,12 @@ def timed_models(
         network = runner(model, runtime, batch_size, threads)
         network.load(random_images(model, batch_size))
         calls[name] = network.run
-    return timed(calls, seconds)
+    return time_calls(calls, seconds)
 
 
-def timed(calls: Mapping[Any, Callable[[], object]], seconds: float = 10.0) -> dict[Any, Times]:
+def time_calls(
+    calls: Mapping[Any, Callable[[], object]], seconds: float = 10.0
+) -> dict[Any, Times]:
     """Times calls in turn, round by round.
 
     Args:

@@ -26,7 +26,7 @@ def is_faster(share_of_macs: float, share_of_time: float) -> bool:
     return 1 - share_of_time >= _GAIN * (1 - share_of_macs)
 
 
-def unpruned_of(architecture: Architecture) -> tuple[Architecture, bool]:
+def unpruned_counterpart(architecture: Architecture) -> tuple[Architecture, bool]:
     """Returns the network that an architecture was cut from, and whether its depth is known.
 
     Where the architecture does not tell, the unpruned network has as many blocks as are left.
@@ -67,9 +67,9 @@ def measure(
         seconds: About how long each pair is timed.
     """
     for name, architecture in architectures.items():
-        whole, known = unpruned_of(architecture)
+        whole, known = unpruned_counterpart(architecture)
         models = {"network": build_model(architecture), "unpruned": build_model(whole)}
-        found = runners.timed_models(models, runtime, batch_size, threads, seconds)
+        times = runners.time_models(models, runtime, batch_size, threads, seconds)
         macs = {"network": cost(architecture), "unpruned": cost(whole)}
         yield {
             "name": name,
@@ -77,7 +77,7 @@ def measure(
             "depth_is_known": known,
             "macs": macs,
             "share_of_macs": macs["network"] / macs["unpruned"],
-            **_compared(found),
+            **_comparison(times),
         }
 
 
@@ -100,14 +100,14 @@ def measure_calls(
         batch = np.resize(images, (batch_size, *images.shape[1:]))
         calls = {"network": network, "unpruned": unpruned}
         calls = {role: functools.partial(call, batch) for role, call in calls.items()}
-        found = runners.timed(calls, seconds)
-        rows.append({"batch_size": batch_size, **_compared(found)})
+        times = runners.time_calls(calls, seconds)
+        rows.append({"batch_size": batch_size, **_comparison(times)})
     return rows
 
 
-def _compared(found: Mapping[str, runners.Times]) -> dict[str, Any]:
+def _comparison(times: Mapping[str, runners.Times]) -> dict[str, Any]:
     """Returns the times of both networks as plain data, and the ratio of their medians."""
     return {
-        "times": {role: dataclasses.asdict(times) for role, times in found.items()},
-        "share_of_time": found["network"].median_ms / found["unpruned"].median_ms,
+        "times": {role: dataclasses.asdict(of_role) for role, of_role in times.items()},
+        "share_of_time": times["network"].median_ms / times["unpruned"].median_ms,
     }

@@ -94,8 +94,8 @@ def draw_trainings(trainings: Mapping[str, Sequence[Mapping[str, Any]]]) -> Figu
 
 def _series(records: Sequence[Mapping[str, Any]], field: str) -> Series:
     """Returns epochs and values where there are any."""
-    found = [(r["epoch"], r[field]) for r in records if field in r]
-    return [x for x, _ in found], [y for _, y in found]
+    points = [(r["epoch"], r[field]) for r in records if field in r]
+    return [x for x, _ in points], [y for _, y in points]
 
 
 def _panels(panels: Mapping[str, Mapping[str, Series]]) -> Figure:

@@ -133,14 +133,14 @@ class Page:
     @property
     def pictures(self) -> list[Picture]:
         """All its pictures."""
-        found = []
+        pictures = []
         for section in self.sections:
             for element in section.content:
                 if isinstance(element, Picture):
-                    found.append(element)
+                    pictures.append(element)
                 elif isinstance(element, Pictures):
-                    found += element.pictures
-        return found
+                    pictures += element.pictures
+        return pictures
 
 
 def write_page(page: Page, folder: str, name: str) -> tuple[str, str]:

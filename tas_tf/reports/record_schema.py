@@ -69,7 +69,7 @@ SPACE = {
 }
 
 
-def kind_of(settings: Mapping[str, Any]) -> str:
+def run_kind(settings: Mapping[str, Any]) -> str:
     """Returns what kind of run a configuration is of: `pipeline`, one of `RESULTS`, or ""."""
     kinds = [k for k in RESULTS if any(name.startswith(f"run_{k}.") for name in settings)]
     return "pipeline" if len(kinds) > 1 else "".join(kinds)

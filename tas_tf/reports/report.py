@@ -24,8 +24,8 @@ from tas_tf.reports.tables import (
     NONE,
     amount,
     comparable,
-    found_by,
     network_name,
+    network_of,
     percent,
     role,
     unpruned_of,
@@ -201,17 +201,17 @@ def _table(runs: Sequence[Run], names: Sequence[str]) -> Table:
 def _shapes(runs: Sequence[Run], names: Sequence[str]) -> list[Element]:
     pictures = []
     for number, (name, run) in enumerate(zip(names, runs, strict=True), start=1):
-        found, unpruned = found_by(run), unpruned_of(run)
-        if found is None:
+        network, unpruned = network_of(run), unpruned_of(run)
+        if network is None:
             continue
-        whole = unpruned if comparable(found, unpruned) else None
-        depths = [len(stage) for stage in found.stages]
+        whole = unpruned if comparable(network, unpruned) else None
+        depths = [len(stage) for stage in network.stages]
         pictures.append(
             Picture(
                 f"shape-{number}",
-                shape_plots.draw_architecture(found, whole),
+                shape_plots.draw_architecture(network, whole),
                 f"{number}  {name}",
-                f"{amount(cost(found), 'macs')} MACs"
+                f"{amount(cost(network), 'macs')} MACs"
                 + (f", cut from {network_name(unpruned)}." if unpruned else "."),
                 f"Widths of the layers of {name}; its stages have {depths} blocks.",
             )

@@ -130,7 +130,7 @@ def read_run(path: str) -> Run:
     ]  # others belong to a part, such as checkpoints/
     reader = _Reader(directory, "")
     config = reader.text(CONFIG)
-    is_pipeline = record_schema.kind_of(recorded.settings(config or "")) == "pipeline"
+    is_pipeline = record_schema.run_kind(recorded.settings(config or "")) == "pipeline"
     is_pipeline |= bool(folders)
     if not is_pipeline:
         part = read_part(directory, "")
@@ -156,7 +156,7 @@ def read_part(directory: RunDirectory, name: str) -> Part:
     reader = _Reader(directory, name)
     config = reader.text(CONFIG)
     settings = recorded.settings(config or "")
-    kind = PIPELINE.get(name) or record_schema.kind_of(settings)
+    kind = PIPELINE.get(name) or record_schema.run_kind(settings)
     kind = kind if kind in record_schema.RESULTS else ""
     part = Part(name, kind, settings, config, missing=reader.missing)
     if not kind:
@@ -224,8 +224,8 @@ class _Reader:
         if not self._directory.exists(DERIVED):
             return {}
         names = sorted(n.rstrip("/") for n in tf.io.gfile.listdir(self._directory.file(DERIVED)))
-        found = {name: self.architecture(DERIVED, name) for name in names}
-        return {name: architecture for name, architecture in found.items() if architecture}
+        read = {name: self.architecture(DERIVED, name) for name in names}
+        return {name: architecture for name, architecture in read.items() if architecture}
 
     def latency(self) -> LatencyTable | None:
         text = self.text(LATENCY_TABLE) if self._directory.exists(LATENCY_TABLE) else None
@@ -282,7 +282,7 @@ class _Reader:
             except ValueError as error:
                 self.say(f"{METRICS}, line {number} is damaged: {files.first_line(error)}")
                 continue
-            records.append(_usable(record, space))
+            records.append(_checked_epoch(record, space))
         return records
 
 
@@ -298,7 +298,7 @@ def _check_space(space: SearchSpace) -> None:
     space.unpruned()
 
 
-def _usable(record: dict[str, Any], space: SearchSpace | None) -> dict[str, Any]:
+def _checked_epoch(record: dict[str, Any], space: SearchSpace | None) -> dict[str, Any]:
     """Returns what of an epoch's record is a number, and its shape where it fits the space."""
     kept = {name: value for name, value in record.items() if json_schema.number(value)}
     if space is not None:

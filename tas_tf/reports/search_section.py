@@ -38,20 +38,20 @@ def _verdict(search: Part) -> str:
     planned = planned_epochs(search)
     if planned and last["epoch"] < planned:
         texts.append(f"So far {last['epoch']} of {planned} epochs are done.")
-    found = {
+    entropies = {
         name: last[field]
         for name, field in (("widths", "width_entropy"), ("depths", "depth_entropy"))
         if field in last
     }
-    if found:
-        values = ", ".join(f"{name} {value:.2f}" for name, value in found.items())
+    if entropies:
+        values = ", ".join(f"{name} {value:.2f}" for name, value in entropies.items())
         texts.append(
             f"Relative entropy of the distributions in the last epoch: {values} (1: nothing is "
             "known of the candidates, 0: all is decided)."
         )
     texts += [
         f"The search has hardly told its {name} apart."
-        for name, value in found.items()
+        for name, value in entropies.items()
         if value > UNDECIDED
     ]
     return " ".join(texts)
@@ -126,12 +126,12 @@ def _movement(search: Part, records: list[dict[str, Any]]) -> Picture:
 def _distributions(search: Part) -> Picture:
     probabilities = derivation.probabilities(search.space, *search.logits)
     tops = np.concatenate([p.max(axis=1) for p in probabilities])
-    found = search.architecture
-    if found is not None and not comparable(found, search.space.unpruned()):
-        found = None
+    network = search.architecture
+    if network is not None and not comparable(network, search.space.unpruned()):
+        network = None
     return Picture(
         "distributions",
-        shape_plots.draw_distributions(search.space, *probabilities, found),
+        shape_plots.draw_distributions(search.space, *probabilities, network),
         "Distributions at the end",
         "A row holds the candidates of a layer, bright what is probable; dots mark what was taken. "
         "A dot beside the brightest cell was moved there by the budget; rows without a dot belong "

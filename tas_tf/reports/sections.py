@@ -16,9 +16,9 @@ from tas_tf.reports.tables import (
     comparable,
     cost_table,
     exported_calls,
-    found_by,
     layer_table,
     network_name,
+    network_of,
     percent,
     phase,
     role,
@@ -38,17 +38,17 @@ def sections(run: Run) -> list[Section]:
     """Returns the sections of a run's report; those that have nothing to say are empty."""
     return [
         Section("What is missing", [Items(run.missing)] if run.missing else []),
-        Section("What was asked", list(_asked(run))),
-        Section("What was found", list(_found(run))),
+        Section("What was asked", list(_request(run))),
+        Section("What was found", list(_result(run))),
         Section("How the search went", list(search_section(run))),
-        Section("What it gives", list(_gives(run))),
-        Section("What it took", list(_took(run))),
-        Section("Which images were used for what", list(_data(run))),
-        Section("How to repeat it", list(_repeat(run))),
+        Section("What it gives", list(_accuracy(run))),
+        Section("What it took", list(_effort(run))),
+        Section("Which images were used for what", list(_images(run))),
+        Section("How to repeat it", list(_repetition(run))),
     ]
 
 
-def _asked(run: Run) -> Iterator[Element]:
+def _request(run: Run) -> Iterator[Element]:
     facts: dict[str, str] = {}
     part = run.search or next(iter(run.of_kind("training")), None)
     if part is None:
@@ -65,8 +65,10 @@ def _asked(run: Run) -> Iterator[Element]:
     if run.search is not None:
         facts |= _search_facts(run.search)
     for each in run.of_kind("training"):
-        values = _values(each, "training", epochs="epochs", batch_size="batch", seed="seed")
-        facts[phase(each).capitalize()] = ", ".join(filter(None, [values, _teaching(each)]))
+        values = _settings_text(each, "training", epochs="epochs", batch_size="batch", seed="seed")
+        facts[phase(each).capitalize()] = ", ".join(
+            filter(None, [values, _distillation_text(each)])
+        )
     yield Facts({name: value for name, value in facts.items() if value})
 
 
@@ -95,7 +97,7 @@ def _search_facts(search: Part) -> dict[str, str]:
         "precision": search.setting("Supernet.dtype"),
     }
     facts["Supernet"] = ", ".join(f"{name} {value}" for name, value in supernet.items() if value)
-    facts["Search"] = _values(
+    facts["Search"] = _settings_text(
         search,
         "search",
         epochs="epochs",
@@ -107,14 +109,14 @@ def _search_facts(search: Part) -> dict[str, str]:
     return facts
 
 
-def _values(part: Part, kind: str, **names: str) -> str:
-    found = {label: part.setting(f"run_{kind}.{name}") for name, label in names.items()}
+def _settings_text(part: Part, kind: str, **names: str) -> str:
+    values = {label: part.setting(f"run_{kind}.{name}") for name, label in names.items()}
     return ", ".join(
-        f"{label} {value}" for label, value in found.items() if value or label == "seed"
+        f"{label} {value}" for label, value in values.items() if value or label == "seed"
     )
 
 
-def _teaching(part: Part) -> str:
+def _distillation_text(part: Part) -> str:
     if not part.setting("run_training.teacher"):
         return ""
     weight = part.setting("run_training.distillation_alpha")
@@ -122,25 +124,24 @@ def _teaching(part: Part) -> str:
     return f"learns from the unpruned network (weight {weight}, temperature {temperature})"
 
 
-def _found(run: Run) -> Iterator[Element]:
-    found, unpruned, latest = found_by(run), unpruned_of(run), so_far(run)
+def _result(run: Run) -> Iterator[Element]:
+    network, unpruned, latest = network_of(run), unpruned_of(run), so_far(run)
     networks = {} if unpruned is None else {f"{network_name(unpruned)}, unpruned": unpruned}
-    if found is not None:
-        networks["derived" if run.search else network_name(found)] = found
+    if network is not None:
+        networks["derived" if run.search else network_name(network)] = network
     elif latest is not None:
-        found = networks["most probable so far"] = latest[1]
+        network = networks["most probable so far"] = latest[1]
         yield Text(
             "The search has not finished: this is the network that was most probable after epoch "
             f"{latest[0]}, whatever it costs."
         )
     if not networks:
         return
-    network = found or unpruned
-    against = unpruned if found is not None and comparable(found, unpruned) else None
-    yield _architecture_picture(network, against)
+    against = unpruned if network is not None and comparable(network, unpruned) else None
+    yield _architecture_picture(network or unpruned, against)
     if run.search is not None:
         if run.search.result is not None:
-            yield Text(_derivation(run.search))
+            yield Text(_derivation_text(run.search))
         networks |= {f"derived for {name}": each for name, each in run.search.derived.items()}
     table = run.search.latency if run.search else None
     yield cost_table(networks, latency_table.kinds(table))
@@ -159,7 +160,7 @@ def _found(run: Run) -> Iterator[Element]:
         "MACs count a multiplication and an addition together once (papers often say FLOPs). "
         + latency
     )
-    yield layer_table(network, against)
+    yield layer_table(network or unpruned, against)
 
 
 def _architecture_picture(network: Architecture, unpruned: Architecture | None) -> Picture:
@@ -177,7 +178,7 @@ def _architecture_picture(network: Architecture, unpruned: Architecture | None) 
     return Picture("architecture", figure, "The network", caption, description + ".")
 
 
-def _derivation(search: Part) -> str:
+def _derivation_text(search: Part) -> str:
     summary = search.result["derivation"]
     texts = []
     for kind, budget in summary["budgets"].items():
@@ -205,7 +206,7 @@ def _derivation(search: Part) -> str:
     return " ".join(texts)
 
 
-def _gives(run: Run) -> Iterator[Element]:
+def _accuracy(run: Run) -> Iterator[Element]:
     trainings = run.of_kind("training")
     if not trainings:
         return
@@ -237,7 +238,7 @@ def _gives(run: Run) -> Iterator[Element]:
         yield speed_table(run)
 
 
-def _took(run: Run) -> Iterator[Element]:
+def _effort(run: Run) -> Iterator[Element]:
     parts = [part for part in run.parts.values() if part.records]
     if not parts:
         return
@@ -263,16 +264,16 @@ def _took(run: Run) -> Iterator[Element]:
         )
 
 
-def _data(run: Run) -> Iterator[Element]:
+def _images(run: Run) -> Iterator[Element]:
     parts = [part for part in run.parts.values() if part.data is not None]
     if not parts:
         return
     kinds = [part.kind for part in parts]
     yield split_table(parts[0].data, kinds)
-    yield Items(list(_of_splits(run, parts)))
+    yield Items(list(_split_notes(run, parts)))
 
 
-def _of_splits(run: Run, parts: list[Part]) -> Iterator[str]:
+def _split_notes(run: Run, parts: list[Part]) -> Iterator[str]:
     splits = [part.data["splits"] for part in parts]
     if any(each != splits[0] for each in splits):
         yield "The parts of this run recorded DIFFERENT splits: their accuracies do not compare."
@@ -300,10 +301,10 @@ def _of_splits(run: Run, parts: list[Part]) -> Iterator[str]:
         yield f"{phase(part).capitalize()} started from {start}, on the training set."
 
 
-def _repeat(run: Run) -> Iterator[Element]:
+def _repetition(run: Run) -> Iterator[Element]:
     machine = next((part.machine for part in run.parts.values() if part.machine), None)
     if machine is not None:
-        yield Code("The command, as it was given", _typed(machine["command"]))
+        yield Code("The command, as it was given", _command_text(machine["command"]))
     if run.config and run.kind:
         name = {"training": "train"}.get(run.kind, run.kind)
         yield Code(
@@ -324,9 +325,9 @@ def _repeat(run: Run) -> Iterator[Element]:
         yield Code("All settings (config.gin)", run.config, folded=True)
 
 
-def _typed(arguments: Sequence[str]) -> str:
+def _command_text(arguments: Sequence[str]) -> str:
     """Returns a command as people type it, an argument a line where it is long."""
-    words = [_quoted(argument) for argument in arguments]
+    words = [_quote(argument) for argument in arguments]
     line = " ".join(words)
     return (
         line
@@ -335,7 +336,7 @@ def _typed(arguments: Sequence[str]) -> str:
     )
 
 
-def _quoted(argument: str) -> str:
+def _quote(argument: str) -> str:
     """Returns an argument as a shell reads it, with quotes around the value of a flag alone."""
     flag, equals, value = argument.partition("=")
     if not equals or shlex.quote(flag) != flag:

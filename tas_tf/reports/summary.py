@@ -9,8 +9,8 @@ from tas_tf.reports.run_records import Run
 from tas_tf.reports.tables import (
     amount,
     exported_calls,
-    found_by,
     network_name,
+    network_of,
     percent,
     role,
     unpruned_of,
@@ -21,7 +21,7 @@ from tas_tf.training.callbacks import duration
 
 def title(run: Run) -> str:
     """Returns the heading of a run's report."""
-    unpruned = unpruned_of(run) or found_by(run)
+    unpruned = unpruned_of(run) or network_of(run)
     data = next((part.data for part in run.parts.values() if part.data), None)
     name = network_name(unpruned) if unpruned is not None else run.path.rsplit("/", 1)[-1]
     return f"{name} on {data['dataset']}" if data else f"Report of {name}"
@@ -29,15 +29,15 @@ def title(run: Run) -> str:
 
 def lead(run: Run) -> str:
     """Returns what a run came to, in a sentence or two."""
-    found, unpruned = found_by(run), unpruned_of(run)
+    network, unpruned = network_of(run), unpruned_of(run)
     results = {role(part): part.result for part in run.of_kind("training") if part.result}
     texts = []
     if run.missing:
         texts.append("This run is not complete: the first section says what is missing.")
-    if found is not None and unpruned is not None and run.search is not None:
+    if network is not None and unpruned is not None and run.search is not None:
         texts.append(
-            f"The network found has {amount(cost(found), 'macs')} MACs, "
-            f"{percent(cost(found) / cost(unpruned), 1)} of {network_name(unpruned)}'s."
+            f"The network found has {amount(cost(network), 'macs')} MACs, "
+            f"{percent(cost(network) / cost(unpruned), 1)} of {network_name(unpruned)}'s."
         )
         if run.search.result is not None and not run.search.result["derivation"]["in_band"]:
             texts.append("It lies OUTSIDE the budget's band.")
@@ -65,12 +65,12 @@ def _speed_texts(run: Run) -> Iterator[str]:
 
 def tiles(run: Run) -> dict[str, str]:
     """Returns the numbers that stand out."""
-    found, unpruned = found_by(run), unpruned_of(run)
+    network, unpruned = network_of(run), unpruned_of(run)
     chosen = {}
-    if found is not None and unpruned is not None:
-        chosen["MACs kept"] = percent(cost(found) / cost(unpruned), 1)
+    if network is not None and unpruned is not None:
+        chosen["MACs kept"] = percent(cost(network) / cost(unpruned), 1)
         chosen["parameters kept"] = percent(
-            cost(found, "parameters") / cost(unpruned, "parameters"), 1
+            cost(network, "parameters") / cost(unpruned, "parameters"), 1
         )
     for part in run.of_kind("training"):
         if part.result is not None:

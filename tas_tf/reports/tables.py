@@ -55,11 +55,11 @@ def unpruned_of(run: Run) -> Architecture | None:
     return unpruned[0] if unpruned else None
 
 
-def found_by(run: Run) -> Architecture | None:
+def network_of(run: Run) -> Architecture | None:
     """Returns the network that a run is about: what was found, else what was trained."""
     parts = [part for part in (run.search, *run.of_kind("training")) if part is not None]
-    found = [p.architecture for p in parts if p.architecture and role(p) != "unpruned"]
-    return found[0] if found else None
+    networks = [p.architecture for p in parts if p.architecture and role(p) != "unpruned"]
+    return networks[0] if networks else None
 
 
 def so_far(run: Run) -> tuple[int, Architecture] | None:
@@ -97,9 +97,9 @@ def space_size(space: SearchSpace) -> str:
 def cost_table(networks: Mapping[str, Architecture], kinds: Mapping[str, CostKind]) -> Table:
     """Returns what networks cost; shares are of the first one's."""
     rows = []
-    found = {name: costs(network, kinds) for name, network in networks.items()}
-    whole = next(iter(found.values()))
-    for name, values in found.items():
+    costs_by_name = {name: costs(network, kinds) for name, network in networks.items()}
+    whole = next(iter(costs_by_name.values()))
+    for name, values in costs_by_name.items():
         cells = [name]
         for kind, value in values.items():
             share = f" ({percent(value / whole[kind], 1)})" if values is not whole else ""

@@ -84,16 +84,16 @@ class Checkpoints:
         Raises:
             RunDirectoryError: If there are finished checkpoints, and none of them can be used.
         """
-        found = self._found()
-        finished = [step for step, names in found.items() if f"ckpt-{step}.json" in names]
+        names_by_step = self._names_by_step()
+        finished = [s for s, names in names_by_step.items() if f"ckpt-{s}.json" in names]
         self.refused = [
             f"{self._path(f'ckpt-{step}')} was not finished: it is left out"
-            for step in found
+            for step in names_by_step
             if step not in finished
         ]
         for step in sorted(finished, reverse=True):
             try:
-                self._verify(step, found[step])
+                self._verify(step, names_by_step[step])
                 self._checkpoint.read(self._path(f"ckpt-{step}")).assert_existing_objects_matched()
             # A damaged file raises an IndexError, another network an AssertionError, and so on.
             except Exception as error:
@@ -131,7 +131,7 @@ class Checkpoints:
             with explained_writing(prefix):
                 tf.io.gfile.makedirs(self._path(""))
                 self._checkpoint.write(prefix)
-                files = {name: self._measure(name) for name in self._found()[step]}
+                files = {name: self._measure(name) for name in self._names_by_step()[step]}
             manifest = {
                 "step": step,
                 "run": self._directory.fingerprint(),
@@ -143,25 +143,25 @@ class Checkpoints:
             self._remove(step)
             raise
         self.saved, self._clock = step, time.monotonic()
-        for old in sorted(self._found(), reverse=True)[KEPT:]:
+        for old in sorted(self._names_by_step(), reverse=True)[KEPT:]:
             self._remove(old)
 
     def _path(self, name: str) -> str:
         return self._directory.file("checkpoints", name)
 
-    def _found(self) -> dict[int, list[str]]:
+    def _names_by_step(self) -> dict[int, list[str]]:
         """Returns the names of all that belongs to a checkpoint, by its step."""
-        found: dict[int, list[str]] = {}
+        names_by_step: dict[int, list[str]] = {}
         if tf.io.gfile.isdir(self._path("")):
             for name in sorted(tf.io.gfile.listdir(self._path(""))):
                 match = _NAME.fullmatch(name.rstrip("/"))
                 if match:
-                    found.setdefault(int(match[1]), []).append(name.rstrip("/"))
-        return found
+                    names_by_step.setdefault(int(match[1]), []).append(name.rstrip("/"))
+        return names_by_step
 
     def _remove(self, step: int) -> None:
         """Removes a checkpoint, its manifest first: without it, it counts as unfinished."""
-        names = self._found().get(step, [])
+        names = self._names_by_step().get(step, [])
         for name in sorted(names, key=lambda name: not name.endswith(".json")):
             remove(self._path(name))
 
@@ -201,11 +201,11 @@ class Checkpoints:
 
 def _shapes(state: Mapping[str, Any]) -> str:
     """Returns a hash of the shapes and types of all variables, in their order."""
-    found = {
+    shapes = {
         name: [(list(v.shape), tf.as_dtype(v.dtype).name) for v in _variables(item)]
         for name, item in state.items()
     }
-    return hashlib.sha256(json.dumps(found, sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(shapes, sort_keys=True).encode()).hexdigest()
 
 
 def _variables(item: Any) -> list[Any]:

@@ -106,21 +106,21 @@ def current() -> Cluster | None:
         return None
     try:
         config = json.loads(text)
-        found = {
-            (job, index): _checked(address)
+        addresses = {
+            (job, index): _check_address(address)
             for job in ("chief", "worker")
             for index, address in enumerate(config["cluster"].get(job, []))
         }
         if set(config["cluster"]) - {"chief", "worker"}:
             raise ValueError("jobs other than chief and worker")
-        jobs = tuple(found)
+        jobs = tuple(addresses)
         number = jobs.index((config["task"]["type"], int(config["task"]["index"])))
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise SpecError(
             'TF_CONFIG: expected {"cluster": {"worker": ["HOST:PORT", ...]}, "task": {"type": '
             f'"worker", "index": NUMBER}}}}. Received: {text!r} ({error})'
         ) from None
-    return Cluster(jobs, tuple(found.values()), number) if len(jobs) > 1 else None
+    return Cluster(jobs, tuple(addresses.values()), number) if len(jobs) > 1 else None
 
 
 def is_chief() -> bool:
@@ -196,7 +196,7 @@ def own_directory(path: str) -> Iterator[str]:
             shutil.rmtree(own, ignore_errors=True)
 
 
-def _checked(address: str) -> str:
+def _check_address(address: str) -> str:
     if not re.fullmatch(r".+:\d+", address):
         raise ValueError(f"{address!r} is no HOST:PORT")
     return address

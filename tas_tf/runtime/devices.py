@@ -25,12 +25,12 @@ def choose_strategy() -> tf.distribute.Strategy:
         return workers.strategy
     accelerators = tf.config.list_logical_devices("GPU")
     if len(accelerators) > 1:
-        return _mirrored()
+        return _mirrored_strategy()
     return tf.distribute.get_strategy()
 
 
 @functools.cache
-def _mirrored() -> tf.distribute.Strategy:
+def _mirrored_strategy() -> tf.distribute.Strategy:
     # One for the whole process: two would number their collective operations alike, and clash.
     return tf.distribute.MirroredStrategy()
 

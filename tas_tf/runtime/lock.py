@@ -49,11 +49,11 @@ def locked(directory: RunDirectory) -> Iterator[None]:
     with contextlib.ExitStack() as held:
         kernel, owner = _take(path, held, os.O_CREAT)
         if owner is not None:
-            print(f"Takes over the lock of {_described(owner)}: that process has ended")
+            print(f"Takes over the lock of {_describe(owner)}: that process has ended")
         held.callback(remove, path)
-        _write(path, kernel)
+        _write_owner(path, kernel)
         if not kernel:
-            held.enter_context(_beating(path))
+            held.enter_context(_heartbeat(path))
         yield
 
 
@@ -74,8 +74,8 @@ def _take(
     """Takes the lock, or raises; returns whether the kernel holds it, and who left it behind."""
     with explained_writing(path):
         kernel = "://" not in path and _flock(path, held, creating)
-    owner = _owner(path)
-    if not kernel and owner is not None and _lives(owner):
+    owner = _read_owner(path)
+    if not kernel and owner is not None and _is_alive(owner):
         raise _in_use(path, owner)
     return kernel, owner
 
@@ -93,7 +93,7 @@ def _flock(path: str, held: contextlib.ExitStack, creating: int) -> bool:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise _in_use(path, _owner(path)) from None
+            raise _in_use(path, _read_owner(path)) from None
         except OSError as error:
             if error.errno in _NO_LOCKS:
                 return False
@@ -104,7 +104,7 @@ def _flock(path: str, held: contextlib.ExitStack, creating: int) -> bool:
             return True
 
 
-def _write(path: str, kernel: bool) -> None:
+def _write_owner(path: str, kernel: bool) -> None:
     process = psutil.Process()
     owner = {
         "host": socket.gethostname(),
@@ -121,14 +121,14 @@ def _write(path: str, kernel: bool) -> None:
 
 
 @contextlib.contextmanager
-def _beating(path: str) -> Iterator[None]:
+def _heartbeat(path: str) -> Iterator[None]:
     """Says again and again, from a thread, that the owner is alive."""
     ended = threading.Event()
 
     def beat() -> None:
         while not ended.wait(BEAT_SECONDS):
             with contextlib.suppress(RunDirectoryError):
-                _write(path, False)
+                _write_owner(path, False)
 
     thread = threading.Thread(target=beat, daemon=True)
     thread.start()
@@ -139,7 +139,7 @@ def _beating(path: str) -> Iterator[None]:
         thread.join()
 
 
-def _owner(path: str) -> dict[str, Any] | None:
+def _read_owner(path: str) -> dict[str, Any] | None:
     """Returns who wrote the lock; None where nobody did, or it cannot be read."""
     try:
         owner = json_schema.load(read_text(path))
@@ -149,7 +149,7 @@ def _owner(path: str) -> dict[str, Any] | None:
         return None
 
 
-def _lives(owner: dict[str, Any]) -> bool:
+def _is_alive(owner: dict[str, Any]) -> bool:
     """Whether the process that wrote a lock is still there; another may have its number by now."""
     if owner["host"] != socket.gethostname():
         return time.time() - owner["alive"] < SILENCE_SECONDS
@@ -160,7 +160,7 @@ def _lives(owner: dict[str, Any]) -> bool:
     return abs(started - owner["started"]) < _SAME_START
 
 
-def _described(owner: dict[str, Any]) -> str:
+def _describe(owner: dict[str, Any]) -> str:
     try:
         started = datetime.datetime.fromtimestamp(owner["started"]).strftime("%Y-%m-%d %H:%M:%S")
     except (ValueError, OverflowError, OSError):
@@ -169,7 +169,7 @@ def _described(owner: dict[str, Any]) -> str:
 
 
 def _in_use(path: str, owner: dict[str, Any] | None) -> RunDirectoryError:
-    user = _described(owner) if owner else "another process"
+    user = _describe(owner) if owner else "another process"
     return RunDirectoryError(
         f"{os.path.dirname(path)} is in use by {user}. Wait until it has ended, end it, or give "
         "another `run_dir`",

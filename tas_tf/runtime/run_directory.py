@@ -63,12 +63,12 @@ class RunDirectory:
             self._check_writable(self._existing_ancestor())
             return
         if not tf.io.gfile.isdir(self.path):
-            raise _refused(f"{self.path} is a file, not a directory")
+            raise _refusal(f"{self.path} is a file, not a directory")
         self._check_writable(self.path)
         if not self.exists(CONFIG):
             passing = (LOCK, *REPORT_FILES)
             if any(n not in passing for n in self._names() if not n.endswith(TEMPORARY)):
-                raise _refused(
+                raise _refusal(
                     f"{self.path} is not empty and is no run directory (it has no {CONFIG}); give "
                     "an empty or a new directory"
                 )
@@ -106,7 +106,7 @@ class RunDirectory:
             if len(changes) > 4:
                 changes[3:] = [f"and {len(changes) - 3} more"]
             shown = "\n  ".join(changes)
-            raise _refused(
+            raise _refusal(
                 f"{self.path} holds a different experiment (- there, + asked for):\n"
                 f"  {shown}\nGive another `run_dir`, or the same settings."
             )
@@ -131,7 +131,7 @@ class RunDirectory:
             tf.io.gfile.remove(probe)
         except (OSError, tf.errors.OpError) as error:
             reason = first_line(error)
-            raise _refused(
+            raise _refusal(
                 f"{self.path} cannot be written ({reason}); give a directory that can"
             ) from None
 
@@ -141,7 +141,7 @@ class RunDirectory:
             tf.io.gfile.makedirs(self.path)
         except (OSError, tf.errors.OpError) as error:
             reason = first_line(error)
-            raise _refused(f"{self.path} cannot be made: {reason}") from None
+            raise _refusal(f"{self.path} cannot be made: {reason}") from None
 
     def open(self, config: str | None) -> None:
         """Makes the directory, and records the configuration in it if there is none yet.
@@ -185,7 +185,7 @@ class RunDirectory:
         return value
 
 
-def _refused(message: str) -> RunDirectoryError:
+def _refusal(message: str) -> RunDirectoryError:
     return RunDirectoryError(message, field="run_dir")
 
 

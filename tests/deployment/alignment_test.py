@@ -38,7 +38,7 @@ def logits(model, seed=0):
 @given(odd_architectures(), st.sampled_from([2, 3, 4, 8, 16]), st.integers(0, 1000))
 def test_an_aligned_network_is_the_true_one(architecture, grain, seed):
     model = randomized(build_model(architecture), np.random.default_rng(seed))
-    wide = alignment.aligned(model, architecture, grain)
+    wide = alignment.align_widths(model, architecture, grain)
     expected = logits(model, seed)
     np.testing.assert_allclose(logits(wide, seed), expected, atol=1e-6 * np.abs(expected).max())
     convolutions = [layer for layer in wide.layers if isinstance(layer, keras.layers.Conv2D)]
@@ -50,7 +50,7 @@ def test_an_aligned_network_is_the_true_one(architecture, grain, seed):
 
 def test_shortcuts_stand_as_the_true_widths_have_them():
     model = randomized(build_model(SAME_WHEN_ALIGNED), np.random.default_rng(0))
-    wide = alignment.aligned(model, SAME_WHEN_ALIGNED, 16)
+    wide = alignment.align_widths(model, SAME_WHEN_ALIGNED, 16)
     names = [layer.name for layer in wide.layers if layer.name.endswith("_projection")]
     assert names == [
         f"stage{stage}_block{block}_projection" for stage, block in ((1, 1), (2, 1), (3, 1), (3, 2))
@@ -63,7 +63,7 @@ def test_shortcuts_stand_as_the_true_widths_have_them():
 def test_further_channels_are_zero_and_the_others_are_as_they_were():
     model = randomized(build_model(SAME_WHEN_ALIGNED), np.random.default_rng(0))
     before = model.get_weights()
-    wide = alignment.aligned(model, SAME_WHEN_ALIGNED, 8)
+    wide = alignment.align_widths(model, SAME_WHEN_ALIGNED, 8)
     maps = [layer.output for layer in wide.layers if layer.name.endswith("_add")]
     images = np.random.default_rng(1).normal(size=(2, 6, 5, 3)).astype("float32")
     true_widths = [block[-1] for stage in SAME_WHEN_ALIGNED.stages for block in stage]
@@ -77,7 +77,7 @@ def test_further_channels_are_zero_and_the_others_are_as_they_were():
 def test_a_grain_of_one_is_the_network_bit_for_bit():
     model = randomized(build_model(SAME_WHEN_ALIGNED), np.random.default_rng(0))
     np.testing.assert_array_equal(
-        logits(alignment.aligned(model, SAME_WHEN_ALIGNED, 1)), logits(model)
+        logits(alignment.align_widths(model, SAME_WHEN_ALIGNED, 1)), logits(model)
     )
 
 
@@ -99,7 +99,7 @@ def test_int8_is_the_same():
     samples = runners.random_images(model, 16)
     found = [
         runners.runner(network, "litert_int8", samples=samples)(samples[:1])
-        for network in (model, alignment.aligned(model, SAME_WHEN_ALIGNED, 8))
+        for network in (model, alignment.align_widths(model, SAME_WHEN_ALIGNED, 8))
     ]
     np.testing.assert_allclose(found[1], found[0], rtol=1e-6)  # a step of int8 is 4e-3
 
@@ -119,7 +119,7 @@ def test_auto_leaves_the_widths_where_zeros_gain_little(monkeypatch, eight, grai
     def timed(calls, seconds):
         return {name: runners.Times(eight if name == 8 else 1.0, 0, 0, 0) for name in calls}
 
-    monkeypatch.setattr(runners, "timed", timed)
+    monkeypatch.setattr(runners, "time_calls", timed)
     model = build_model(SAME_WHEN_ALIGNED)
     assert alignment.fastest(model, SAME_WHEN_ALIGNED, "keras")[0] == grain
 

@@ -104,16 +104,16 @@ def test_scale_and_overhead_are_those_of_whole_networks():
     plain = type(plain)(**{**vars(plain), "scale": 1.0, "overhead_ns": 0})
     networks = latency_profile._networks(space)
     sums = np.array([cost(network, plain.kind) for network in networks])
-    table = latency_profile.calibrated(plain, networks, (1.5 * sums + 70_000).round().tolist())
+    table = latency_profile.calibrate(plain, networks, (1.5 * sums + 70_000).round().tolist())
     assert table.scale == pytest.approx(1.5, rel=1e-3)
     assert table.overhead_ns == pytest.approx(70_000, rel=1e-2)
     assert table.error["largest"] < 1e-4 and table.error["networks"] == len(networks) - 3
     # What the sum exceeds by more than a factor is no overhead below zero.
-    table = latency_profile.calibrated(plain, networks, (1.5 * sums - 70_000).round().tolist())
+    table = latency_profile.calibrate(plain, networks, (1.5 * sums - 70_000).round().tolist())
     assert table.overhead_ns == 0 and 0.001 < table.error["mean"] < 0.05
     # An error is that of networks to which nothing was fitted.
     wrong = (1.5 * sums).round().tolist()
-    table = latency_profile.calibrated(plain, networks, wrong[:3] + [2 * ns for ns in wrong[3:]])
+    table = latency_profile.calibrate(plain, networks, wrong[:3] + [2 * ns for ns in wrong[3:]])
     assert table.error["mean"] == pytest.approx(0.5, abs=0.01)
 
 

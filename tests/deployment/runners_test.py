@@ -42,7 +42,7 @@ def test_int8_is_int8_from_end_to_end(network):
 
 def test_times_are_those_of_the_calls():
     calls = {"short": lambda: time.sleep(0.001), "long": lambda: time.sleep(0.004)}
-    found = runners.timed(calls, seconds=0.1)
+    found = runners.time_calls(calls, seconds=0.1)
     assert 1 <= found["short"].median_ms < 4 <= found["long"].median_ms < 40
     assert found["long"].median_ms <= found["long"].p90_ms <= found["long"].p99_ms
     assert found["short"].rounds == found["long"].rounds >= runners.LEAST_ROUNDS

@@ -52,7 +52,7 @@ def classifier(model: keras.Model) -> Classifier:
         [0.5] * channels,
         [0.2] * channels,
         [f"class {label}" for label in range(model.output_shape[-1])],
-        lambda encoded: recipe.fitted(decode(encoded, (None, None, channels))),
+        lambda encoded: recipe.fit(decode(encoded, (None, None, channels))),
     )
 
 
