@@ -1,4 +1,4 @@
-"""What benchmarks share: the machine, interleaved medians, peak memory, tables and JSON."""
+"""Helpers that benchmarks share: the machine, times in turn, peak memory, tables and JSON."""
 
 from __future__ import annotations
 

@@ -3,6 +3,7 @@
 import pathlib
 
 import pytest
+from example import EXAMPLE
 
 from tas_tf.config import gin_config, recorded
 from tas_tf.errors import RunDirectoryError
@@ -51,3 +52,12 @@ def test_an_older_run_directory_holds_the_same_experiment():
     assert "formulation" not in str(refused.value)
     # What its checkpoints are signed with stays.
     assert directory.fingerprint() == before
+
+
+def test_the_committed_export_still_opens(capsys):
+    config = str(EXAMPLE / "export/config.gin")
+    gin_config.load([config])
+    assert "qat_epochs" in gin_config.whole() and "qat_batch_size" not in gin_config.whole()
+    said = capsys.readouterr().out
+    assert "run_export.qat_batch_size is left out: batches of quantization-aware" in said
+    assert "run_export.qat_learning_rate is left out: quantization-aware training" in said
