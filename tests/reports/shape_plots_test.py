@@ -87,15 +87,24 @@ def _hex(colour):
 @given(space=spaces.small_spaces())
 def test_every_space_can_be_drawn(space):
     unpruned, found = space.unpruned(), some_architecture(space)
-    shape_plots.draw_architecture(found, unpruned)
-    shape_plots.draw_architecture(unpruned, found)
-    shape_plots.draw_distributions(space, *uniform(space), found)
+    for one, other in ((found, unpruned), (unpruned, found)):
+        axes = shape_plots.draw_architecture(one, other).axes
+        for ax, stage, most in zip(axes, one.stages, space.blocks_per_stage, strict=True):
+            assert ax.get_title().endswith(f"\n{len(stage)}/{most} blocks")
+    widths, stages, _ = shape_plots.draw_distributions(space, *uniform(space), found).axes
+    assert len(widths.images[0].get_array()) == len(space.choices)
+    columns, rows = stages.lines[0].get_data()  # dots at the depths that were taken
+    assert list(rows) == list(range(len(found.stages)))
+    taken = [depths[k] for depths, k in zip(space.depths, columns, strict=True)]
+    assert taken == [len(stage) for stage in found.stages]
     shape = {
         "epoch": 1,
         "argmax_widths": [choice.candidates[0] for choice in space.choices],
         "argmax_depths": [stage[0] for stage in space.depths],
     }
-    shape_plots.draw_movement(space, [shape])
+    widths, stages, _ = shape_plots.draw_movement(space, [shape]).axes
+    assert len(widths.images[0].get_array()) == len(space.choices)
+    assert len(stages.images[0].get_array()) == len(space.depths)
 
 
 def test_cost_is_drawn_against_the_band():
@@ -118,9 +127,14 @@ def test_lines_differ_in_more_than_colour():
 
 
 def test_runs_without_any_record_of_a_kind_can_be_drawn():
-    for draw in (curve_plots.draw_losses, curve_plots.draw_decision):
-        draw([{"epoch": 1}])
-    curve_plots.draw_trainings({"one": [{"epoch": 1}]})
+    figures = [
+        draw([{"epoch": 1}]) for draw in (curve_plots.draw_losses, curve_plots.draw_decision)
+    ]
+    figures.append(curve_plots.draw_trainings({"one": [{"epoch": 1}]}))
+    assert [len(figure.axes) for figure in figures] == [2, 2, 1]
+    for figure in figures:
+        assert not any(ax.lines for ax in figure.axes)
+        assert canvas.image(figure).any()
 
 
 def test_comparison_holds_every_network():
