@@ -71,7 +71,7 @@ class EpochSoFar(tf.train.experimental.PythonState):
 
 
 # How often values are read from the device within an epoch: reading waits for the steps so far.
-_READ_SECONDS = 1.0
+READ_SECONDS = 1.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -197,7 +197,7 @@ class Loop:
         for index in range(begun, fit.steps):
             self._run_step(fit, epoch * fit.steps + index)
             logs = None
-            if time.perf_counter() >= read + _READ_SECONDS:
+            if time.perf_counter() >= read + READ_SECONDS:
                 self._check_finite(fit.steps)
                 logs = {**self.epoch_so_far.means(index + 1), **self.readings()}
                 read = time.perf_counter()
