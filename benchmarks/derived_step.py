@@ -4,12 +4,14 @@
 
 Two networks that keep 55 % of the MACs, with widths off every grid: one where all widths are
 narrowed (`benchmarks/derived/`) and, for ResNet-20, the published one. `true widths` computes maps
-as wide as they are, `training twin` pads them (`tas_tf/padding.py`). Pixels are random.
+as wide as they are, `training twin` pads them (`tas_tf/layers/padding.py`). Pixels are random.
 """
 
 import os
 import pathlib
+import types
 from collections.abc import Callable
+from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
@@ -17,7 +19,6 @@ import keras
 import measuring
 import tensorflow as tf
 
-from tas_tf.layers import padding
 from tas_tf.models.spec_compiler import TRAINING_LAYERS, build_model
 from tas_tf.spaces.architecture import Architecture
 from tas_tf.spaces.cost import cost
@@ -28,27 +29,27 @@ from tas_tf.training.supervised import Training
 HERE = pathlib.Path(__file__).parent
 PUBLISHED = {20: HERE.parent / "specs" / "architectures" / "tas_resnet20_cifar10.json"}
 PRECISIONS = {"float32": "float32", "bfloat16": "mixed_bfloat16"}
-RULES = {"training twin": padding.device_width, "true widths": lambda width, dtype: width}
+LAYERS = {
+    "training twin": TRAINING_LAYERS,
+    "true widths": types.SimpleNamespace(
+        **{**vars(TRAINING_LAYERS), "Conv2D": keras.layers.Conv2D, "Dense": keras.layers.Dense}
+    ),
+}
 
 
 def training_step(
-    architecture: Architecture, policy: str, rule: Callable[[int, str], int], batch_size: int
+    architecture: Architecture, policy: str, layers: Any, batch_size: int
 ) -> Callable[[], object]:
-    """Returns a training step of a network whose maps are as wide as the rule says."""
+    """Returns a training step of a network built of layers of a namespace."""
     images = tf.random.normal((batch_size, *architecture.input_shape))
     labels = tf.random.uniform((batch_size,), 0, architecture.num_classes, tf.int32)
-    padding.device_width = rule
     keras.config.set_dtype_policy(policy)
-    training = Training(build_model(architecture, TRAINING_LAYERS))
+    training = Training(build_model(architecture, layers))
     keras.config.set_dtype_policy("float32")
     training.compile(SGD(0.01))
     traced = tf.function(training.train_step, autograph=False, jit_compile=False)
 
-    def step():
-        padding.device_width = rule  # the first call traces
-        return traced((images, labels), tf.constant(0, tf.int64))["loss"].numpy()
-
-    return step
+    return lambda: traced((images, labels), tf.constant(0, tf.int64))["loss"].numpy()
 
 
 def main() -> None:
@@ -66,13 +67,13 @@ def main() -> None:
     }
     rows = []
     for precision, policy in PRECISIONS.items():
-        true = RULES["true widths"]
+        true = LAYERS["true widths"]
         steps = {"unpruned": training_step(unpruned, policy, true, flags.batch_size)}
         shares = {"unpruned": 1.0}
         for name, architecture in architectures.items():
-            for rule_name, rule in RULES.items():
-                title = f"{name}, {rule_name}"
-                steps[title] = training_step(architecture, policy, rule, flags.batch_size)
+            for kind, layers in LAYERS.items():
+                title = f"{name}, {kind}"
+                steps[title] = training_step(architecture, policy, layers, flags.batch_size)
                 shares[title] = cost(architecture, "macs") / cost(unpruned, "macs")
         times = measuring.interleaved(steps, flags.repeats)
         rows += [

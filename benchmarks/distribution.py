@@ -5,10 +5,11 @@
 A training step and a search step of a ResNet, on one device and on virtual devices that share the
 same cores, so that all that is added is what distribution costs: collectives, synchronized batch
 normalization, and what every replica does anew (draws, cost, updates). `own statistics` leaves the
-statistics of batch normalization to each replica: the difference is what synchronizing costs.
-Pixels are random.
+statistics of batch normalization to each replica, whose moving averages move by the mean of their
+moves: the difference is what synchronizing costs. Pixels are random.
 """
 
+import functools
 import os
 from collections.abc import Callable
 
@@ -18,7 +19,7 @@ import keras
 import measuring
 import tensorflow as tf
 
-from tas_tf.layers import normalization
+from tas_tf.layers.padding import FusedBatchNormalization
 from tas_tf.models.spec_compiler import TRAINING_LAYERS, build_model
 from tas_tf.models.supernet import Supernet
 from tas_tf.spaces.search_space import SearchSpace
@@ -30,18 +31,25 @@ from tas_tf.training.supervised import Training
 PRECISIONS = {"float32": "float32", "bfloat16": "mixed_bfloat16"}
 
 
-def training(space: SearchSpace, policy: str) -> Training:
+def training(space: SearchSpace, policy: str, synchronized: bool) -> Training:
     """Returns the training of the unpruned network."""
     keras.config.set_dtype_policy(policy)
-    loop = Training(build_model(space.unpruned(), TRAINING_LAYERS))
+    model = build_model(space.unpruned(), TRAINING_LAYERS)
     keras.config.set_dtype_policy("float32")
+    for layer in model.layers:
+        if isinstance(layer, FusedBatchNormalization):
+            layer.synchronized = synchronized
+    loop = Training(model)
     loop.compile(SGD(0.01))
     return loop
 
 
-def search(space: SearchSpace, policy: str) -> ArchitectureSearch:
+def search(space: SearchSpace, policy: str, synchronized: bool) -> ArchitectureSearch:
     """Returns a search at its start."""
-    loop = ArchitectureSearch(Supernet(space, dtype=policy))
+    net = Supernet(space, dtype=policy)
+    for unit in net.units + net.projections:
+        unit.synchronized = synchronized
+    loop = ArchitectureSearch(net)
     loop.compile(SGD(0.01), Adam(1e-3), target=0.45)
     loop.phase = "search"
     loop.temperature.assign(5.0)
@@ -49,7 +57,7 @@ def search(space: SearchSpace, policy: str) -> ArchitectureSearch:
 
 
 def step(
-    make: Callable[[], Loop], strategy: tf.distribute.Strategy, batch: tuple, synchronized: bool
+    make: Callable[[], Loop], strategy: tf.distribute.Strategy, batch: tuple
 ) -> Callable[[], object]:
     """Returns a step of a loop under a strategy, on its parts of the batch.
 
@@ -57,7 +65,6 @@ def step(
         make: Makes the loop.
         strategy: The strategy.
         batch: Nested tensors, the global batch.
-        synchronized: Whether statistics are those of the global batch.
     """
     count = strategy.num_replicas_in_sync
     with strategy.scope():
@@ -72,17 +79,11 @@ def step(
 
     parts = strategy.experimental_distribute_values_from_function(part)
     calls = iter(range(2**31))
-    reduce = normalization._over_replicas
 
     def run():
-        if not synchronized:  # the first call traces
-            normalization._over_replicas = lambda sums: sums
-        try:
-            number = tf.constant(next(calls), tf.int64)
-            values, _ = loop._distributed_step(parts, number, loop.phase)
-            return [value.numpy() for value in values.values()]
-        finally:
-            normalization._over_replicas = reduce
+        number = tf.constant(next(calls), tf.int64)
+        values, _ = loop.distributed_step(parts, number, loop.phase)
+        return [value.numpy() for value in values.values()]
 
     return run
 
@@ -115,9 +116,11 @@ def main() -> None:
         make, batch = {"training": (training, halves[0]), "search": (search, halves)}[name]
         steps = {
             way: step(
-                lambda make=make: make(space, PRECISIONS[flags.precision]), strategy, batch, own
+                functools.partial(make, space, PRECISIONS[flags.precision], synchronized),
+                strategy,
+                batch,
             )
-            for way, (strategy, own) in ways.items()
+            for way, (strategy, synchronized) in ways.items()
         }
         times = measuring.interleaved(steps, flags.repeats)
         for way, found in times.items():

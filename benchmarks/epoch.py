@@ -26,45 +26,58 @@ from tas_tf.models.supernet import Supernet
 from tas_tf.runtime import files, run_directory
 from tas_tf.spaces.search_space import SearchSpace
 from tas_tf.training.architecture_search import ArchitectureSearch
-from tas_tf.training.loop import Loop
 from tas_tf.training.optimizers import SGD, Adam
 from tas_tf.training.supervised import Training
 
 
-def make_search(precision: str) -> ArchitectureSearch:
+class TimedSteps:
+    """Times the steps of a loop, each until its work is done."""
+
+    def __init__(self, *arguments, **options):
+        super().__init__(*arguments, **options)
+        self.times: list[tuple[float, float]] = []
+
+    def distributed_step(self, *arguments):
+        """Runs a step, and waits for it."""
+        start = time.perf_counter()
+        means, faults = super().distributed_step(*arguments)
+        for value in (*means.values(), *faults.values()):
+            value.numpy()
+        self.times.append((start, time.perf_counter()))
+        return means, faults
+
+
+class TimedSearch(TimedSteps, ArchitectureSearch):
+    """A search whose steps are timed."""
+
+
+class TimedTraining(TimedSteps, Training):
+    """A training whose steps are timed."""
+
+
+def make_search(precision: str) -> TimedSearch:
     """Returns a search of ResNet-20."""
-    search = ArchitectureSearch(Supernet(SearchSpace.resnet(20, num_classes=10), dtype=precision))
+    search = TimedSearch(Supernet(SearchSpace.resnet(20, num_classes=10), dtype=precision))
     search.compile(SGD(0.01), Adam(1e-3))
     return search
 
 
-def make_training(precision: str) -> Training:
+def make_training(precision: str) -> TimedTraining:
     """Returns a training of the unpruned ResNet-20."""
     with computing_in(precision):
         network = build_model(SearchSpace.resnet(20, num_classes=10).unpruned(), TRAINING_LAYERS)
-    training = Training(network)
+    training = TimedTraining(network)
     training.compile(SGD(0.01))
     return training
 
 
-def measured(loop: Loop, feed: Feed, folder: str) -> tuple[float, float]:
+def measured(loop: TimedSearch | TimedTraining, feed: Feed, folder: str) -> tuple[float, float]:
     """Returns the seconds of an epoch's steps, and of what is done beside them."""
     directory = run_directory.RunDirectory(folder)
     files.write_whole(directory.file(run_directory.CONFIG), "")
-    step, times = loop._distributed_step, []
-
-    def timed(*arguments):
-        start = time.perf_counter()
-        means, faults = step(*arguments)
-        for value in (*means.values(), *faults.values()):
-            value.numpy()  # a step returns when its work is done
-        times.append((start, time.perf_counter()))
-        return means, faults
-
-    loop._distributed_step = timed
-    common.fit("epoch", loop, feed, 1, directory)
-    whole = time.perf_counter() - times[0][1]
-    steps = sum(end - start for start, end in times[1:])
+    common.fit(loop, feed, title="epoch", epochs=1, directory=directory)
+    whole = time.perf_counter() - loop.times[0][1]
+    steps = sum(end - start for start, end in loop.times[1:])
     return steps, whole - steps
 
 

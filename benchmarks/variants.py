@@ -32,7 +32,6 @@ VARIANTS = {
     "all candidates, softmax (DARTS)": [PAD, "Supernet.strategy = 'softmax'"],
     "one, straight-through (GDAS)": [PAD, "Supernet.strategy = 'straight_through'"],
     "cosine temperature from 5": [PAD, *COSINE],
-    "published code's cost formula": [PAD, "run_search.cost_formula = 'published'"],
     "published code's cost formulas": [PAD, "run_search.cost_formula = 'published'"],
     "frozen stem": [PAD, "resnet.frozen = ('stem',)"],
     "frozen stage 3": [PAD, "resnet.frozen = ('stage3',)"],

@@ -74,6 +74,7 @@ def configurable(
         return functools.partial(function, **arguments) if later else function(**arguments)
 
     checked.__signature__ = signature.replace(parameters=now)
+    del checked.__wrapped__  # gin would look there, and take settings of what only the run knows
     registered[name] = checked
     _types[name] = {p.name: hints.get(p.name, Any) for p in now}
     return gin.external_configurable(checked, name=name, module="tas_tf")

@@ -49,7 +49,8 @@ def settings(config: str) -> dict[str, bool | int | float | str]:
     Args:
         config: Text as `resolved` returns it.
     """
-    lines = re.findall(r"^([\w./]+) = (.*)$", config.replace("\\\n", ""), re.MULTILINE)
+    joined = re.sub(r"\\?\n +", " ", config)  # gin breaks a long value into indented lines
+    lines = re.findall(r"^([\w./]+) = (.*)$", joined, re.MULTILINE)
     macros = {f"%{name}": value for name, value in lines if "." not in name}
     values = {}
     for name, text in lines:

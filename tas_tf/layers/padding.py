@@ -61,7 +61,14 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
     """`keras.layers.BatchNormalization` with the fused operation in training, of padded inputs.
 
     Same variables and names, same inference; the moving variance is the unbiased one.
+
+    Args:
+        synchronized: Whether statistics are those of all replicas, see `batch_normalize`.
+        options: Arguments of the stock layer.
     """
+
+    def __init__(self, synchronized: bool = True, **options):
+        super().__init__(synchronized=synchronized, **options)
 
     def build(self, input_shape):
         """Creates the variables in their true shapes."""
@@ -81,9 +88,11 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
             scale *= tf.math.rsqrt(variance + self.epsilon)
             offset -= mean * scale
             return inputs * tf.cast(scale, inputs.dtype) + tf.cast(offset, inputs.dtype)
-        normalized, mean, variance = batch_normalize(inputs, scale, offset, self.epsilon)
-        move(self.moving_mean, mean[:count], 1 - self.momentum)
-        move(self.moving_variance, variance[:count], 1 - self.momentum)
+        normalized, mean, variance = batch_normalize(
+            inputs, scale, offset, self.epsilon, self.synchronized
+        )
+        move(self.moving_mean, mean[:count], 1 - self.momentum, self.synchronized)
+        move(self.moving_variance, variance[:count], 1 - self.momentum, self.synchronized)
         return normalized
 
 

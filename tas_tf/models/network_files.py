@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+import warnings
 
 import keras
 import tensorflow as tf
@@ -58,7 +59,9 @@ def load_model(path: str, role: str = "model") -> keras.Model:
     try:
         if model is None:
             return keras.saving.load_model(directory.path, compile=False, safe_mode=True)
-        with tempfile.TemporaryDirectory() as folder:
+        with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+            # Keras warns of every part that a file lacks, and raises in the end.
+            warnings.filterwarnings("ignore", "Skipping nested container", UserWarning)
             local = os.path.join(folder, MODEL)
             tf.io.gfile.copy(directory.file(MODEL), local)
             model.load_weights(local)

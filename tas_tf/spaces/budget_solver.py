@@ -27,7 +27,7 @@ from tas_tf.spaces.dynamic_program import (
 from tas_tf.spaces.search_space import SearchSpace
 
 # Up to so many different costs along the chain, every one is kept, and nothing is rounded.
-_MOST_COSTS = 300
+MOST_COSTS = 300
 # Weight of a budget, in nats for the whole of it, beside which no regret counts.
 _HEAVY = 1e12
 # A single budget is weighed only where its levels' best are all outside. Weighed so heavily, every
@@ -79,7 +79,7 @@ class Programme:
 
     def _solve_exactly(self) -> tuple[Solution, bool] | None:
         """Returns the best solution and whether it is in all bands, if few enough costs occur."""
-        programme = ExactCosts(self.budgets, _MOST_COSTS)
+        programme = ExactCosts(self.budgets, MOST_COSTS)
         try:
             table = self._walk(programme)
         except TooManyCosts:
@@ -119,10 +119,10 @@ class Programme:
         for multiplier in _SINGLE:
             for solution in self._best_by_level([multiplier] + [0.0] * (len(self.budgets) - 1)):
                 if self._is_in_bands(solution):
-                    return solution, max(0.0, float(solution[0] - self._dual_bound()))
+                    return solution, max(0.0, float(solution[0] - self.dual_bound()))
         return None, None
 
-    def _dual_bound(self) -> float:
+    def dual_bound(self) -> float:
         """Returns a regret that no architecture in the first band falls below, by duality.
 
         For a weight w >= 0 of the budget R, `min_a (regret + w * cost / R) - w` is such a bound,

@@ -71,7 +71,7 @@ class EpochSoFar(tf.train.experimental.PythonState):
 
 
 # How often values are read from the device within an epoch: reading waits for the steps so far.
-_READ_SECONDS = 1.0
+READ_SECONDS = 1.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -197,7 +197,7 @@ class Loop:
         for index in range(begun, fit.steps):
             self._run_step(fit, epoch * fit.steps + index)
             logs = None
-            if time.perf_counter() >= read + _READ_SECONDS:
+            if time.perf_counter() >= read + READ_SECONDS:
                 self._check_finite(fit.steps)
                 logs = {**self.epoch_so_far.means(index + 1), **self.readings()}
                 read = time.perf_counter()
@@ -218,7 +218,7 @@ class Loop:
         with tf.profiler.experimental.Trace("step", step_num=step, _r=1):
             batch = _next(fit.batches, step, fit.epochs * fit.steps)
             number = tf.constant(step, tf.int64)
-            values, faults = self._distributed_step(batch, number, self.phase)
+            values, faults = self.distributed_step(batch, number, self.phase)
         self.epoch_so_far.add(values)
         self._note(faults)
         if (step + 1) % FINITE_STEPS == 0:
@@ -257,8 +257,19 @@ class Loop:
 
     # Nothing in a step branches on tensors: autograph would only make tracing slower.
     @tf.function(autograph=False)
-    def _distributed_step(self, batch, step, phase):
-        del phase  # only so that another phase is traced anew
+    def distributed_step(self, batch, step, phase):
+        """Runs `train_step` on every replica's part of a batch.
+
+        Args:
+            batch: The parts, as `Feed.distributed` gives them.
+            step: Number of the step, int64.
+            phase: The phase, only so that another one is traced anew.
+
+        Returns:
+            The means of what `train_step` returns, by name; and for every half this step if
+            something in it is not finite, else the largest int64.
+        """
+        del phase
         values = self.strategy.run(self.train_step, args=(batch, step))
         sums = {
             name: self.strategy.reduce(tf.distribute.ReduceOp.SUM, value, axis=None)

@@ -104,7 +104,7 @@ def test_refuses_a_budget_without_a_table_or_out_of_reach(capsys):
     check_refused(capsys, "search", QUICK, RUN, *TINY, *given, expected=expected)
 
 
-def test_goes_on_with_the_same_table_only(searched, tmp_path, capsys):
+def test_goes_on_with_the_same_table_only(searched, capsys):
     run_dir = f"--run_dir={searched}"
     given = bindings(f"run_search.latency_table = '{searched.parent}/table.json'")
     assert run("search", QUICK, run_dir, *TINY, *LATENCY, *given) in (0, 3)

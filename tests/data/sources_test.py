@@ -1,32 +1,14 @@
-"""Folders of images, and the names that data sets go by."""
+"""Folders of images, whole and damaged."""
 
 import shutil
-import socket
 
 import numpy as np
 import pytest
 import tensorflow as tf
-import tensorflow_datasets as tfds
+from image_sets import arrays, prepared
 
 from tas_tf.data import batches, image_data
 from tas_tf.errors import DataError
-
-
-def _prepared(*args, **kwargs):
-    made = image_data.ImageData(*args, **kwargs)
-    made.prepare(3)
-    return made
-
-
-def _arrays(batches):
-    return list(batches.as_numpy_iterator())
-
-
-@pytest.fixture(params=["memory", "stream"])
-def held(request, monkeypatch):
-    """Runs a test twice: with sets in memory, and streaming."""
-    if request.param == "stream":
-        monkeypatch.setattr(batches, "MEMORY_LIMIT", 0)
 
 
 def _write(path, shape=(6, 5, 3), value=100):
@@ -49,14 +31,14 @@ def folder(tmp_path):
 def test_folder_of_grey_images(folder, held, prefix):
     (folder / "warm" / "notes.txt").write_text("no image")
     (folder / ".hidden").mkdir()
-    images = _prepared(f"{prefix}{folder}", mean=[0], deviation=[1], augmentation="none")
+    images = prepared(f"{prefix}{folder}", mean=[0], deviation=[1], augmentation="none")
     info = images.describe()
     assert info.label_names == ("cold", "warm") and info.input_shape == (6, 5, 1)
     assert (info.train_images, info.evaluation_images) == (18, 2)
-    train = _arrays(images.evaluation("train", 18))[0]
+    train = arrays(images.evaluation("train", 18))[0]
     np.testing.assert_array_equal(train[0][:, 0, 0, 0] > 0.5, train[1] == 1)
     np.testing.assert_array_equal(np.bincount(train[1]), [9, 9])
-    shuffled = _arrays(images.training(18, 0).batches(0, 1))[0]
+    shuffled = arrays(images.training(18, 0).batches(0, 1))[0]
     np.testing.assert_array_equal(np.sort(shuffled[0][:, 0, 0, 0]), train[0][:, 0, 0, 0])
 
 
@@ -64,10 +46,10 @@ def test_folder_of_grey_images(folder, held, prefix):
 def test_folder_with_splits(folder, tmp_path, name):
     shutil.copytree(folder, tmp_path / "both" / "train")
     shutil.copytree(folder, tmp_path / "both" / name)
-    images = _prepared(str(tmp_path / "both"))
+    images = prepared(str(tmp_path / "both"))
     assert images.describe().evaluation_split == name
     assert images.record()["counts"] == {"train": 20, name: 20}
-    assert sum(len(y) for _, y in _arrays(images.evaluation("test", 7))) == 20
+    assert sum(len(y) for _, y in arrays(images.evaluation("test", 7))) == 20
     shutil.rmtree(tmp_path / "both" / name / "cold")
     _write(tmp_path / "both" / name / "hot" / "0.png")
     with pytest.raises(DataError, match="same classes.*'cold', 'hot'"):
@@ -77,9 +59,9 @@ def test_folder_with_splits(folder, tmp_path, name):
 def test_folder_images_are_brought_to_size(folder):
     _write(folder / "warm" / "large.png", (60, 50, 1), 250)
     _write(folder / "warm" / "colour.jpg", (30, 20, 3), 250)
-    images = _prepared(str(folder), image_size=(4, 7), augmentation="none")
+    images = prepared(str(folder), image_size=(4, 7), augmentation="none")
     assert images.describe().input_shape == (4, 7, 1)
-    assert _arrays(images.evaluation("train", 20))[0][0].shape == (20, 4, 7, 1)
+    assert arrays(images.evaluation("train", 20))[0][0].shape == (20, 4, 7, 1)
 
 
 def test_folder_images_of_two_sizes_need_an_image_size(folder, held):
@@ -99,7 +81,7 @@ def test_corrupt_file_is_named(folder, name, content):
 
 def test_file_that_is_spoilt_while_it_streams_is_named(folder, monkeypatch):
     monkeypatch.setattr(batches, "MEMORY_LIMIT", 0)
-    images = _prepared(str(folder), augmentation="none")
+    images = prepared(str(folder), augmentation="none")
     path = folder / "warm" / "3.PNG"
     whole = path.read_bytes()
     for spoil, message in (
@@ -110,7 +92,7 @@ def test_file_that_is_spoilt_while_it_streams_is_named(folder, monkeypatch):
         spoil()
         for read in (images.training(6, 0).batches(0, 3), images.evaluation("train", 6)):
             with pytest.raises(DataError, match=message), images.explained():
-                _arrays(read)
+                arrays(read)
     path.write_bytes(whole)
     with pytest.raises(tf.errors.InvalidArgumentError), images.explained():
         tf.reshape(tf.zeros(2), 3)  # no fault of the images
@@ -121,18 +103,18 @@ def test_corrupt_files_are_skipped_where_that_is_asked_for(folder, held):
         (folder / name).write_bytes(b"no image")
     message = r"cold/0.PNG' cannot be .* 2 of 20 images .* more than ImageData.skip_corrupt = 0.05"
     with pytest.raises(DataError, match=message):
-        _prepared(str(folder), skip_corrupt=0.05)
+        prepared(str(folder), skip_corrupt=0.05)
     with pytest.raises(DataError, match="2 of 20 images cannot be read: put them right$"):
-        _prepared(str(folder))
-    images = _prepared(str(folder), skip_corrupt=0.1, augmentation="none", mean=[0], deviation=[1])
+        prepared(str(folder))
+    images = prepared(str(folder), skip_corrupt=0.1, augmentation="none", mean=[0], deviation=[1])
     record = images.record()
     assert sum(record["splits"][part]["images"] for part in ("train", "test")) == 18
     (first, second) = record["skipped"]["train"]
     assert "cold/0.PNG' cannot be read as an image" in first and "warm/7.PNG'" in second
-    train, test = (_arrays(images.evaluation(part, 20))[0] for part in ("train", "test"))
+    train, test = (arrays(images.evaluation(part, 20))[0] for part in ("train", "test"))
     read = np.round(255 * np.concatenate([train[0], test[0]])[:, 0, 0, 0])
     np.testing.assert_array_equal(np.sort(read), [*range(1, 10), *range(200, 207), 208, 209])
-    for batch in _arrays(images.training(4, 0).batches(0, 8)):
+    for batch in arrays(images.training(4, 0).batches(0, 8)):
         np.testing.assert_array_equal(batch[0][:, 0, 0, 0] > 0.5, batch[1] == 1)
 
 
@@ -142,13 +124,13 @@ def test_how_much_to_skip_is_said_where_it_is_little(folder):
     (folder / "warm" / "more7.png").write_bytes(b"")
     message = r"1 of 120 images cannot .* by ImageData.skip_corrupt = 0.009$"
     with pytest.raises(DataError, match=message):
-        _prepared(str(folder))
-    assert len(_prepared(str(folder), skip_corrupt=0.009).record()["skipped"]["train"]) == 1
+        prepared(str(folder))
+    assert len(prepared(str(folder), skip_corrupt=0.009).record()["skipped"]["train"]) == 1
 
 
 def test_nothing_is_skipped_of_a_sound_set(folder, held):
     for share in (0.0, 0.5):
-        assert _prepared(str(folder), skip_corrupt=share).record()["skipped"] == {}
+        assert prepared(str(folder), skip_corrupt=share).record()["skipped"] == {}
 
 
 def _without_images(folder):
@@ -175,40 +157,3 @@ def test_folder_that_cannot_be_used(folder, spoil, message):
     spoil(folder)
     with pytest.raises(DataError, match=message):
         image_data.ImageData(f"folder:{folder}").prepare(0)
-
-
-@pytest.fixture
-def no_network(monkeypatch):
-    def refuse(*args, **kwargs):
-        raise AssertionError("the network was touched")
-
-    monkeypatch.setattr(socket.socket, "connect", refuse)
-    monkeypatch.setattr(socket, "getaddrinfo", refuse)
-    # The list of community sets comes from a bucket, by TensorFlow's own sockets.
-    monkeypatch.setattr(tfds.core.community, "community_register", refuse)
-
-
-@pytest.mark.parametrize(
-    "name, message",
-    [
-        ("cifar01", "unknown data set 'cifar01'.*did you mean .*'cifar10'"),
-        ("nothing of the kind", "unknown data set"),
-        ("huggingface:mnist", "unknown data set"),
-        ("user:cifar10", "unknown data set"),
-        ("mnist:9.9.9", "cannot open 'mnist:9.9.9'"),
-        ("cifar100", "'cifar100' is not prepared: .*cifar100.*`download`.*tfds build"),
-        ("imagenet2012", "not prepared"),
-        ("glue", "not one of labelled images.*sentence"),
-    ],
-)
-def test_name_that_cannot_be_used(tmp_path, no_network, name, message):
-    with pytest.raises(DataError, match=message):
-        image_data.ImageData(name, str(tmp_path)).describe()
-    assert not list(tmp_path.iterdir())
-
-
-def test_unprepared_set_that_may_be_downloaded_is_described(tmp_path, no_network):
-    info = image_data.ImageData("cifar100", str(tmp_path), download=True).describe()
-    assert info.num_classes == 100 and info.input_shape == (32, 32, 3)
-    assert info.train_images is None and info.evaluation_split is None
-    assert not list(tmp_path.iterdir())

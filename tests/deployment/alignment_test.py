@@ -67,7 +67,7 @@ def test_further_channels_are_zero_and_the_others_are_as_they_were():
     maps = [layer.output for layer in wide.layers if layer.name.endswith("_add")]
     images = np.random.default_rng(1).normal(size=(2, 6, 5, 3)).astype("float32")
     true_widths = [block[-1] for stage in SAME_WHEN_ALIGNED.stages for block in stage]
-    for value, width in zip(keras.Model(wide.inputs, maps)(images), true_widths, strict=True):
+    for value, width in zip(keras.Model(wide.input, maps)(images), true_widths, strict=True):
         assert np.all(value.numpy()[..., width:] == 0)
         assert np.any(value.numpy()[..., :width] != 0)
     for value, now in zip(before, model.get_weights(), strict=True):

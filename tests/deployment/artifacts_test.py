@@ -150,10 +150,13 @@ def test_the_saved_model_has_stock_operations_and_no_training(folder):
 
 @pytest.mark.slow  # two processes that start TensorFlow
 def test_saved_model_cli_as_documented():
+    said = ""
     for command in documents.commands("docs/deployment.md"):
         if command.startswith(("saved_model_cli", "python -c")):
             own = command.replace("runs/deploy20", "run").replace("32, 32, 3", "8, 8, 1")
-            documents.in_shell(own)
+            said += documents.in_shell(own)
+    assert "signature_def['encoded']" in said  # of show
+    assert all(f"Result for output key {name}:" in said for name in ("classes", "logits"))  # of run
 
 
 def test_label_names_are_an_asset(folder):

@@ -140,7 +140,8 @@ def test_a_candidate_given_twice_moves_its_averages_once(aggregation, make):
     unit = make(unit_layer(), 2, (3,), aggregation, dtype="float64")
     x = tf.random.stateless_normal([2, 4, 4, 2], [0, 0], dtype=tf.float64)
     unit(x, drawn=told(unit, [0, 0], tf.constant([1.0, 0.0], tf.float64)), mode=Mode.WEIGHTS)
-    mean = tf.reduce_mean(unit._convolve(x, static_shapes([3]).of_unit[0]), axis=(0, 1, 2))
+    convolved = convolution({"x": x.numpy(), "layer": unit_layer()}, unit.kernel.numpy())
+    mean = convolved.mean(axis=(0, 1, 2))
     np.testing.assert_allclose(unit.moving_mean[0], (1 - MOMENTUM) * mean, rtol=1e-12)
 
 

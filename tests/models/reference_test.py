@@ -57,15 +57,21 @@ def our_names(block, blocks_per_stage, projection="downsample"):
     return names
 
 
+def reference_space(arrays):
+    """Returns the search space that arrays of the reference are of."""
+    return SearchSpace.resnet(
+        int(arrays["depth"]),
+        num_classes=int(arrays["num_classes"]),
+        block=str(arrays["block"]),
+    )
+
+
 def loaded_supernet(arrays, make, **options):
     """Returns the supernet with the reference's weights, and its layers by the reference's name."""
-    block = str(arrays["block"])
-    space = SearchSpace.resnet(
-        int(arrays["depth"]), num_classes=int(arrays["num_classes"]), block=block
-    )
+    space = reference_space(arrays)
     supernet = make(space, **options)
     layers = {layer.name: layer for layer in supernet.units + supernet.projections}
-    names = our_names(block, space.blocks_per_stage)
+    names = our_names(space.block, space.blocks_per_stage)
     members = {ref: layers[name] for ref, name in names.items() if name in layers}
     used = set()
     for reference_name, unit in members.items():
@@ -156,10 +162,7 @@ def supernet_errors(arrays, make, options):
 
 def derived_architecture(arrays):
     """Returns the architecture of the reference's `xchannels` and `xblocks`."""
-    block = str(arrays["block"])
-    space = SearchSpace.resnet(
-        int(arrays["depth"]), num_classes=int(arrays["num_classes"]), block=block
-    )
+    space = reference_space(arrays)
     # xchannels begins with the image's channels.
     widths = [int(width) for width in arrays["xchannels"][1:]]
     stages = tuple(
@@ -167,7 +170,12 @@ def derived_architecture(arrays):
         for stage, kept in zip(space.block_units, arrays["xblocks"].tolist(), strict=True)
     )
     return Architecture(
-        space.family, block, space.input_shape, space.num_classes, widths[0], stages
+        family=space.family,
+        block=space.block,
+        input_shape=space.input_shape,
+        num_classes=space.num_classes,
+        stem_width=widths[0],
+        stages=stages,
     )
 
 
@@ -239,7 +247,7 @@ def test_derived_networks(reference_dir, path, layers, tolerance, deep_tolerance
 
 def test_published_cost_formulas(reference_dir):
     for file, arrays in fixtures(reference_dir, "supernet_*.npz").items():
-        space = SearchSpace.resnet(int(arrays["depth"]), block=str(arrays["block"]))
+        space = reference_space(arrays)
         widths, depths = (
             np.exp(row) / np.exp(row).sum(axis=1, keepdims=True)
             for row in (arrays["width_logits"].astype(float), arrays["depth_logits"].astype(float))

@@ -133,11 +133,10 @@ def copied(net, architecture):
 
 def without_shifts(net):
     """Lets the projections that a derived network does not normalize only scale."""
-    for stage, members in zip(net._stages, net.space.outline.stages, strict=True):
-        for block, layers in zip(stage.blocks, members, strict=True):
-            if block.projection is not None and not layers.projection.normalized:
-                block.projection.offset.assign(np.zeros(block.projection.offset.shape))
-                block.projection.moving_mean.assign(np.zeros(block.projection.offset.shape))
+    for projection in net.projections:
+        if not projection.layer.normalized:
+            projection.offset.assign(np.zeros(projection.offset.shape))
+            projection.moving_mean.assign(np.zeros(projection.offset.shape))
     return net
 
 

@@ -114,7 +114,7 @@ def test_a_damaged_manifest_is_named(directory, content):
     assert value == 20 and "ckpt-30 cannot be used: its manifest is damaged" in refused
 
 
-def test_one_of_another_network_or_run_is_named(directory, tmp_path):
+def test_one_of_another_network_or_run_is_named(directory):
     saved(directory)
     for step, change in ((30, {"variables": "x"}), (20, {"run": "x"})):
         text = json.loads(read(directory, files_of(step)[2]))

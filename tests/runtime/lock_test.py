@@ -139,4 +139,5 @@ def test_a_damaged_lock_is_nobodys(directory, content):
 def test_an_owner_that_cannot_be(directory, pid, started):
     files.write_whole(directory.file(LOCK), owner(pid=pid, started=started))
     with locked(directory):
-        pass
+        assert json.loads(files.read_text(directory.file(LOCK)))["pid"] == os.getpid()
+    assert not directory.exists(LOCK)

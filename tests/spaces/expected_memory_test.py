@@ -44,10 +44,10 @@ IN_PLACE = (
 
 def execution_order(model) -> list:
     """Layers in the order in which they run: all of a block's units, then its shortcut's layers."""
-    order = []
+    order, made_by = [], {id(layer.output): layer for layer in model.layers}
 
     def visit(tensor):
-        layer = tensor._keras_history.operation
+        layer = made_by[id(tensor)]
         if layer not in order:
             for source in reversed(inputs(layer)):
                 visit(source)

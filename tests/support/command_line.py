@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 
+import pytest
 from absl import flags
 
 from tas_tf import command_line, derive, export, pipeline, search, train
@@ -18,25 +19,31 @@ RUN = "--run_dir=run"
 PATIENCE = 150
 MUCH_PATIENCE = 300
 
-MAINS = {
-    "search": search._search,
-    "train": train._train,
-    "derive": derive._derive,
-    "export": export._export,
-    "pipeline": pipeline._pipeline,
+COMMANDS = {
+    "search": search,
+    "train": train,
+    "derive": derive,
+    "export": export,
+    "pipeline": pipeline,
 }
-command_line.define_flags("Directory of the run.", trains=True)
 
 
 def run(command, *arguments):
     """Does in this process what a command does, and returns its exit code."""
+    _forget_flags()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", [command, *map(str, arguments)])
+        with pytest.raises(SystemExit) as stop:
+            COMMANDS[command].run()
+    return stop.value.code
+
+
+def _forget_flags():
+    """Leaves flags as a process finds them: values unset, and those of all commands undefined."""
+    for flag in flags.FLAGS.get_flags_for_module(command_line):
+        delattr(flags.FLAGS, flag.name)
     for name in flags.FLAGS:
         flags.FLAGS[name].unparse()
-    try:
-        command_line._parse_flags(MAINS[command], [command, *map(str, arguments)])
-    except SystemExit as stop:
-        return stop.code
-    return command_line._guarded(MAINS[command])
 
 
 def bindings(*settings):

@@ -37,8 +37,11 @@ def save_images(
                 (own / f"{number}.png").write_bytes(tf.io.encode_png(grown).numpy())
 
 
-def in_shell(command: str) -> None:
-    """Runs a tool as it stands on the page, in the working directory."""
+def in_shell(command: str) -> str:
+    """Runs a tool as it stands on the page, in the working directory; returns what it prints."""
     python = pathlib.Path(sys.executable).parent
     path = f"{python}{os.pathsep}{os.environ['PATH']}"
-    subprocess.run(["bash", "-c", command], check=True, env={**os.environ, "PATH": path})
+    environment = {**os.environ, "PATH": path}
+    return subprocess.run(
+        ["bash", "-c", command], check=True, env=environment, stdout=subprocess.PIPE, text=True
+    ).stdout

@@ -13,7 +13,7 @@ from tas_tf.spaces.search_space import SearchSpace
 def derive_by_levels(*arguments, **options) -> derivation.Derivation:
     """Derives as from a space with too many costs for a table of all of them."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(budget_solver, "_MOST_COSTS", 0)
+        patch.setattr(budget_solver, "MOST_COSTS", 0)
         return derive(*arguments, **options)
 
 

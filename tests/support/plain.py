@@ -13,7 +13,11 @@ from tas_tf.models.supernet import Supernet
 
 
 class PlainUnit(SearchableUnit):
-    """`y = sum_k w_k * CWI(BN_k(z[..., :c_k]), c)`, candidate by candidate, in static shapes."""
+    """`y = sum_k w_k * CWI(BN_k(z[..., :c_k]), c)`, candidate by candidate, in static shapes.
+
+    It takes the convolution, the tables and the averages of the product's unit, private as they
+    are: the two have these in common, and differ in what is between them.
+    """
 
     def call(self, x, drawn, mode):
         if mode is Mode.INFERENCE:

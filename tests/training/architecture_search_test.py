@@ -11,8 +11,8 @@ from tas_tf.layers.sampling import STRATEGIES
 from tas_tf.runtime.checkpoints import CheckpointInterval, Checkpoints
 from tas_tf.runtime.run_directory import RunDirectory
 from tas_tf.spaces.cost import cost
+from tas_tf.spaces.expected_cost import CostModel
 from tas_tf.training.architecture_search import ARCHITECTURE_HALF, WEIGHTS_HALF
-from tas_tf.training.loop import gradients_of
 from tas_tf.training.optimizers import Adam
 
 
@@ -93,7 +93,7 @@ def test_what_a_search_logs(undisturbed):
         assert logs["architecture_loss"] > 0
     assert [logs["temperature"] for logs in history] == pytest.approx([5, 2.55, 0.1])
     widths, depths = (p.numpy() for p in loop.supernet.probabilities())
-    expected = loop._expected_models[0].expected(widths, depths)
+    expected = CostModel(loop.supernet.space).expected(widths, depths)
     assert history[-1]["expected_macs_ratio"] == pytest.approx(expected / loop.budgets[0].unpruned)
     assert 0.99 < history[-1]["width_entropy"] <= 1
     # A ResNet-8 has one depth only.
@@ -122,22 +122,24 @@ def test_warm_up_leaves_the_logits_alone(feed):
 
 
 def test_each_half_moves_its_own(feed):
-    loop = small_runs.search()
-    net, step = loop.supernet, tf.constant(0, tf.int64)
-    weight_batch, architecture_batch = next(iter(feed.batches(0, 1)))
-    logits = numpy(net.architecture_variables)
-    weights, averages = numpy(net.weight_variables), numpy(net.average_variables)
-    loop._weight_step(*weight_batch, step)
-    assert_equal(numpy(net.architecture_variables), logits)
-    for variables, before in ((net.weight_variables, weights), (net.average_variables, averages)):
+    batch, after = next(iter(feed.batches(0, 1))), {}
+    for weight_warmup_epochs in (1, 0):
+        loop = small_runs.search(weight_warmup_epochs=weight_warmup_epochs)
+        net = loop.supernet
+        parts = net.architecture_variables, net.weight_variables, net.average_variables
+        logits, *others = map(numpy, parts)
+        loop.begin_epoch(0, 2)
+        loop.train_step(batch, tf.constant(0, tf.int64))
         # L2 and momentum act on all weights; the averages of candidates that were drawn move.
-        assert all(np.any(v != b) for v, b in zip(numpy(variables), before, strict=True))
-
-    weights, averages = numpy(net.weight_variables), numpy(net.average_variables)
-    loop._architecture_step(*architecture_batch, step)
-    assert_equal(numpy(net.weight_variables), weights)
-    assert_equal(numpy(net.average_variables), averages)
-    assert np.all(net.width_logits.numpy() != logits[0])
+        for variables, before in zip(parts[1:], others, strict=True):
+            assert all(np.any(v != b) for v, b in zip(numpy(variables), before, strict=True))
+        after[loop.phase] = [numpy(variables) for variables in parts]
+        if loop.phase == "warmup":
+            assert_equal(numpy(net.architecture_variables), logits)
+        else:
+            assert np.all(net.width_logits.numpy() != logits[0])
+    for one, other in zip(after["warmup"][1:], after["search"][1:], strict=True):
+        assert_equal(one, other)  # the half of the architecture moves neither
 
 
 @pytest.mark.parametrize("aggregation", ["interpolate", "pad"])
@@ -152,27 +154,21 @@ def test_a_step_of_every_strategy(feed, strategy, aggregation):
 
 
 @pytest.mark.parametrize(("target", "start"), [(0.35, 0.9), (0.9, 0.35)])
-def test_the_cost_term_pushes_into_the_band_from_both_sides(target, start):
+def test_the_cost_term_pushes_into_the_band_from_both_sides(feed, target, start):
     loop = small_runs.search(target=target, cost_weight=1e4, arch_optimizer=Adam(0.1))
     tilt = np.linspace(-1, 1, 3) * (1.5 if start > target else -1.5)
     noise = np.random.default_rng(0).normal(size=(7, 3))
     loop.supernet.width_logits.assign(tilt + 0.5 * noise)
-    (budget,), (model,) = loop.budgets, loop._expected_models
+    loop.begin_epoch(0, 2)
+    batch = next(iter(feed.batches(0, 1)))
 
     def expected():
-        return float(model.expected(*loop.supernet.probabilities())) / budget.unpruned
-
-    @tf.function
-    def step():
-        variables = loop.supernet.architecture_variables
-        with tf.GradientTape() as tape:
-            loss = loop._cost_term()
-        loop.arch_optimizer.apply(gradients_of(tape, loss, variables), variables)
-        return loss
+        return loop.readings()["expected_macs_ratio"]
 
     first = expected()
     assert (first > target) == (start > target)
-    series = [float(step()) for _ in range(60)]
+    step = tf.function(loop.train_step, autograph=False)
+    series = [float(step(batch, tf.constant(s, tf.int64))["cost_loss"]) for s in range(60)]
     assert abs(expected() - target) < abs(first - target)
     assert 0.0 in series
 

@@ -126,7 +126,7 @@ def test_steps_do_not_wait_for_what_is_shown(monkeypatch):
 
     loop = small_runs.training()
     feed = small_runs.shortened(small_runs.digits().training(16, 0), 40)
-    monkeypatch.setattr(training_loop, "_READ_SECONDS", 0.2)
+    monkeypatch.setattr(training_loop, "READ_SECONDS", 0.2)
     seen = []
 
     class Reader(small_runs.Recorder):
