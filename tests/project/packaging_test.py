@@ -4,7 +4,6 @@ The sdist holds what the wheel is made from. Tests, documents and benchmarks sta
 since the tests read files from all of it.
 """
 
-import configparser
 import email
 import os
 import pathlib
@@ -18,16 +17,9 @@ import zipfile
 import pytest
 import readme_renderer.markdown
 import setuptools
+from checkout import ROOT, options
 
-ROOT = pathlib.Path(__file__).parents[2]
 PACKAGED = ("setup.cfg", "pyproject.toml", "README.md", "LICENSE", "tas_tf", "specs", "tests")
-
-
-def options(section: str) -> configparser.SectionProxy:
-    """A section of setup.cfg."""
-    configuration = configparser.ConfigParser()
-    configuration.read(ROOT / "setup.cfg")
-    return configuration[section]
 
 
 def console_scripts() -> list[str]:

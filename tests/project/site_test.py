@@ -9,8 +9,8 @@ import sys
 
 import pytest
 import readme_renderer.markdown
+from checkout import ROOT
 
-ROOT = pathlib.Path(__file__).parents[2]
 PAGES = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "benchmarks/README.md"]
 PAGES += [path.relative_to(ROOT).as_posix() for path in sorted((ROOT / "docs").rglob("*.md"))]
 # What readers see as a list, a table or code: Python-Markdown, which builds the site, takes it
