@@ -62,8 +62,7 @@ def configurable(
     ]
     required = [p.name for p in now if p.default is p.empty]
 
-    @functools.wraps(function, updated=())
-    def checked(**arguments):
+    def checked(**arguments: Any) -> Any:
         missing = [parameter for parameter in required if parameter not in arguments]
         if missing:
             raise SpecError(
@@ -73,10 +72,11 @@ def configurable(
         arguments = {key: _typed(name, key, value) for key, value in arguments.items()}
         return functools.partial(function, **arguments) if later else function(**arguments)
 
-    checked.__signature__ = signature.replace(parameters=now)
-    registered[name] = checked
+    wrapped: Any = functools.wraps(function, updated=())(checked)
+    wrapped.__signature__ = signature.replace(parameters=now)
+    registered[name] = wrapped
     _types[name] = {p.name: hints.get(p.name, Any) for p in now}
-    return gin.external_configurable(checked, name=name, module="tas_tf")
+    return gin.external_configurable(wrapped, name=name, module="tas_tf")
 
 
 def _typed(name: str, parameter: str, value: Any) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -48,10 +48,10 @@ class MetricsLog(keras.callbacks.Callback):
             self._bands[f"floor_{budget.kind.name}_ratio"] = budget.floor / budget.unpruned
             self._bands[f"budget_{budget.kind.name}_ratio"] = budget.amount / budget.unpruned
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
         """Writes the epoch's record."""
         step = (epoch + 1) * self._steps
-        record = {"step": step, "epoch": epoch + 1, **_numbers(logs)}
+        record = {"step": step, "epoch": epoch + 1, **_numbers(logs or {})}
         record["elapsed_seconds"] = round(self._stopwatch.seconds(), 3)
         record["device_seconds"] = round(self._device.seconds(), 3)
         self._metrics.write({**record, **self._shape()})
@@ -73,20 +73,20 @@ class Profile(keras.callbacks.Callback):
         self._first = first
         self._last = last
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
         """Begins to count."""
         self._done = 0
         self._runs = False
         self._start_where_due()
 
-    def on_train_batch_end(self, batch, logs=None):
+    def on_train_batch_end(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
         """Counts a step; starts or ends the profile where it is due."""
         self._done += 1
         if self._runs and self._done == self._last:
             self._stop()
         self._start_where_due()
 
-    def on_train_end(self, logs=None):
+    def on_train_end(self, logs: Mapping[str, Any] | None = None) -> None:
         """Ends a profile that the run was too short for."""
         if self._runs:
             self._stop()
@@ -117,7 +117,7 @@ def duration(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
-def _numbers(logs: dict[str, Any]) -> dict[str, Any]:
+def _numbers(logs: Mapping[str, Any]) -> dict[str, Any]:
     return {
         name: round(float(value), 6) if isinstance(value, (float, np.floating)) else value
         for name, value in logs.items()
