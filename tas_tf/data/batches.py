@@ -154,6 +154,10 @@ class StreamReader:
         steps = len(chosen) // batch_size
         prepare = self._augmented if augment and self._recipe.resizes_crops else self._decoded
 
+        def prepared(number: tf.Tensor, example: tuple[tf.Tensor, ...]) -> tuple:
+            place, key, label = example
+            return prepare(place, key, label, _folded(image_seed, number))
+
         def make(start: int, stop: int) -> tf.data.Dataset:
             def of_epoch(epoch: tf.Tensor) -> tf.data.Dataset:
                 examples = self._source.examples(self._split, chosen, _folded(order_seed, epoch))
@@ -161,15 +165,13 @@ class StreamReader:
                 return examples.skip(first * batch_size).take((last - first) * batch_size)
 
             examples = _epochs(start, stop, steps).flat_map(of_epoch).enumerate(start * batch_size)
-            images = _map(
-                examples, lambda number, example: prepare(*example, _folded(image_seed, number))
-            )
+            images = _map(examples, prepared)
             batches = images.batch(batch_size, drop_remainder=True)
             if not (augment and self._recipe.crops):
                 return batches
             return _map(
                 batches.enumerate(start),
-                lambda step, batch: self._cropped(*batch, _folded(image_seed, step)),
+                lambda step, batch: self._cropped(batch[0], batch[1], _folded(image_seed, step)),
             )
 
         return Feed(steps, make)

@@ -25,6 +25,7 @@ from tas_tf.runtime.files import first_line
 
 _AUGMENTATIONS = ("none", "crop", "crop_flip", "resized_crop")
 _TENTH = "a stratified tenth of train"
+_UNPREPARED = "ImageData.prepare(seed) has to be called first"
 # What each training part is called in messages; its place is its stream of random numbers.
 _TRAINING_PARTS = {
     "train": "training set",
@@ -199,7 +200,7 @@ class ImageData:
 
     def record(self) -> dict:
         """Returns what explains and repeats the split, as plain values for JSON."""
-        info = self.describe()
+        info, (mean, deviation) = self.describe(), self._statistics()
         splits = {}
         for part in (*_TRAINING_PARTS, "holdout", "test"):
             split, chosen = self._part(part)
@@ -212,8 +213,8 @@ class ImageData:
             "counts": dict(self._source().counts),
             "evaluation_split": info.evaluation_split,
             "splits": splits,
-            "mean": list(info.mean),
-            "deviation": list(info.deviation),
+            "mean": list(mean),
+            "deviation": list(deviation),
             "input_shape": list(info.input_shape),
             "num_classes": info.num_classes,
             "label_names": list(info.label_names),
@@ -358,7 +359,7 @@ class ImageData:
     def _part(self, part: str) -> tuple[str, np.ndarray]:
         """Returns the split of the source that a part is of, and its places there, ascending."""
         if self._seed is None:
-            raise RuntimeError("ImageData.prepare(seed) has to be called first")
+            raise RuntimeError(_UNPREPARED)
         if part in self._drawn:
             return "train", self._drawn[part]
         split = self._evaluation_split()
@@ -394,7 +395,8 @@ class ImageData:
 
     def _measured(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """Computes mean and standard deviation of the training set's channels, scale 0 to 1."""
-        total = squares = pixels = 0
+        total = squares = np.zeros((), np.int64)
+        pixels = 0
         batches = self._reader("train").plain(self._drawn["train"], 256)
         for images, _ in batches.as_numpy_iterator():
             values = images.reshape(-1, images.shape[-1]).astype(np.int64)
@@ -407,10 +409,16 @@ class ImageData:
         deviation = np.where(deviation > 0, deviation, 255)
         return tuple((mean / 255).tolist()), tuple((deviation / 255).tolist())
 
+    def _statistics(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Returns mean and deviation of the channels, which `prepare` completes."""
+        if self.mean is None or self.deviation is None:
+            raise RuntimeError(_UNPREPARED)
+        return self.mean, self.deviation
+
     def _normalised(self, images: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        mean = tf.constant(self.mean, tf.float32)
-        deviation = tf.constant(self.deviation, tf.float32)
-        return (tf.cast(images, tf.float32) / 255 - mean) / deviation, labels
+        mean, deviation = self._statistics()
+        centred = tf.cast(images, tf.float32) / 255 - tf.constant(mean, tf.float32)
+        return centred / tf.constant(deviation, tf.float32), labels
 
     @contextlib.contextmanager
     def _explained(self, split: str) -> Iterator[None]:

@@ -88,7 +88,7 @@ def fastest(
     models = {grain: aligned(model, architecture, grain) for grain in sorted(grains.values())}
     times = runners.timed_models(models, runtime, batch_size, threads, seconds)
     medians = {grain: found.median_ms for grain, found in times.items()}
-    best, true = min(medians, key=medians.get), min(medians)
+    best, true = min(medians, key=medians.__getitem__), min(medians)
     if medians[best] > (1 - _LEAST_GAIN) * medians[true]:
         best = true
     return best, {

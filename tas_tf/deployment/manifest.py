@@ -22,8 +22,15 @@ from tas_tf.spaces.architecture import Architecture
 
 MANIFEST, CARD = "manifest.json", "model_card.md"
 SCHEMA_VERSION = 1
-_PACKAGES = ("tas_tf", "tensorflow", "keras", "numpy", "ai-edge-litert", "tf_keras")
-_PACKAGES += ("tensorflow-model-optimization",)
+_PACKAGES = (
+    "tas_tf",
+    "tensorflow",
+    "keras",
+    "numpy",
+    "ai-edge-litert",
+    "tf_keras",
+    "tensorflow-model-optimization",
+)
 _TIMES = {"median_ms": positive}
 _CALL = {
     "batch_size": count,
@@ -80,7 +87,7 @@ def facts(
             "input_shape": list(architecture.input_shape),
             "num_classes": architecture.num_classes,
             "label_names": list(classifier.label_names),
-            "cost": dict(architecture.cost),
+            "cost": architecture.cost,
             "architecture_sha256": _sha256(architecture.to_json().encode()),
             "weights_sha256": weights.hexdigest(),
         },

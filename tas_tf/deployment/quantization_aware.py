@@ -40,7 +40,7 @@ class _PixelLayers:
 
         return getattr(tf_keras.layers, name)
 
-    def Input(self, shape, name):
+    def Input(self, shape: tuple[int, int, int], name: str) -> Any:
         """Returns the normalized images."""
         import tf_keras
 
@@ -50,7 +50,7 @@ class _PixelLayers:
         layer.set_weights([self._scale[None, None, :, None], self._shift])
         return normalized
 
-    def Model(self, images, logits, name):
+    def Model(self, images: Any, logits: Any, name: str) -> Any:
         """Returns the network from pixels to logits."""
         import tf_keras
 
@@ -141,7 +141,9 @@ class QuantizationAwareTraining(Loop):
         self.optimizer = tf_keras.optimizers.SGD(learning_rate, _MOMENTUM, nesterov=True)
         self.optimizer.build(self.trained)
 
-    def train_step(self, batch, step):
+    def train_step(
+        self, batch: tuple[tf.Tensor, tf.Tensor], step: tf.Tensor
+    ) -> dict[str, tf.Tensor]:
         """One step of gradient descent; returns shares of loss and accuracy."""
         images, labels = batch
         with tf.GradientTape() as tape:

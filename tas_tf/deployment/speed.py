@@ -32,7 +32,7 @@ def unpruned_of(architecture: Architecture) -> tuple[Architecture, bool]:
     Where the architecture does not tell, the unpruned network has as many blocks as are left.
     """
     kept = [len(stage) for stage in architecture.stages]
-    blocks = (architecture.provenance or {}).get("dense_blocks_per_stage")
+    blocks: Any = (architecture.provenance or {}).get("dense_blocks_per_stage")
     known = (
         isinstance(blocks, (list, tuple))
         and len(blocks) == len(kept)
@@ -98,8 +98,8 @@ def measure_calls(
     rows = []
     for batch_size in BATCH_SIZES:
         batch = np.resize(images, (batch_size, *images.shape[1:]))
-        calls = {"network": network, "unpruned": unpruned}
-        calls = {role: functools.partial(call, batch) for role, call in calls.items()}
+        roles = {"network": network, "unpruned": unpruned}
+        calls = {role: functools.partial(call, batch) for role, call in roles.items()}
         found = runners.timed(calls, seconds)
         rows.append({"batch_size": batch_size, **_compared(found)})
     return rows
