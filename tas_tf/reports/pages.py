@@ -173,7 +173,7 @@ def write_page(page: Page, folder: str, name: str) -> tuple[str, str]:
 def _environment() -> jinja2.Environment:
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("tas_tf.reports"),
-        autoescape=lambda name: not name.endswith(".md"),
+        autoescape=lambda name: name is None or not name.endswith(".md"),
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,

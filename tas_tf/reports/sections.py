@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from tas_tf.deployment.speed import is_faster
 from tas_tf.reports import curve_plots, shape_plots
@@ -135,14 +136,14 @@ def _found(run: Run) -> Iterator[Element]:
             "The search has not finished: this is the network that was most probable after epoch "
             f"{latest[0]}, whatever it costs."
         )
-    if not networks:
-        return
     network = found or unpruned
+    if network is None:
+        return
     against = unpruned if found is not None and comparable(found, unpruned) else None
     yield _architecture_picture(network, against)
     if run.search is not None:
         if run.search.result is not None:
-            yield Text(_derivation(run.search))
+            yield Text(_derivation(run.search.result["derivation"]))
         networks |= {f"derived for {name}": each for name, each in run.search.derived.items()}
     table = run.search.latency if run.search else None
     yield cost_table(networks, latency_table.kinds(table))
@@ -179,8 +180,7 @@ def _architecture_picture(network: Architecture, unpruned: Architecture | None) 
     return Picture("architecture", figure, "The network", caption, description + ".")
 
 
-def _derivation(search: Part) -> str:
-    summary = search.result["derivation"]
+def _derivation(summary: Mapping[str, Any]) -> str:
     texts = []
     for kind, budget in summary["budgets"].items():
         where = "inside" if budget["floor"] <= budget["cost"] <= budget["amount"] else "OUTSIDE"
@@ -234,7 +234,7 @@ def _gives(run: Run) -> Iterator[Element]:
         )
     for part in run.parts.values():
         if part.manifest is not None:
-            yield artifact_table(part)
+            yield artifact_table(part.manifest)
     if exported_calls(run):
         yield speed_table(run)
 
@@ -266,19 +266,19 @@ def _took(run: Run) -> Iterator[Element]:
 
 
 def _data(run: Run) -> Iterator[Element]:
-    parts = [part for part in run.parts.values() if part.data is not None]
-    if not parts:
+    recorded = [(part, part.data) for part in run.parts.values() if part.data is not None]
+    if not recorded:
         return
-    kinds = [part.kind for part in parts]
-    yield split_table(parts[0].data, kinds)
-    yield Items(list(_of_splits(run, parts)))
+    _, first = recorded[0]
+    yield split_table(first, [part.kind for part, _ in recorded])
+    yield Items(list(_of_splits(run, recorded)))
 
 
-def _of_splits(run: Run, parts: list[Part]) -> Iterator[str]:
-    splits = [part.data["splits"] for part in parts]
+def _of_splits(run: Run, recorded: list[tuple[Part, dict[str, Any]]]) -> Iterator[str]:
+    splits = [data["splits"] for _, data in recorded]
     if any(each != splits[0] for each in splits):
         yield "The parts of this run recorded DIFFERENT splits: their accuracies do not compare."
-    elif len(parts) > 1:
+    elif len(recorded) > 1:
         yield "All parts of this run recorded the same splits: their fingerprints agree."
     if "test" in splits[0]:
         yield (
@@ -287,12 +287,11 @@ def _of_splits(run: Run, parts: list[Part]) -> Iterator[str]:
         )
         if run.of_kind("training"):
             yield "Each trained network and each int8 artifact of one was tested on them once."
-    if run.search in parts:
-        yield (
-            "The halves are disjoint and stratified by class, drawn with seed "
-            f"{run.search.data['seed']}."
-        )
-        if run.search.setting("run_search.start_from"):
+    for part, data in recorded:
+        if part is not run.search:
+            continue
+        yield f"The halves are disjoint and stratified by class, drawn with seed {data['seed']}."
+        if part.setting("run_search.start_from"):
             yield (
                 "The supernet started from the trained unpruned network, which had seen all "
                 "training images, those of the architecture half too."
@@ -377,7 +376,8 @@ def lead(run: Run) -> str:
 
 def _speed_texts(run: Run) -> Iterator[str]:
     """Yields where the exported network is faster than the unpruned one, and where it hardly is."""
-    fast, slow = [], []
+    fast: list[str] = []
+    slow: list[str] = []
     for name, speed, call in exported_calls(run):
         said = f"{1 / call['share_of_time']:.2f} times as {name}, batch {call['batch_size']}"
         faster = is_faster(speed["share_of_macs"], call["share_of_time"])

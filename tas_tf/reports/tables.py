@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from tas_tf.reports.pages import Table
 from tas_tf.reports.run_records import Part, Run
 from tas_tf.spaces.architecture import Architecture
 from tas_tf.spaces.cost import LATENCY, CostKind, costs, layer_macs, shown
-from tas_tf.spaces.families import BLOCKS
+from tas_tf.spaces.families import BLOCKS, Layer
 from tas_tf.spaces.search_space import SearchSpace
 from tas_tf.training.callbacks import duration
 
@@ -132,9 +133,12 @@ def layer_table(network: Architecture, unpruned: Architecture | None) -> Table:
     return Table("Layer by layer", header, rows, faded=faded, folded=True)
 
 
-def _layer_row(name: str, kept, whole, beside: bool) -> list[str]:
-    """Returns the cells of a layer; `kept` and `whole` are (layer, input, output) or None."""
-    layer = (kept or whole)[0]
+_Row = tuple[Layer, int, int]  # a layer, its input and its output channels
+
+
+def _layer_row(name: str, kept: _Row | None, whole: _Row | None, beside: bool) -> list[str]:
+    """Returns the cells of a layer, which at least one of the two networks has."""
+    layer = next(each[0] for each in (kept, whole) if each)
     columns = (whole, kept) if beside else (kept,)
     channels = [f"{each[1]} → {each[2]}" if each else NONE for each in columns]
     macs = [layer_macs(*each) if each else 0 for each in columns]
@@ -154,7 +158,8 @@ def accuracy_table(run: Run) -> Table:
     """Returns what every trained network reaches on the test split."""
     parts = run.of_kind("training")
     base = next((p.result for p in parts if p.result and role(p) == "unpruned"), None)
-    rows, faded = [], []
+    rows: list[list[str]] = []
+    faded: list[int] = []
     for part in parts:
         if part.result is None:
             faded.append(len(rows))
@@ -216,10 +221,10 @@ def time_table(parts: Sequence[Part]) -> Table:
     return Table("Time of every phase", header, rows)
 
 
-def artifact_table(part: Part) -> Table:
+def artifact_table(manifest: Mapping[str, Any]) -> Table:
     """Returns what was exported: size, accuracy, and agreement with the Keras model."""
     rows = []
-    for name, artifact in part.manifest["artifacts"].items():
+    for name, artifact in manifest["artifacts"].items():
         check, accuracy = artifact["check"], artifact["accuracy"]
         rows.append(
             [
