@@ -82,7 +82,7 @@ def sources() -> set[str]:
     return {
         path.relative_to(ROOT).as_posix()
         for folder, patterns in (
-            ("tas_tf", ("*.py", "templates/*")),
+            ("tas_tf", ("*.py", "*.pyi", "py.typed", "templates/*")),
             ("specs", ("*.gin", "*.json")),
         )
         for pattern in patterns
@@ -113,7 +113,7 @@ def test_wheel_holds_every_source_and_spec_and_nothing_else(wheel):
     held = set(contents(wheel))
     assert held == {f"tas_tf/{name}" if name.startswith("specs/") else name for name in sources()}
     assert "tas_tf/specs/quickstart.gin" in held
-    assert "tas_tf/reports/templates/page.html" in held
+    assert {"tas_tf/py.typed", "tas_tf/reports/templates/page.html"} <= held
 
 
 def test_sdist_holds_what_the_wheel_is_made_from(sdist):
