@@ -239,7 +239,7 @@ def _help(command: Callable[[], int]) -> str:
     own = [flag for part in (module, __name__) for flag in _FLAGS.get_flags_for_module(part)]
     texts = [f"  --{flag.name:14}{' '.join(flag.help.split())}" for flag in own]
     lines = [textwrap.fill(text, 100, subsequent_indent=18 * " ") for text in texts]
-    return "\n".join([module.__doc__, "Flags:", *lines, "", _EXIT_CODES])
+    return "\n".join([module.__doc__ or "", "Flags:", *lines, "", _EXIT_CODES])
 
 
 def _guarded(command: Callable[[], int]) -> int:

@@ -37,11 +37,17 @@ def _measure() -> int:
         for given in _ARCHITECTURES.value
         for name in (presets.published_names() if given == "published" else [given])
     ]
-    asked = _RUNTIME.value, _BATCH_SIZE.value, _THREADS.value, _SECONDS.value, _OUTPUT.value
     with command_line.started(_THREADS.value):
         from tas_tf.experiments.measure import run_measure
 
-        return run_measure(names, *asked)
+        return run_measure(
+            architectures=names,
+            runtime_name=_RUNTIME.value,
+            batch_size=_BATCH_SIZE.value,
+            threads=_THREADS.value,
+            seconds=_SECONDS.value,
+            output=_OUTPUT.value,
+        )
 
 
 def run() -> None:

@@ -62,8 +62,7 @@ def configurable(
     ]
     required = [p.name for p in now if p.default is p.empty]
 
-    @functools.wraps(function, updated=())
-    def checked(**arguments):
+    def checked(**arguments: Any) -> Any:
         missing = [parameter for parameter in required if parameter not in arguments]
         if missing:
             raise SpecError(
@@ -77,7 +76,7 @@ def configurable(
     del checked.__wrapped__  # gin would look there, and take settings of what only the run knows
     registered[name] = checked
     _types[name] = {p.name: hints.get(p.name, Any) for p in now}
-    return gin.external_configurable(checked, name=name, module="tas_tf")
+    return gin.external_configurable(wrapped, name=name, module="tas_tf")
 
 
 def _typed(name: str, parameter: str, value: Any) -> Any:

@@ -154,6 +154,10 @@ class StreamReader:
         steps = len(chosen) // batch_size
         prepare = self._augment if augment and self._recipe.resizes_crops else self._decode
 
+        def prepared(number: tf.Tensor, example: tuple[tf.Tensor, ...]) -> tuple:
+            place, key, label = example
+            return prepare(place, key, label, _folded(image_seed, number))
+
         def make(start: int, stop: int) -> tf.data.Dataset:
             def of_epoch(epoch: tf.Tensor) -> tf.data.Dataset:
                 examples = self._source.examples(self._split, chosen, _fold(order_seed, epoch))

@@ -45,7 +45,8 @@ def checked_size(value: Any) -> tuple[int, int] | None:
         return None
     size = tuple(value) if isinstance(value, list | tuple) else (value, value)
     require(len(size) == 2, "image_size", value, "a number of pixels, or (height, width)")
-    return tuple(checked_whole("image_size", side, 1) for side in size)
+    height, width = (checked_whole("image_size", side, 1) for side in size)
+    return height, width
 
 
 def checked_channels(name: str, values: Any, wanted: str) -> tuple[float, ...] | None:

@@ -196,7 +196,7 @@ class ImageData:
 
     def record(self) -> dict:
         """Returns what explains and repeats the split, as plain values for JSON."""
-        info = self.describe()
+        info, (mean, deviation) = self.describe(), self._statistics()
         splits = {}
         for part in (*TRAINING_PARTS, "holdout", "test"):
             split, chosen = self.parts.places(part)
@@ -209,8 +209,8 @@ class ImageData:
             "counts": dict(self._source().counts),
             "evaluation_split": info.evaluation_split,
             "splits": splits,
-            "mean": list(info.mean),
-            "deviation": list(info.deviation),
+            "mean": list(mean),
+            "deviation": list(deviation),
             "input_shape": list(info.input_shape),
             "num_classes": info.num_classes,
             "label_names": list(info.label_names),

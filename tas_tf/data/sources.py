@@ -144,7 +144,7 @@ class ListedSource(ImageSource):
 class DigitsSource(ListedSource):
     """scikit-learn's 1,797 scans of handwritten digits: 8x8, grey, part of its installation."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         from sklearn.datasets import load_digits
 
         digits = load_digits()
@@ -252,7 +252,7 @@ def _require_same_classes(
         )
 
 
-def _first_shape(paths: Sequence[str]) -> tuple[str, tuple[int, int, int]]:
+def _first_shape(paths: np.ndarray) -> tuple[str, tuple[int, int, int]]:
     """Finds the first image that can be read; one with transparency counts as without.
 
     Returns:
@@ -261,17 +261,17 @@ def _first_shape(paths: Sequence[str]) -> tuple[str, tuple[int, int, int]]:
     Raises:
         DataError: If none can be read, with the first.
     """
-    first_error = None
+    faults = []
     for path in paths:
         try:
             image = tf.io.decode_image(tf.io.read_file(path), expand_animations=False)
         except tf.errors.OpError as error:
-            first_error = first_error or error
+            faults.append(first_line(error))
             continue
         height, width, channels = image.shape
         return path, (height, width, 1 if channels < 3 else 3)
-    raise DataError(f"{paths[0]!r} cannot be read as an image: {first_line(first_error)}")
+    raise DataError(f"{paths[0]!r} cannot be read as an image: {faults[0]}")
 
 
-def _size_text(shape: Sequence[int]) -> str:
+def _size_text(shape: Sequence[int | None]) -> str:
     return f"{shape[0]}x{shape[1]}"

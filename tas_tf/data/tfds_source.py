@@ -6,6 +6,7 @@ import logging
 import os
 import re
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -222,7 +223,7 @@ def _known_tfds_names() -> list[str]:
     return tfds.list_builders(with_community_datasets=False)
 
 
-def _builder(name: str, data_dir: str | None):
+def _builder(name: str, data_dir: str | None) -> Any:
     """Makes the TFDS builder of a name, or raises DataError with close names."""
     import tensorflow_datasets as tfds
 
@@ -246,11 +247,13 @@ def _unknown_name(name: str) -> DataError:
     )
 
 
-def _image_and_label(name: str, features) -> tuple:
+def _image_and_label(name: str, features: Any) -> tuple[Any, Any]:
     """Returns the features "image" and "label" of a TFDS set, or raises DataError."""
     import tensorflow_datasets as tfds
 
-    by_name = dict(features.items()) if isinstance(features, tfds.features.FeaturesDict) else {}
+    by_name: Any = (
+        dict(features.items()) if isinstance(features, tfds.features.FeaturesDict) else {}
+    )
     image, label = by_name.get("image"), by_name.get("label")
     if type(image) is not tfds.features.Image or not isinstance(label, tfds.features.ClassLabel):
         raise DataError(

@@ -110,14 +110,18 @@ class Export:
 
     def images(self) -> np.ndarray:
         """Returns real training images, uint8 (batch, height, width, channels)."""
-        count = min(CHECK_IMAGES, self.data.describe().train_images)
-        feed = self.data.training(count, self.seed, augment=False, raw=True)
+        feed = self.data.training(self._at_most(CHECK_IMAGES), self.seed, augment=False, raw=True)
         images, _ = next(iter(feed.batches(0, 1)))
         return images.numpy()
 
+    def _at_most(self, images: int) -> int:
+        """Returns a number of images, or that of the training set where it has fewer."""
+        known = self.data.describe().train_images
+        return images if known is None else min(images, known)
+
     def settings(self, name: str) -> dict[str, Any]:
         """Returns what else than the network an artifact of a format depends on."""
-        settings = {"align": self.align} if FORMATS[name].aligned else {}
+        settings: dict[str, Any] = {"align": self.align} if FORMATS[name].aligned else {}
         if FORMATS[name].quantized:
             settings |= {"calibration_images": CHECK_IMAGES, "seed": self.seed}
         if name == "litert_qat":
@@ -170,8 +174,8 @@ class Export:
         """Returns what makes a format with the widths that suit it, and what a manifest says."""
         if not FORMATS[name].aligned or self.align == 1:
             return self, {}
-        model, grain, measured = self.classifier.model, self.align, None
-        if grain == alignment.AUTO:
+        model = self.classifier.model
+        if isinstance(self.align, str):
             grain, measured = alignment.fastest(model, self.architecture, name)
         wide = alignment.align_widths(model, self.architecture, grain)
         classifier = dataclasses.replace(self.classifier, model=wide)

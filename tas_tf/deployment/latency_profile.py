@@ -136,7 +136,7 @@ def _networks(space: SearchSpace) -> list[Architecture]:
     depths = [len(stage) for stage in space.depths]
     smallest = space.architecture([0] * len(counts), [0] * len(depths))
     drawn = [
-        space.architecture(random.integers(counts), random.integers(depths))
+        space.architecture(random.integers(counts).tolist(), random.integers(depths).tolist())
         for _ in range(FITTED - 2 + JUDGED)
     ]
     return [space.unpruned(), smallest, *drawn]

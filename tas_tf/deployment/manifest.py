@@ -80,7 +80,7 @@ def facts(
             "input_shape": list(architecture.input_shape),
             "num_classes": architecture.num_classes,
             "label_names": list(classifier.label_names),
-            "cost": dict(architecture.cost),
+            "cost": architecture.cost,
             "architecture_sha256": _sha256(architecture.to_json().encode()),
             "weights_sha256": weights.hexdigest(),
         },

@@ -43,7 +43,7 @@ class _PixelLayers:
 
         return getattr(tf_keras.layers, name)
 
-    def Input(self, shape, name):
+    def Input(self, shape: tuple[int, int, int], name: str) -> Any:
         """Returns the normalized images."""
         import tf_keras
 
@@ -53,7 +53,7 @@ class _PixelLayers:
         layer.set_weights([self._scale[None, None, :, None], self._shift])
         return normalized
 
-    def Model(self, images, logits, name):
+    def Model(self, images: Any, logits: Any, name: str) -> Any:
         """Returns the network from pixels to logits."""
         import tf_keras
 

@@ -44,7 +44,8 @@ class Times:
     @classmethod
     def of(cls, milliseconds: np.ndarray) -> Times:
         """Returns the percentiles of the times of several calls."""
-        return cls(*np.percentile(milliseconds, (50, 90, 99)).tolist(), len(milliseconds))
+        median, p90, p99 = np.percentile(milliseconds, (50, 90, 99)).tolist()
+        return cls(median, p90, p99, len(milliseconds))
 
 
 def use_threads(threads: int) -> None:
@@ -171,15 +172,15 @@ class TensorFlowRunner(Runner):
     def __init__(self, function: Callable[[tf.Tensor], tf.Tensor]):
         self._function = function
 
-    def load(self, images):
+    def load(self, images: np.ndarray) -> None:
         """Makes a tensor of the images."""
         self._images = tf.constant(images)
 
-    def run(self):
+    def run(self) -> None:
         """Calls the function."""
         self._logits = self._function(self._images)
 
-    def logits(self):
+    def logits(self) -> np.ndarray:
         """Returns the function's result."""
         return self._logits.numpy()
 
@@ -199,15 +200,15 @@ class LiteRTRunner(Runner):
         (self._source,) = self._interpreter.get_input_details()
         (self._target,) = self._interpreter.get_output_details()
 
-    def load(self, images):
+    def load(self, images: np.ndarray) -> None:
         """Copies the images into the interpreter."""
         self._interpreter.set_tensor(self._source["index"], _quantize(images, self._source))
 
-    def run(self):
+    def run(self) -> None:
         """Invokes the interpreter."""
         self._interpreter.invoke()
 
-    def logits(self):
+    def logits(self) -> np.ndarray:
         """Copies the logits out of the interpreter."""
         values = self._interpreter.get_tensor(self._target["index"])
         scale, zero = self._target["quantization"]

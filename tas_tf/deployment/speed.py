@@ -32,7 +32,7 @@ def unpruned_counterpart(architecture: Architecture) -> tuple[Architecture, bool
     Where the architecture does not tell, the unpruned network has as many blocks as are left.
     """
     kept = [len(stage) for stage in architecture.stages]
-    blocks = (architecture.provenance or {}).get("dense_blocks_per_stage")
+    blocks: Any = (architecture.provenance or {}).get("dense_blocks_per_stage")
     known = (
         isinstance(blocks, (list, tuple))
         and len(blocks) == len(kept)

@@ -264,10 +264,10 @@ def record_end(
 
 def _advice(title: str, error: DivergenceError, loop: Loop, checkpoints: Checkpoints) -> str:
     """Says what to lower where a loss or a weight was not finite."""
-    of_logits = error.half == ARCHITECTURE_HALF
-    optimizer = loop.arch_optimizer if of_logits else loop.optimizer
-    lower = gin_config.described(f"{type(optimizer).__name__}.learning_rate")
-    lower += " or run_search.cost_weight" if of_logits else ""
+    optimizer, besides = loop.optimizer, ""
+    if isinstance(loop, ArchitectureSearch) and error.half == ARCHITECTURE_HALF:
+        optimizer, besides = loop.arch_optimizer, " or run_search.cost_weight"
+    lower = gin_config.described(f"{type(optimizer).__name__}.learning_rate") + besides
     kept = "No checkpoint was saved before."
     if checkpoints.saved is not None:
         kept = f"The last checkpoint, of step {checkpoints.saved}, is from before, and is kept."

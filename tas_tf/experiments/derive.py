@@ -104,7 +104,8 @@ class DerivationExperiment:
 
 def _derive(plan: _Plan, target: object, budgets: Sequence[Budget]) -> int:
     """Derives one architecture and writes it; returns the exit code."""
-    derived = derivation.derive(plan.space, *plan.logits, budgets)
+    widths, depths = plan.logits
+    derived = derivation.derive(plan.space, widths, depths, budgets)
     summary = derived.summary(budgets)
     architecture = common.with_origin(derived.architecture, plan.space, summary, plan.latency)
     name = re.sub(r"[^\w.]+", "_", str(target)).strip("_")

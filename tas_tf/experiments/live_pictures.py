@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
+from typing import Any
 
 import keras
 
@@ -38,11 +40,11 @@ class LivePictures(keras.callbacks.Callback):
         self._steps = steps_per_epoch
         self._spent = 0.0
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
         """Starts the clock."""
         self._start = time.perf_counter()
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
         """Writes distributions, and pictures where they are due: after the last epoch they are."""
         step, start = (epoch + 1) * self._steps, time.perf_counter()
         for name, (candidates, probabilities) in self._search.distributions().items():
@@ -56,10 +58,10 @@ class LivePictures(keras.callbacks.Callback):
     def _draw(self, step: int) -> None:
         space = self._search.supernet.space
         now = derivation.argmax(space, *self._search.logits())
-        probabilities = [p.numpy() for p in self._search.supernet.probabilities()]
+        widths, depths = (p.numpy() for p in self._search.supernet.probabilities())
         figures = {
             "architecture": shape_plots.draw_architecture(now, space.unpruned()),
-            "distributions": shape_plots.draw_distributions(space, *probabilities, now),
+            "distributions": shape_plots.draw_distributions(space, widths, depths, now),
         }
         for name, figure in figures.items():
             self._events.picture(name, canvas.image(figure), step)

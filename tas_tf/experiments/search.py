@@ -210,7 +210,7 @@ def _finish(search: ArchitectureSearch, plan: _Plan, seconds: float) -> int:
     result = {"derivation": summary, "tolerance": plan.budgets[0].tolerance}
     directory.write_json(RESULT, {**result, **entropies, "seconds": seconds})
     ratios = {
-        f"derived_{budget.kind.name}_ratio": architecture.cost[budget.kind.name] / budget.unpruned
+        f"derived_{budget.kind.name}_ratio": cost.cost(architecture, budget.kind) / budget.unpruned
         for budget in plan.budgets
     }
     common.record_end(directory, int(search.step.numpy()), architecture, **ratios)

@@ -188,7 +188,7 @@ class TrainingExperiment:
         saved = network_files.save_model(training.model, plan.architecture, plan.directory)
         # The one time that the test split is read.
         tested = evaluate(saved, self.data.evaluation("test", self.batch_size))
-        result = {"test": tested, "cost": dict(plan.architecture.cost), "seconds": seconds}
+        result = {"test": tested, "cost": plan.architecture.cost, "seconds": seconds}
         plan.directory.write_json(RESULT, result)
         common.record_end(
             plan.directory,

@@ -6,12 +6,12 @@ channels in the unpruned network; `shapes.py` defines the numbers `computed` and
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import tensorflow as tf
 
 from tas_tf.layers.interpolation import interpolation_taps
-from tas_tf.layers.mixing import Mixture, mixture_entries, scaled
+from tas_tf.layers.mixing import Mixture, Taps, mixture_entries, scaled
 from tas_tf.layers.normalization import batch_normalize
 from tas_tf.layers.shapes import Shapes
 from tas_tf.layers.unit_draws import UnitDraw
@@ -47,7 +47,7 @@ class Interpolation:
 
         `sum_k w_k * CWI(s_k * n + o_k, c)` for normalized maps n (docs/method.md 4).
         """
-        taps = drawn.taps
+        taps = cast(Taps, drawn.taps)  # where maps are mixed every unit is told some
         shares = tf.cast(taps.shares, tables.scale.dtype)
         scales, offsets = (
             shares * tf.gather_nd(table, taps.places) for table in (tables.scale, tables.offset)
@@ -87,7 +87,7 @@ class Interpolation:
         """
         shapes = shapes.of_widening()
 
-        def mixed():
+        def mixed() -> tf.Tensor:
             sources, inside = interpolation_taps(width, widest, shapes.channels)
             size = tf.convert_to_tensor(shapes.mixing)
             entries = tf.minimum(mixture_entries(sources), size - 1)

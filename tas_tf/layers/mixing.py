@@ -6,6 +6,7 @@ channels entry by entry (`TapMixture`), because each column of the matrix has fe
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import tensorflow as tf
@@ -102,7 +103,7 @@ def cut(kernel: tf.Tensor, size: tf.Tensor, uncut: tf.Tensor) -> tf.Tensor:
     """
 
     @tf.custom_gradient
-    def part(kernel):
+    def part(kernel: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tensor], tf.Tensor]]:
         return tf.slice(kernel, [0] * 4, size), lambda dy: tf.pad(dy, uncut)
 
     return part(kernel)
@@ -134,8 +135,10 @@ def normalize_and_mix(
     normalized, mean, variance, count = standardize(tf.stop_gradient(z), ones, synchronized)
 
     @tf.custom_gradient
-    def mixed(z, mix, shift):
-        def gradient(dy):
+    def mixed(
+        z: tf.Tensor, mix: tf.Tensor, shift: tf.Tensor
+    ) -> tuple[tf.Tensor, Callable[[tf.Tensor], tuple]]:
+        def gradient(dy: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
             total = _pixel_sum(dy, shift.dtype)
             d_mix = tf.raw_ops.Conv2DBackpropFilter(
                 input=normalized, filter_sizes=tf.shape(mix), out_backprop=dy, **POINTWISE
@@ -222,10 +225,10 @@ def mix_with_mean(x: tf.Tensor, mean: tf.Tensor, mix: tf.Tensor, shift: tf.Tenso
 
 
 @tf.custom_gradient
-def _shift(x: tf.Tensor, vector: tf.Tensor):
+def _shift(x: tf.Tensor, vector: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tensor], tuple]]:
     """Adds a vector to channels, of which wide maps have many: products sum them up faster."""
 
-    def gradient(dy):
+    def gradient(dy: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         flat = tf.reshape(dy, [-1, tf.shape(dy)[-1]])
         total = tf.linalg.matmul(tf.ones([1, tf.shape(flat)[0]], dy.dtype), flat)[0]
         return dy, tf.cast(total, vector.dtype)
@@ -242,7 +245,9 @@ def _pixel_sum(x: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
 
 
 @tf.custom_gradient
-def _mix_by_taps(x: tf.Tensor, sources: tf.Tensor, values: tf.Tensor):
+def _mix_by_taps(
+    x: tf.Tensor, sources: tf.Tensor, values: tf.Tensor
+) -> tuple[tf.Tensor, Callable[[tf.Tensor], tuple]]:
     """Returns `x @ M`, for a matrix M of a few entries in every column.
 
     With channels in rows, an entry is a row that is read, scaled and added: a product of matrices
@@ -262,7 +267,7 @@ def _mix_by_taps(x: tf.Tensor, sources: tf.Tensor, values: tf.Tensor):
     entries = list(zip(tf.unstack(sources), tf.unstack(tf.cast(values, wide)), strict=True))
     y = _from_rows(tf.add_n([tf.gather(rows, s) * v[:, None] for s, v in entries]), x)
 
-    def gradient(dy):
+    def gradient(dy: tf.Tensor) -> tuple[tf.Tensor, None, tf.Tensor]:
         dy = _to_rows(dy, wide)
         dx = tf.add_n(
             [tf.math.unsorted_segment_sum(dy * v[:, None], s, channels) for s, v in entries]

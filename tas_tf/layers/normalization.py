@@ -141,7 +141,7 @@ def _count(x: tf.Tensor, dtype: tf.DType) -> tf.Tensor | float:
 def _channel_sums(x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """Returns the sums (n,) of channels and of their squares, in float32 at least."""
 
-    def gradient(total, squares):
+    def gradient(total: tf.Tensor, squares: tf.Tensor) -> tf.Tensor:
         return affine(x, 2 * squares, total)
 
     if x.dtype == tf.float64:
@@ -157,7 +157,9 @@ def _channel_sums(x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     return tuple(sums), gradient
 
 
-def _fused(x, scale, offset, epsilon) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+def _fused(
+    x: tf.Tensor, scale: tf.Tensor, offset: tf.Tensor, epsilon: float
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     # Statistics are float32 also for bfloat16 input. The raw operation keeps the epsilon.
     none = tf.zeros([0], scale.dtype)
     return tf.raw_ops.FusedBatchNormV3(
@@ -193,7 +195,7 @@ def _sums(flat: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """Returns the sum (n,) of rows (m, n), and that of their outer products (n, n)."""
     ones = tf.ones([1, tf.shape(flat)[0]], flat.dtype)
 
-    def gradient(total, products):
+    def gradient(total: tf.Tensor, products: tf.Tensor) -> tf.Tensor:
         # The product is symmetric: one product of matrices instead of two.
         return tf.linalg.matmul(flat, products + tf.transpose(products)) + total
 

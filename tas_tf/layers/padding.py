@@ -36,12 +36,12 @@ def device_width(width: int, dtype: str) -> int:
 class PaddedConv2D(keras.layers.Conv2D):
     """`keras.layers.Conv2D` whose input and output may have zero channels behind the true ones."""
 
-    def build(self, input_shape):
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
         """Creates the kernel in its true shape."""
         super().build(input_shape)
         self.input_spec = None
 
-    def call(self, inputs):
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
         """Convolves with the kernel, padded with zeros."""
         *size, inside, filters = self.kernel.shape
         pads = [[0, 0]] * len(size)
@@ -49,7 +49,7 @@ class PaddedConv2D(keras.layers.Conv2D):
         kernel = tf.pad(tf.convert_to_tensor(self.kernel), pads)
         return tf.nn.conv2d(inputs, kernel, self.strides, self.padding.upper())
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         """Returns the shape with the padded width."""
         return (*super().compute_output_shape(input_shape)[:-1], self._width())
 
@@ -75,7 +75,9 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
         super().build(input_shape)
         self.input_spec = None
 
-    def call(self, inputs, training=None, mask=None):
+    def call(
+        self, inputs: tf.Tensor, training: bool | None = None, mask: tf.Tensor | None = None
+    ) -> tf.Tensor:
         """Normalizes; channels behind the true ones stay zero."""
         count = self.gamma.shape[0]
         missing = [[0, inputs.shape[-1] - count]]
@@ -99,11 +101,11 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
 class PaddedDense(keras.layers.Dense):
     """`keras.layers.Dense` whose input may have zero features behind the true ones."""
 
-    def build(self, input_shape):
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
         """Creates the kernel in its true shape."""
         super().build(input_shape)
         self.input_spec = None
 
-    def call(self, inputs, training=None):
+    def call(self, inputs: tf.Tensor, training: bool | None = None) -> tf.Tensor:
         """Applies the layer to the true features."""
         return super().call(inputs[:, : self.kernel.shape[0]], training=training)

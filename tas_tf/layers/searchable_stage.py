@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -36,7 +37,7 @@ class SearchableBlock(keras.layers.Layer):
         candidates: Sequence[Sequence[int]],
         zero_last_scale: bool = False,
         make_unit: type[SearchableUnit] = SearchableUnit,
-        **options,
+        **options: Any,
     ):
         name = layers.projection.name.removesuffix("_projection")
         super().__init__(name=name, autocast=False, dtype=options.get("dtype"))
@@ -52,7 +53,9 @@ class SearchableBlock(keras.layers.Layer):
             self.projection = make_unit(layers.projection, in_channels, candidates[-1], **options)
         self.built = True
 
-    def call(self, x, channels, draws: Sequence[UnitDraw], mode: Mode):
+    def call(
+        self, x: tf.Tensor, channels: tf.Tensor, draws: Sequence[UnitDraw], mode: Mode
+    ) -> tuple[tf.Tensor, tf.Tensor]:
         """Returns the block's output and its width.
 
         Args:
@@ -99,7 +102,7 @@ class SearchableStage(keras.layers.Layer):
         blocks: Sequence[SearchableBlock],
         depths: Sequence[int],
         aggregation: str = "interpolate",
-        dtype=None,
+        dtype: str | None = None,
         zero_is_absent: bool = False,
     ):
         super().__init__(name=name, autocast=False, dtype=dtype)
@@ -109,7 +112,14 @@ class SearchableStage(keras.layers.Layer):
         self.zero_is_absent = zero_is_absent
         self.built = True
 
-    def call(self, x, channels, depth_weights, draws: Sequence[Sequence[UnitDraw]], mode: Mode):
+    def call(
+        self,
+        x: tf.Tensor,
+        channels: tf.Tensor,
+        depth_weights: tf.Tensor,
+        draws: Sequence[Sequence[UnitDraw]],
+        mode: Mode,
+    ) -> tuple[tf.Tensor, tf.Tensor]:
         """Returns the stage's output and its width.
 
         Args:

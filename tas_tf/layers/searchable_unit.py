@@ -11,6 +11,7 @@ from __future__ import annotations
 import enum
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -58,7 +59,7 @@ class SearchableUnit(keras.layers.Layer):
         aggregation: str = "interpolate",
         zero_scale: bool = False,
         synchronized: bool = True,
-        **kwargs,
+        **kwargs: Any,
     ):
         super().__init__(name=layer.name, autocast=False, **kwargs)
         if aggregation not in AGGREGATIONS:
@@ -103,7 +104,7 @@ class SearchableUnit(keras.layers.Layer):
         )
         self.built = True
 
-    def call(self, x, drawn: UnitDraw, mode: Mode):
+    def call(self, x: tf.Tensor, drawn: UnitDraw, mode: Mode) -> tf.Tensor:
         """Returns the unit's output before any ReLU.
 
         Args:
@@ -119,14 +120,15 @@ class SearchableUnit(keras.layers.Layer):
         if self.layer.kind == "projection":
             x = pool_shortcut(x, self.layer.stride)
         if mode is Mode.INFERENCE:
-            summed = self.aggregation.sum_of_candidates(self._folded_tables(), drawn)
-            return self.aggregation.apply(self._convolve(x, drawn.shapes), *summed, drawn.shapes)
-        summed = self.aggregation.sum_of_candidates(self._tables(), drawn)
+            factor, vector = self.aggregation.sum_of_candidates(self._folded_tables(), drawn)
+            z = self._convolve(x, drawn.shapes)
+            return self.aggregation.apply(z, factor, vector, drawn.shapes)
+        factor, vector = self.aggregation.sum_of_candidates(self._tables(), drawn)
         if self.aggregation.mixes and self._may_fold(x, drawn.shapes):
-            y, mean, variance = self._fold(x, *summed, drawn.shapes)
+            y, mean, variance = self._fold(x, factor, vector, drawn.shapes)
         else:
             y, mean, variance = self.aggregation.normalize(
-                self._convolve(x, drawn.shapes), *summed, drawn.shapes, self.synchronized
+                self._convolve(x, drawn.shapes), factor, vector, drawn.shapes, self.synchronized
             )
         if mode is Mode.WEIGHTS:
             self._move_averages(drawn.counted, mean, variance, drawn.shapes)

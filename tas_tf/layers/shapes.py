@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -89,11 +89,11 @@ class StaticShapes:
         del needed, plain
         return product()
 
-    def of_projection(self, first: StaticShapes, sides: Sequence[int]) -> StaticShapes:
+    def of_projection(self, first: Any, sides: Sequence[int]) -> StaticShapes:
         """Returns the shapes of a projection that ends as this unit does.
 
         Args:
-            first: Shapes of the first unit of the block, which has the same input.
+            first: Shapes, of the same class, of the block's first unit, which has the same input.
             sides: Height and width of the projection's kernel.
         """
         del first, sides
@@ -177,7 +177,7 @@ class DrawnShapes:
         """See `StaticShapes.either`; the device takes the cheaper way of the two."""
         return tf.cond(needed, product, plain)
 
-    def of_projection(self, first: DrawnShapes, sides: Sequence[int]) -> DrawnShapes:
+    def of_projection(self, first: Any, sides: Sequence[int]) -> DrawnShapes:
         """See `StaticShapes.of_projection`."""
         kernel = tf.concat([sides, first.kernel[2:3], self.inner], 0)
         uncut = tf.concat([[[0, 0], [0, 0]], first.uncut[2:3], self.uncut[3:]], 0)

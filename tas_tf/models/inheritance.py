@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import keras
 import numpy as np
@@ -104,7 +105,7 @@ def inherit_weights(model: keras.Model, architecture: Architecture, supernet: Su
     """
     units = {unit.name: unit for unit in supernet.units + supernet.projections}
     layers = {layer.name: layer for layer in model.layers}
-    last = None  # the normalization before
+    last: Any = None  # the normalization before
     for layer, in_channels, out_channels, _ in architecture.layers():
         if layer.kind == "classifier":
             kernel = supernet.classifier_kernel.numpy()[:in_channels]

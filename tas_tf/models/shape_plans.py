@@ -72,7 +72,7 @@ class DrawnPlan:
         return drawn_shapes(self._kernels, inputs, computed, given)
 
 
-PLANS = {"static": StaticPlan, "drawn": DrawnPlan}
+PLANS: dict[str, type[StaticPlan] | type[DrawnPlan]] = {"static": StaticPlan, "drawn": DrawnPlan}
 
 
 def _units(stem: SearchableUnit, stages: Sequence[SearchableStage]) -> list[SearchableUnit]:

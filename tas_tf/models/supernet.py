@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import keras
 import numpy as np
@@ -72,7 +72,7 @@ class Supernet(keras.layers.Layer):
         self.shapes = shapes
         self.strategy = strategy
         self.draws = draws
-        options = {
+        options: dict[str, Any] = {
             "aggregation": aggregation,
             "synchronized": draws == "shared",
             "dtype": dtype,
@@ -225,7 +225,7 @@ class Supernet(keras.layers.Layer):
             tf.constant(depth_weights),
         )
 
-    def call(self, images, draw, mode: Mode = Mode.INFERENCE):
+    def call(self, images: tf.Tensor, draw: Draw, mode: Mode = Mode.INFERENCE) -> tf.Tensor:
         """Returns logits (batch, classes), in float32 at least.
 
         Args:
@@ -317,8 +317,7 @@ def entropy(probabilities: np.ndarray, sizes: Sequence[int]) -> np.ndarray:
         sizes: (rows,), the number of candidates of each.
     """
     p = np.clip(probabilities, 1e-300, 1.0)
-    sizes = np.asarray(sizes)
-    return -(p * np.log(p)).sum(axis=1) / np.log(np.maximum(sizes, 2))
+    return -(p * np.log(p)).sum(axis=1) / np.log(np.maximum(np.asarray(sizes), 2))
 
 
 class _Logits(keras.initializers.Initializer):
@@ -327,11 +326,11 @@ class _Logits(keras.initializers.Initializer):
     def __init__(self, sizes: np.ndarray):
         self.sizes = sizes
 
-    def __call__(self, shape, dtype=None):
+    def __call__(self, shape: tuple[int, ...], dtype: str | None = None) -> tf.Tensor:
         values = keras.random.normal(shape, stddev=0.01, dtype=dtype)
         return values * tf.sequence_mask(self.sizes, shape[1], dtype=values.dtype)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {"sizes": self.sizes.tolist()}
 
 

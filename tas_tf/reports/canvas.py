@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+from typing import TYPE_CHECKING, Any
 
 import matplotlib
 import numpy as np
@@ -11,6 +12,9 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+
+if TYPE_CHECKING:
+    from matplotlib.typing import LineStyleType, RcKeyType
 
 PAPER, INK, MUTED, GRID = "#ffffff", "#1c1c21", "#6a6a75", "#dededf"
 BLUE, VERMILION, GREEN, PURPLE, AMBER = "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00"
@@ -30,11 +34,17 @@ VARIABLES = {
     AMBER: "amber",
 }
 COLOURS = (BLUE, VERMILION, GREEN, PURPLE, AMBER)
-DASHES = ("-", (0, (5, 2)), (0, (1, 1.5)), (0, (6, 2, 1, 2)), (0, (3, 1)))
+DASHES: tuple[LineStyleType, ...] = (
+    "-",
+    (0, (5, 2)),
+    (0, (1, 1.5)),
+    (0, (6, 2, 1, 2)),
+    (0, (3, 1)),
+)
 MARKERS = ("o", "s", "^", "D", "v")
 # A figure of 5 inches is 360 units of SVG wide: a phone shows a unit as a pixel.
 _WIDTH = 5.0
-_STYLE = {
+_STYLE: dict[RcKeyType, Any] = {
     "axes.edgecolor": MUTED,
     "axes.grid": False,
     "axes.labelcolor": INK,
@@ -115,8 +125,9 @@ def image(figure: Figure, dots_per_inch: int = 144) -> np.ndarray:
     """Returns a figure as pixels (height, width, 3) uint8, on white."""
     with matplotlib.rc_context(_STYLE):
         figure.set_dpi(dots_per_inch)
-        figure.canvas.draw()
-        return np.asarray(figure.canvas.buffer_rgba())[..., :3].copy()
+        canvas = FigureCanvasAgg(figure)
+        canvas.draw()
+        return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
 
 def label_epochs(ax: Axes) -> None:

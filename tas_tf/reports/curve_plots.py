@@ -29,6 +29,8 @@ from tas_tf.reports.canvas import (
 from tas_tf.spaces.cost import Budget, name_of, shown
 
 Series = tuple[list[float], list[float]]  # epochs and values
+Trained = tuple[str, str, float, float]  # run, role, MACs and accuracy of a network
+Published = tuple[str, float, float]  # name, MACs and accuracy
 
 
 @styled
@@ -132,10 +134,7 @@ ROLES = {"unpruned": "s", "derived": "o", "derived, distilled": "^"}
 
 
 @styled
-def draw_comparison(
-    points: Sequence[tuple[str, str, float, float]],
-    published: Sequence[tuple[str, float, float]] = (),
-) -> Figure:
+def draw_comparison(points: Sequence[Trained], published: Sequence[Published] = ()) -> Figure:
     """Draws accuracy against MACs.
 
     Args:
@@ -160,8 +159,8 @@ def draw_comparison(
         )
     for index, run in enumerate(runs):
         _draw_run(ax, index, [point[1:] for point in points if point[0] == run])
-    macs = [macs for *_, macs, _ in [*points, *published]]
-    if max(macs) > 8 * min(macs):
+    costs = [*(macs for _, _, macs, _ in points), *(macs for _, macs, _ in published)]
+    if max(costs) > 8 * min(costs):
         ax.set_xscale("log")
         ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         ax.xaxis.set_minor_formatter(NullFormatter())
@@ -184,7 +183,9 @@ def _draw_run(ax: Axes, index: int, points: Sequence[tuple[str, float, float]]) 
     ax.annotate(str(index + 1), points[-1][1:], (6, 4), textcoords="offset points", fontsize=9)
 
 
-def _comparison_legend(runs, points, published) -> list[Line2D]:
+def _comparison_legend(
+    runs: Sequence[str], points: Sequence[Trained], published: Sequence[Published]
+) -> list[Line2D]:
     handles = [
         Line2D(
             [],
@@ -196,7 +197,7 @@ def _comparison_legend(runs, points, published) -> list[Line2D]:
         for index, run in enumerate(runs)
     ]
 
-    def mark(marker, label, **look):
+    def mark(marker: str, label: str, **look: Any) -> Line2D:
         return Line2D([], [], linestyle="", marker=marker, color=MUTED, label=label, **look)
 
     handles += [mark(ROLES.get(role, "P"), role) for role in dict.fromkeys(p[1] for p in points)]

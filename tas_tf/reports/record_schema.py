@@ -25,7 +25,7 @@ def kind(value: Any) -> bool:
 
 # Patterns: a function above for every value, in dictionaries and lists.
 EPOCH = {"step": count, "epoch": count}  # a line of metrics.jsonl
-RESULTS = {
+RESULTS: dict[str, dict[str, Any]] = {
     "training": {
         "test": {"loss": number, "accuracy": share, "images": count},
         "cost": dict.fromkeys(KINDS, positive),

@@ -130,7 +130,9 @@ def _short_names(paths: Sequence[str]) -> list[str]:
     return names
 
 
-def _accuracy_against_cost(runs, names, datasets) -> list[Element]:
+def _accuracy_against_cost(
+    runs: Sequence[Run], names: Sequence[str], datasets: Sequence[str]
+) -> list[Element]:
     points = [
         (name, role(part), part.result["cost"]["macs"], part.result["test"]["accuracy"])
         for name, run in zip(names, runs, strict=True)
@@ -168,7 +170,8 @@ def _table(runs: Sequence[Run], names: Sequence[str]) -> Table:
     rows = []
     for number, (name, run) in enumerate(zip(names, runs, strict=True), start=1):
         unpruned = unpruned_of(run)
-        for part in run.of_kind("training") or [None]:
+        parts: list[Part | None] = [*run.of_kind("training")]
+        for part in parts or [None]:
             result = part.result if part else None
             macs = result["cost"]["macs"] if result else None
             share = percent(macs / cost(unpruned), 1) if macs and unpruned else NONE

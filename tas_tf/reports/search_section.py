@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,9 @@ from tas_tf.reports.pages import Element, Picture, Pictures, Text
 from tas_tf.reports.run_records import Part, Run
 from tas_tf.reports.tables import comparable, planned_epochs
 from tas_tf.spaces import cost, derivation
+from tas_tf.spaces.architecture import Architecture
 from tas_tf.spaces.cost import Budget
+from tas_tf.spaces.search_space import SearchSpace
 from tas_tf.training.architecture_search import UNDECIDED
 
 
@@ -27,9 +29,9 @@ def search_section(run: Run) -> Iterator[Element]:
         pictures.append(_decision(search))
         moved = [record for record in search.records if "argmax_widths" in record]
         if moved and search.space is not None:
-            pictures.append(_movement(search, moved))
-        if search.logits is not None:
-            pictures.append(_distributions(search))
+            pictures.append(_movement(search.space, moved))
+        if search.space is not None and search.logits is not None:
+            pictures.append(_distributions(search.space, search.logits, search.architecture))
         yield Pictures(pictures)
 
 
@@ -105,7 +107,7 @@ def _decision(search: Part) -> Picture:
     )
 
 
-def _movement(search: Part, records: list[dict[str, Any]]) -> Picture:
+def _movement(space: SearchSpace, records: list[dict[str, Any]]) -> Picture:
     shapes = [(record["argmax_widths"], record["argmax_depths"]) for record in records]
     changes = [
         sum(x != y for a, b in zip(before, after, strict=True) for x, y in zip(a, b, strict=True))
@@ -114,7 +116,7 @@ def _movement(search: Part, records: list[dict[str, Any]]) -> Picture:
     last = next((i + 2 for i in reversed(range(len(changes))) if changes[i]), 1)
     return Picture(
         "movement",
-        shape_plots.draw_movement(search.space, records),
+        shape_plots.draw_movement(space, records),
         "How the most probable network moved",
         "A row is a layer (below: a stage), a column an epoch, bright what is kept whole. Rows "
         "that keep one colour to the right have settled; rows that flicker have not.",

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from tas_tf.reports import curve_plots, shape_plots
 from tas_tf.reports.pages import Code, Element, Facts, Items, Picture, Section, Table, Text
@@ -233,7 +234,7 @@ def _accuracy(run: Run) -> Iterator[Element]:
         )
     for part in run.parts.values():
         if part.manifest is not None:
-            yield artifact_table(part)
+            yield artifact_table(part.manifest)
     if exported_calls(run):
         yield speed_table(run)
 
@@ -277,7 +278,7 @@ def _split_notes(run: Run, parts: list[Part]) -> Iterator[str]:
     splits = [part.data["splits"] for part in parts]
     if any(each != splits[0] for each in splits):
         yield "The parts of this run recorded DIFFERENT splits: their accuracies do not compare."
-    elif len(parts) > 1:
+    elif len(recorded) > 1:
         yield "All parts of this run recorded the same splits: their fingerprints agree."
     if "test" in splits[0]:
         yield (
@@ -286,12 +287,11 @@ def _split_notes(run: Run, parts: list[Part]) -> Iterator[str]:
         )
         if run.of_kind("training"):
             yield "Each trained network and each int8 artifact of one was tested on them once."
-    if run.search in parts:
-        yield (
-            "The halves are disjoint and stratified by class, drawn with seed "
-            f"{run.search.data['seed']}."
-        )
-        if run.search.setting("run_search.start_from"):
+    for part, data in recorded:
+        if part is not run.search:
+            continue
+        yield f"The halves are disjoint and stratified by class, drawn with seed {data['seed']}."
+        if part.setting("run_search.start_from"):
             yield (
                 "The supernet started from the trained unpruned network, which had seen all "
                 "training images, those of the architecture half too."

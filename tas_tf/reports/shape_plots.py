@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 from matplotlib.patches import Patch
 from matplotlib.ticker import PercentFormatter
 
@@ -100,7 +101,7 @@ def _draw_stage(
         _number(ax, bars, widest)
 
 
-def _number(ax: Axes, bars: Bars, widest: int) -> None:
+def _number(ax: Axes, bars: Bars, widest: float) -> None:
     """Writes widths above their bars, or into those that leave no room above."""
     for place, width in bars:
         inside = width > 0.85 * widest
@@ -173,7 +174,12 @@ def _heights(widths: int, depths: int) -> tuple[float, float]:
     return max(widths, 12), max(depths, 4, widths / 8)
 
 
-def _grid(ax: Axes, probabilities: np.ndarray, candidates, taken):
+def _grid(
+    ax: Axes,
+    probabilities: np.ndarray,
+    candidates: Sequence[Sequence[int]],
+    taken: Sequence[int | None],
+) -> AxesImage:
     """Draws probabilities as cells, and a dot where a candidate is taken."""
     size = max(map(len, candidates))
     cells = np.full((len(candidates), size), np.nan)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from tas_tf.reports.pages import Table
 from tas_tf.reports.run_records import Part, Run
@@ -151,7 +152,8 @@ def accuracy_table(run: Run) -> Table:
     """Returns what every trained network reaches on the test split."""
     parts = run.of_kind("training")
     base = next((p.result for p in parts if p.result and role(p) == "unpruned"), None)
-    rows, faded = [], []
+    rows: list[list[str]] = []
+    faded: list[int] = []
     for part in parts:
         if part.result is None:
             faded.append(len(rows))
@@ -213,10 +215,10 @@ def time_table(parts: Sequence[Part]) -> Table:
     return Table("Time of every phase", header, rows)
 
 
-def artifact_table(part: Part) -> Table:
+def artifact_table(manifest: Mapping[str, Any]) -> Table:
     """Returns what was exported: size, accuracy, and agreement with the Keras model."""
     rows = []
-    for name, artifact in part.manifest["artifacts"].items():
+    for name, artifact in manifest["artifacts"].items():
         check, accuracy = artifact["check"], artifact["accuracy"]
         rows.append(
             [

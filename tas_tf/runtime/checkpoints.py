@@ -46,7 +46,7 @@ class CheckpointInterval:
     seconds: float = 600.0
     steps: int | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name, value in (("seconds", self.seconds), ("steps", self.steps)):
             if value is not None and not value > 0:
                 raise SpecError(

@@ -77,7 +77,7 @@ class Cluster:
     def wait(self) -> None:
         """Returns when all workers have come here."""
 
-        def meet():
+        def meet() -> tf.Tensor:
             context = tf.distribute.get_replica_context()
             return context.all_reduce(tf.distribute.ReduceOp.SUM, tf.ones([1]))
 
@@ -158,7 +158,7 @@ def naming_the_lost() -> Iterator[None]:
     except _OF_LOSS as error:
         cluster = current()
         lost = cluster.lost(error) if cluster else []
-        if not lost:
+        if cluster is None or not lost:
             raise
         names = " and ".join(cluster.name(number) for number in lost)
         raise WorkerLostError(

@@ -26,7 +26,12 @@ REPORT = "report"
 PICTURES = "{}_pictures"
 REPORT_FILES = (f"{REPORT}.html", f"{REPORT}.md", PICTURES.format(REPORT))
 # Settings that may differ when a run is taken up again: where things lie, and how often it saves.
-_FREE = ("data_dir", "download", "CheckpointInterval.seconds", "CheckpointInterval.steps")
+_FREE: tuple[str, ...] = (
+    "data_dir",
+    "download",
+    "CheckpointInterval.seconds",
+    "CheckpointInterval.steps",
+)
 _FREE += ("run_export.formats",)
 
 

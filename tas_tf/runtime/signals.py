@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 import threading
+from typing import Any
 
 
 class Interrupted(KeyboardInterrupt):
@@ -24,11 +25,11 @@ class Interruption:
         signal: Name of the signal that was noted; None before.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.unsaved = False
         self.saved: str | None = None
         self.signal: str | None = None
-        self._before: dict[signal.Signals, object] = {}
+        self._before: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> Interruption:
         if threading.current_thread() is threading.main_thread():

@@ -62,7 +62,7 @@ class Architecture:
     cost: Mapping[str, Any] | None = dataclasses.field(default=None, compare=False)
     provenance: Mapping[str, Any] | None = dataclasses.field(default=None, compare=False)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         _check_choice("family", self.family, families.FAMILIES)
         _check_choice("block", self.block, families.BLOCKS)
         _check_list("input_shape", self.input_shape, 3)
@@ -83,7 +83,7 @@ class Architecture:
         object.__setattr__(self, "stages", stages)
         self._check_parameters()
 
-    def _check_stages(self):
+    def _check_stages(self) -> None:
         _check_list("stages", self.stages, len(families.FAMILIES[self.family].base_widths))
         units = len(families.BLOCKS[self.block].units)
         count = 0
@@ -99,7 +99,7 @@ class Architecture:
                 for u, width in enumerate(widths):
                     _check_int(f"stages[{s}][{b}][{u}]", width, MAX_WIDTH)
 
-    def _check_parameters(self):
+    def _check_parameters(self) -> None:
         total = 0
         for layer, in_channels, out_channels, _ in self.layers():
             total += layer.kernel[0] * layer.kernel[1] * in_channels * out_channels

@@ -72,9 +72,9 @@ class Programme:
             return solution, in_band, 0.0 if in_band else None
         if self.budgets[0].kind.peak:
             return self._highest_peak(), False, None
-        solution, gap = self._within()
-        if solution is not None:
-            return solution, True, gap
+        within, gap = self._within()
+        if within is not None:
+            return within, True, gap
         return self._nearest_below(), False, None
 
     def _solve_exactly(self) -> tuple[Solution, bool] | None:
@@ -103,7 +103,10 @@ class Programme:
             middle = (low + high + 1) // 2
             solved = self._with_floor(middle)._solve_exactly()
             low, high = (low, middle - 1) if solved is None else (middle, high)
-        return self._with_floor(low)._solve_exactly()[0]
+        solved = self._with_floor(low)._solve_exactly()
+        if solved is None:
+            raise self._nothing_within()
+        return solved[0]
 
     def _with_floor(self, floor: int) -> Programme:
         # Half a unit below, so that rounding does not put the floor above a whole cost.
@@ -156,10 +159,10 @@ class Programme:
         between are tried one by one. Fewer levels do, since there are many programmes to solve.
         """
         coarse = dataclasses.replace(self, levels=max(self.levels // 4, 500))
-        best, ends = coarse._bisect(sums)
-        if best is not None or None in ends:
+        best, (first, second) = coarse._bisect(sums)
+        if best is not None or first is None or second is None:
             return best
-        for chosen in self._depths_between(*ends):
+        for chosen in self._depths_between(first, second):
             depths = [
                 np.where(np.arange(len(row)) == d, row, np.inf)
                 for row, d in zip(self.depths, chosen, strict=True)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar, cast
 
 from tas_tf.errors import BudgetError
 from tas_tf.spaces.architecture import Architecture
@@ -19,6 +19,7 @@ from tas_tf.spaces.families import Layer
 from tas_tf.spaces.search_space import SearchSpace
 
 BYTES = 4  # of an activation, float32
+_Number = TypeVar("_Number", int, float)
 
 
 def layer_macs(layer: Layer, in_channels: int, out_channels: int, entry_channels: int = 0) -> int:
@@ -79,7 +80,7 @@ class CostKind:
     layer: Callable[[Layer, int, int, int], int]
     peak: bool = False
 
-    def of(self, costs: Sequence[int]) -> int:
+    def of(self, costs: Sequence[_Number]) -> _Number:
         """Returns the cost of several layers together; of none it is 0."""
         return max(costs, default=0) if self.peak else sum(costs)
 
@@ -159,9 +160,11 @@ _SUFFIXES = {"": 1, "k": 10**3, "K": 10**3, "M": 10**6, "G": 10**9}
 _TIMES = {"": 1, "us": 10**3, "ms": 10**6, "s": 10**9}  # in nanoseconds
 _TARGET = re.compile(r"\s*(?:([a-z_]+)\s*:)?\s*([0-9.]+(?:e[+-]?[0-9]+)?)\s*([kKMG]?|[mu]?s)\s*")
 
+Target = float | str | Budget
+
 
 def parse_targets(
-    targets: float | str | Budget | Sequence[float | str | Budget],
+    targets: Target | Sequence[Target],
     space: SearchSpace,
     tolerance: float = 0.05,
     kinds: Mapping[str, CostKind] = KINDS,
@@ -178,10 +181,11 @@ def parse_targets(
     Raises:
         BudgetError: If a target cannot be read.
     """
-    several = isinstance(targets, (list, tuple))
+    # What is no list is a single target, or is refused as one.
+    several = targets if isinstance(targets, (list, tuple)) else [cast(Target, targets)]
     budgets = [
         target if isinstance(target, Budget) else _parse_target(target, space, tolerance, kinds)
-        for target in (targets if several else [targets])
+        for target in several
     ]
     names = {budget.kind.name for budget in budgets}
     if not budgets or len(names) != len(budgets):
@@ -194,10 +198,10 @@ def _parse_target(
 ) -> Budget:
     match = None if isinstance(target, bool) else _TARGET.fullmatch(str(target))
     try:
-        name, number, suffix = match.groups()
+        name, number, suffix = match.groups() if match else (None, "", "")
         name = name or "macs"
         amount = float(number) * (_TIMES if name == LATENCY else _SUFFIXES)[suffix]
-    except (AttributeError, KeyError, ValueError):
+    except (KeyError, ValueError):
         raise BudgetError(
             "TARGET: expected a share such as 0.47, or text such as 'macs: 119M', "
             f"'parameters: 0.5' or 'latency: 4.0 ms'. Received: {target!r}"

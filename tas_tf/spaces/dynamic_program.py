@@ -20,13 +20,11 @@ Label = tuple[str, int, int] | None  # ("width", choice, candidate) or ("depth",
 
 
 class Algebra(Protocol):
-    """What a walk adds up: an element for each network so far.
+    """What a walk adds up: an element for each network so far."""
 
-    Attributes:
-        start: Element of the empty network.
-    """
-
-    start: Any
+    @property
+    def start(self) -> Any:
+        """Element of the empty network."""
 
     def extend(self, element: Any, built: Built, regret: float, label: Label) -> Any:
         """Returns the element of a network that is longer by what is built."""
@@ -100,7 +98,7 @@ class _Block:
     ) -> dict[int, Any]:
         """Returns the elements by the width of its output, given those by that of its input."""
         # Inside a block an element belongs to (width of the block's input, width here).
-        inside = {(width, width): element for width, element in stream.items()}
+        inside: dict[Any, Any] = {(width, width): element for width, element in stream.items()}
         for layer, (choice, candidates) in zip(self.layers.units, self.choices, strict=True):
             last = layer is self.layers.units[-1]
             options: dict[Any, list[Any]] = {}
@@ -169,7 +167,7 @@ class ExactCosts:
 
     def extend(self, element: dict, built: Built, regret: float, label: Label) -> dict:
         """Returns the costs of the longer network."""
-        extended = {}
+        extended: dict = {}
         for costs, (total, labels) in element.items():
             after = tuple(map(_cost_within, self.budgets, costs, itertools.repeat(built)))
             # Where a peak reaches its band, costs below it and in it become one.
@@ -213,7 +211,7 @@ def linked(labels: tuple | None) -> Iterator[Label]:
 class Trace:
     """How the best network of every cost level was reached."""
 
-    chosen: np.ndarray | None = None
+    chosen: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(0, np.uint16))
     options: list[tuple[Trace, int, Label]] = dataclasses.field(default_factory=list)
 
     def labels(self, level: int) -> Iterator[Label]:
@@ -258,7 +256,9 @@ class CostLevels:
         values[0] = 0.0
         self.start = (values, Trace())
 
-    def extend(self, element: tuple[np.ndarray, Trace], built: Built, regret: float, label: Label):
+    def extend(
+        self, element: tuple[np.ndarray, Trace], built: Built, regret: float, label: Label
+    ) -> tuple[np.ndarray, float, tuple[Trace, int, Label]]:
         """Returns values, what is added, and where they came from; `merge` moves them."""
         values, trace = element
         added = sum(self.budget.kind.layer(*placed) for placed in built) / self.unit
@@ -300,7 +300,9 @@ class Weighed:
         self.weight = multiplier / budget.amount
         self.start = (0.0, 0)
 
-    def extend(self, element: tuple[float, int], built: Built, regret: float, label: Label):
+    def extend(
+        self, element: tuple[float, int], built: Built, regret: float, label: Label
+    ) -> tuple[float, int]:
         """Returns (regret plus weighed cost, cost) of the longer network."""
         added = sum(self.layer(*placed) for placed in built)
         return element[0] + regret + self.weight * added, element[1] + added

@@ -70,8 +70,10 @@ class Place:
     depths: tuple[int, ...]
 
 
-# Choice of a stream's width -> the stage and its depths with which the stream has that width.
-_Stream = dict[int, tuple[int | None, tuple[int, ...]]]
+# A stage, and its depths with which something is built; None where it always is.
+_Built = tuple[int | None, tuple[int, ...]]
+# Choice of a stream's width -> when the stream has that width.
+_Stream = dict[int, _Built]
 
 
 def places(space: SearchSpace, formula: Formula) -> list[Place]:
@@ -106,7 +108,12 @@ def places(space: SearchSpace, formula: Formula) -> list[Place]:
     return all_places
 
 
-def _block_places(layers: BlockLayers, choices, needs_projection, built) -> list[Place]:
+def _block_places(
+    layers: BlockLayers,
+    choices: Sequence[int],
+    needs_projection: Callable[[int, int], bool],
+    built: _Built,
+) -> list[Place]:
     entry = choices[0]
     units = [
         Place(layer, source, target, entry, _always, *built)
@@ -116,7 +123,9 @@ def _block_places(layers: BlockLayers, choices, needs_projection, built) -> list
     return [*units, Place(layers.projection, entry, end, entry, needs_projection, *built)]
 
 
-def _needs_projection(space: SearchSpace, stage: int, block: int, formula: Formula):
+def _needs_projection(
+    space: SearchSpace, stage: int, block: int, formula: Formula
+) -> Callable[[int, int], bool]:
     """Returns whether the block's projection is counted between two widths."""
     layers = space.outline.stages[stage][block]
     units = space.block_units

@@ -46,7 +46,7 @@ class Block:
     name: str
     units: tuple[Unit, ...]
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for unit in self.units:
             if any(side % 2 == 0 for side in unit.kernel):
                 raise ValueError(
@@ -293,7 +293,7 @@ def outline(
 def _block_layers(
     family: Family, block: Block, name: str, stride: int, entry_size: tuple[int, int]
 ) -> BlockLayers:
-    units = []
+    units: list[Layer] = []
     size = entry_size
     for unit in block.units:
         unit_stride = stride if unit.strided else 1

@@ -6,7 +6,7 @@ import bisect
 import dataclasses
 import functools
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from tas_tf import json_schema
@@ -29,7 +29,7 @@ def _pair(value: Any) -> bool:
     return isinstance(value, list) and len(value) == 2 and all(map(_width, value))
 
 
-PATTERN = {
+PATTERN: dict[str, Any] = {
     "schema_version": lambda value: value is not True and value == SCHEMA_VERSION,
     "runtime": text,
     "batch_size": _width,
@@ -104,7 +104,7 @@ class Grid:
     out_widths: tuple[int, ...]
     nanoseconds: tuple[tuple[int, ...], ...]
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name in ("in_widths", "out_widths"):
             widths = getattr(self, name)
             if not widths or list(widths) != sorted(set(widths)):
@@ -219,7 +219,7 @@ class LatencyTable:
         return self._layer_ns(layer, in_channels, out_channels)
 
     @functools.cached_property
-    def _layer_ns(self):
+    def _layer_ns(self) -> Callable[[Layer, int, int], int]:
         grids = {grid.layer: grid for grid in self.grids}
 
         @functools.cache
@@ -264,7 +264,7 @@ class LatencyTable:
 
 
 def _grid(index: int, fields: dict[str, Any]) -> Grid:
-    layer = {
+    layer: dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value
         for name, value in fields["layer"].items()
         if name in PATTERN["grids"][0]["layer"]

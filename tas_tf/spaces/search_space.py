@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Sequence
+from typing import cast
 
 from tas_tf.errors import ArchitectureError, SpecError
 from tas_tf.spaces import families
@@ -95,7 +96,8 @@ class SearchSpace:
         space = cls(
             family=family,
             block=block_data.name,
-            input_shape=tuple(input_shape or family_data.input_shape),
+            # Whether it has three sides is checked below.
+            input_shape=cast(tuple[int, int, int], tuple(input_shape or family_data.input_shape)),
             num_classes=num_classes,
             choices=tuple(builder.choices),
             unit_choices=tuple(unit_choices),
@@ -261,7 +263,13 @@ class _ChoiceBuilder:
         self.known: set[str] = set()
         self.choices: list[WidthChoice] = []
 
-    def units(self, family, block, counts, tie_streams) -> list[int]:
+    def units(
+        self,
+        family: families.Family,
+        block: families.Block,
+        counts: Sequence[int],
+        tie_streams: bool,
+    ) -> list[int]:
         unit_choices = [self._add("stem", family.stem_width, ("stem",))]
         for s, count in enumerate(counts):
             base = family.base_widths[s]
@@ -285,10 +293,8 @@ class _ChoiceBuilder:
 
     def _add(self, name: str, width: int, scopes: tuple[str, ...]) -> int:
         self.known.update(scopes)
-        if self.frozen.intersection(scopes):
-            candidates = (width,)
-        else:
-            candidates = candidate_widths(width, self.ratios, self.divisor)
+        frozen = self.frozen.intersection(scopes)
+        candidates = (width,) if frozen else candidate_widths(width, self.ratios, self.divisor)
         self.choices.append(WidthChoice(name, candidates))
         return len(self.choices) - 1
 
@@ -323,7 +329,13 @@ def candidate_widths(width: int, ratios: Sequence[float], divisor: int = 1) -> t
     return tuple(sorted(widths))
 
 
-def _stage_depths(family, counts, depths, search, builder) -> tuple[tuple[int, ...], ...]:
+def _stage_depths(
+    family: families.Family,
+    counts: Sequence[int],
+    depths: Sequence[Sequence[int]] | None,
+    search: str,
+    builder: _ChoiceBuilder,
+) -> tuple[tuple[int, ...], ...]:
     if depths is not None:
         candidates = [tuple(sorted(set(stage))) for stage in depths]
         if len(candidates) != len(counts) or any(

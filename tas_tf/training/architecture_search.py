@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -14,12 +15,19 @@ from tas_tf.layers.searchable_unit import Mode
 from tas_tf.models import supernet
 from tas_tf.spaces import cost, derivation
 from tas_tf.spaces.architecture import Architecture
-from tas_tf.spaces.cost import Budget
 from tas_tf.spaces.derivation import Derivation
 from tas_tf.spaces.expected_cost import CostModel
 from tas_tf.spaces.latency_table import LatencyTable, kinds
 from tas_tf.training import losses
-from tas_tf.training.loop import Loop, batch_share, correct, fault, faults_after, gradients_of
+from tas_tf.training.loop import (
+    Batch,
+    Loop,
+    batch_share,
+    correct,
+    fault,
+    faults_after,
+    gradients_of,
+)
 from tas_tf.training.schedules import cosine_temperature
 
 # Formulas of the expected cost E and of the cost F of the argmax architecture, and the band for F:
@@ -57,7 +65,7 @@ class ArchitectureSearch(Loop):
         self,
         optimizer: keras.optimizers.Optimizer,
         arch_optimizer: keras.optimizers.Optimizer,
-        target: float | str | Sequence[float | str | Budget] = 0.5,
+        target: cost.Target | Sequence[cost.Target] = 0.5,
         temperature: Callable[[int, int], float] | None = None,
         cost_weight: float = 2.0,
         tolerance: float = 0.05,
@@ -107,12 +115,12 @@ class ArchitectureSearch(Loop):
         optimizer.build(self.supernet.weight_variables)
         arch_optimizer.build(self.supernet.architecture_variables)
 
-    def begin_epoch(self, epoch, epochs):
+    def begin_epoch(self, epoch: int, epochs: int) -> None:
         """Sets the temperature, and whether the logits move."""
         self.temperature.assign(self.temperature_schedule(epoch, epochs))
         self.phase = "search" if epoch >= self.weight_warmup_epochs else "warmup"
 
-    def train_step(self, batch, step):
+    def train_step(self, batch: tuple[Batch, Batch], step: tf.Tensor) -> dict[str, tf.Tensor]:
         """One step of the weights and one of the logits."""
         weight_batch, architecture_batch = batch
         with tf.name_scope("weights_half"):
@@ -126,7 +134,9 @@ class ArchitectureSearch(Loop):
                 logs[name] = tf.maximum(logs[name], value)
         return logs
 
-    def _weight_step(self, images, labels, step):
+    def _weight_step(
+        self, images: tf.Tensor, labels: tf.Tensor, step: tf.Tensor
+    ) -> dict[str, tf.Tensor]:
         draw = self.supernet.draw(self.temperature, sampling.step_seed(self.seed, step, 0))
         variables = self.supernet.weight_variables
         with tf.GradientTape(watch_accessed_variables=False) as tape:
@@ -138,7 +148,9 @@ class ArchitectureSearch(Loop):
         faults = faults_after(loss, variables, WEIGHTS_HALF)
         return {"loss": loss, "accuracy": correct(labels, logits) * share, **faults}
 
-    def _architecture_step(self, images, labels, step):
+    def _architecture_step(
+        self, images: tf.Tensor, labels: tf.Tensor, step: tf.Tensor
+    ) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
         """Returns what `train_step` does, and a scalar that is finite if all before the move is."""
         replicas = tf.distribute.get_strategy().num_replicas_in_sync
         variables = self.supernet.architecture_variables
@@ -182,12 +194,13 @@ class ArchitectureSearch(Loop):
             ]
         )
 
-    def _current(self, model: CostModel, one_hot: list[tf.Tensor]) -> tf.Tensor:
+    def _current(self, model: CostModel, one_hot: Sequence[tf.Tensor]) -> tf.Tensor:
         """Returns the exact cost of the argmax architecture."""
         total = tf.reduce_max if model.kind.peak else None
-        return model.expected(*one_hot, tf.math.log, total)
+        widths, depths = one_hot
+        return model.expected(widths, depths, tf.math.log, total)
 
-    def readings(self):
+    def readings(self) -> dict[str, float]:
         """Returns costs against the budget, entropies, temperature and learning rate."""
         space = self.supernet.space
         widths, depths = (p.numpy() for p in self.supernet.probabilities())
@@ -219,7 +232,7 @@ class ArchitectureSearch(Loop):
                 logs[name] = float(rows[searched].mean())
         return logs
 
-    def shape(self):
+    def shape(self) -> dict[str, list[int]]:
         """Returns the most probable width of every choice and depth of every stage."""
         space = self.supernet.space
         widths, depths = derivation.most_probable(space, *self.logits())
@@ -233,7 +246,7 @@ class ArchitectureSearch(Loop):
             ],
         }
 
-    def distributions(self):
+    def distributions(self) -> dict[str, tuple[tuple[int, ...], np.ndarray]]:
         """Returns the probabilities of every unit's widths and every stage's depths."""
         space = self.supernet.space
         names = [f"widths/{choice.name}" for choice in space.choices]
@@ -254,7 +267,7 @@ class ArchitectureSearch(Loop):
         """Returns it with its costs and probability, beside the plain argmax."""
         return derivation.derive(self.supernet.space, *self.logits(), self.budgets)
 
-    def state(self):
+    def state(self) -> dict[str, Any]:
         """Returns what a checkpoint holds."""
         return {
             **super().state(),

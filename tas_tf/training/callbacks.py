@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -46,10 +46,10 @@ class MetricsLog(keras.callbacks.Callback):
             self._bands[f"floor_{budget.kind.name}_ratio"] = budget.floor / budget.unpruned
             self._bands[f"budget_{budget.kind.name}_ratio"] = budget.amount / budget.unpruned
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
         """Writes the epoch's record."""
         step = (epoch + 1) * self._steps
-        record = {"step": step, "epoch": epoch + 1, **_numbers(logs)}
+        record = {"step": step, "epoch": epoch + 1, **_numbers(logs or {})}
         record["elapsed_seconds"] = round(self._stopwatch.seconds(), 3)
         record["device_seconds"] = round(self._device.seconds(), 3)
         self._metrics.write({**record, **self._shape()})
@@ -66,7 +66,7 @@ def duration(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
-def _numbers(logs: dict[str, Any]) -> dict[str, Any]:
+def _numbers(logs: Mapping[str, Any]) -> dict[str, Any]:
     return {
         name: round(float(value), 6) if isinstance(value, (float, np.floating)) else value
         for name, value in logs.items()

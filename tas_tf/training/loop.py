@@ -26,6 +26,8 @@ _NEVER = tf.int64.max
 # How a part of a step is called among what `train_step` returns, where it says if all was finite.
 _FAULTS = "faults of "
 
+Batch = tuple[tf.Tensor, tf.Tensor]  # images and labels
+
 
 class EpochSoFar(tf.train.experimental.PythonState):
     """What an epoch has summed up before the step that a checkpoint is of.
@@ -36,7 +38,7 @@ class EpochSoFar(tf.train.experimental.PythonState):
         device_seconds: Seconds of device time that they took, see `metrics.device_clock`.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.reset()
 
     def reset(self, seconds: float = 0.0, device_seconds: float = 0.0) -> None:
@@ -56,7 +58,8 @@ class EpochSoFar(tf.train.experimental.PythonState):
 
     def elapsed(self) -> tuple[float, float]:
         """Returns seconds and device time of the epoch, those before a restart included."""
-        return tuple(clock.seconds() for clock in self._clocks)
+        wall, device = self._clocks
+        return wall.seconds(), device.seconds()
 
     def serialize(self) -> str:
         """Returns it as text; a float32 passes through Python's float unchanged."""
@@ -101,10 +104,10 @@ class Loop:
     then averaged over the steps of an epoch.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.strategy = tf.distribute.get_strategy()
         self.step = tf.Variable(0, dtype=tf.int64, trainable=False, name="step")
-        self.optimizer: keras.optimizers.Optimizer | None = None
+        self.optimizer: keras.optimizers.Optimizer  # a subclass's `compile` sets it
         self.learning_rate: Callable[[int], float] | None = None
         # What kind of step is traced; `begin_epoch` may change it.
         self.phase = "train"
@@ -251,7 +254,7 @@ class Loop:
 
     def _check_finite(self, steps: int) -> None:
         first = {half: int(step) for half, step in self._first_faults.items()}
-        half = min(first, key=first.get, default=None)
+        half = min(first, key=first.__getitem__, default=None)
         if half is not None and first[half] != _NEVER:
             raise DivergenceError(half, first[half] + 1, first[half] // steps + 1)
 

@@ -7,10 +7,13 @@ under a schedule.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import TypeAlias
+
 import keras
 import tensorflow as tf
 
-LearningRate = float | keras.optimizers.schedules.LearningRateSchedule
+LearningRate: TypeAlias = float | keras.optimizers.schedules.LearningRateSchedule
 
 
 class SGD(keras.optimizers.Optimizer):
@@ -27,13 +30,15 @@ class SGD(keras.optimizers.Optimizer):
         self.momentum = momentum
         self.l2 = l2
 
-    def build(self, variables):
+    def build(self, variables: Sequence[keras.Variable]) -> None:
         """Creates the velocities."""
         if not self.built:
             super().build(variables)
             self.velocities = self.add_optimizer_variables(variables, "velocity")
 
-    def update_step(self, gradient, variable, learning_rate):
+    def update_step(
+        self, gradient: tf.Tensor, variable: keras.Variable, learning_rate: tf.Tensor
+    ) -> None:
         """Applies one gradient."""
         velocity = self.velocities[self._get_variable_index(variable)]
         # One pass of the device over gradient, variable and velocity.
@@ -72,14 +77,16 @@ class Adam(keras.optimizers.Optimizer):
         self.l2 = l2
         self.epsilon = epsilon
 
-    def build(self, variables):
+    def build(self, variables: Sequence[keras.Variable]) -> None:
         """Creates the moments."""
         if not self.built:
             super().build(variables)
             self.first = self.add_optimizer_variables(variables, "first_moment")
             self.second = self.add_optimizer_variables(variables, "second_moment")
 
-    def update_step(self, gradient, variable, learning_rate):
+    def update_step(
+        self, gradient: tf.Tensor, variable: keras.Variable, learning_rate: tf.Tensor
+    ) -> None:
         """Applies one gradient."""
         index = self._get_variable_index(variable)
         first, second = self.first[index], self.second[index]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -68,7 +68,7 @@ class Progress(keras.callbacks.Callback):
         self._steps = steps_per_epoch
         self._first = self._done = first_step
         self._budgets = budgets
-        self._logs: dict[str, Any] = {}
+        self._logs: Mapping[str, Any] = {}
         self._start = self._last_line = time.perf_counter()
         self._first_done: float | None = None
         self._console = console or rich.console.Console(file=sys.stdout, highlight=False)
@@ -76,58 +76,56 @@ class Progress(keras.callbacks.Callback):
             console=self._console, get_renderable=self._display, refresh_per_second=1
         )
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
         """Starts the clock."""
         self._start = self._last_line = time.perf_counter()
         if self._console.is_interactive:
             self._live.start(refresh=True)
 
-    def on_train_batch_end(self, batch, logs=None):
+    def on_train_batch_end(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
         """Counts the step, and takes what was read from the device, if anything was."""
         self._done += 1
         now = time.perf_counter()
         if self._first_done is None:
             self._first_done = now
-        if self._done - self._first == _TIMED_STEPS + 1 and not self._live.is_started:
-            self._say_end()
+        pace = self._pace()
+        if pace and self._done - self._first == _TIMED_STEPS + 1 and not self._live.is_started:
+            self._say_end(self._first_done - self._start, *pace)
         if logs:
             self._logs = {**self._logs, **logs}
             if not self._live.is_started and now - self._last_line >= _LINE_SECONDS:
                 self._line(f", step {batch + 1}/{self._steps}")
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
         """Takes the epoch's values; prints a line of them in a log."""
         self._done = (epoch + 1) * self._steps
         self._logs = logs or {}
         if not self._live.is_started:
             self._line("")
 
-    def on_train_end(self, logs=None):
+    def on_train_end(self, logs: Mapping[str, Any] | None = None) -> None:
         """Leaves the display as it was last."""
         if self._live.is_started:
             self._live.stop()
 
-    def _say_end(self) -> None:
+    def _say_end(self, first: float, step: float, left: float) -> None:
         """Says once what a step takes, and when the run will end."""
         self._print(
-            f"{self._title}: {self._seconds_per_step():.3g} s per step "
-            f"({self._first_done - self._start:.1f} s until the first was done, tracing included); "
-            f"{duration(self._left())} left, until {self._end():%Y-%m-%d %H:%M}"
+            f"{self._title}: {step:.3g} s per step "
+            f"({first:.1f} s until the first was done, tracing included); "
+            f"{duration(left)} left, until {_after(left):%Y-%m-%d %H:%M}"
         )
 
-    def _seconds_per_step(self) -> float | None:
-        """Returns the mean time of a step, evaluations and records included; None at first."""
+    def _pace(self) -> tuple[float, float] | None:
+        """Returns the seconds of a step, evaluations and records included, and those left.
+
+        They are not known before the second step.
+        """
         counted = self._done - self._first - 1
-        if counted < 1:
+        if self._first_done is None or counted < 1:
             return None
-        return (time.perf_counter() - self._first_done) / counted
-
-    def _left(self) -> float | None:
-        seconds = self._seconds_per_step()
-        return seconds and seconds * (self._epochs * self._steps - self._done)
-
-    def _end(self) -> datetime.datetime:
-        return datetime.datetime.now() + datetime.timedelta(seconds=self._left())
+        step = (time.perf_counter() - self._first_done) / counted
+        return step, step * (self._epochs * self._steps - self._done)
 
     def _line(self, place: str) -> None:
         self._last_line = time.perf_counter()
@@ -145,9 +143,9 @@ class Progress(keras.callbacks.Callback):
         return max(-(-self._done // self._steps), 1)
 
     def _times(self) -> str:
-        left = self._left()
+        pace = self._pace()
         spent = duration(time.perf_counter() - self._start)
-        return f"({spent})" if left is None else f"({spent}, {duration(left)} left)"
+        return f"({spent}, {duration(pace[1])} left)" if pace else f"({spent})"
 
     def _rows(self) -> Iterator[tuple[str, str]]:
         """Yields what is known now: names of rows, and their numbers as text."""
@@ -170,12 +168,13 @@ class Progress(keras.callbacks.Callback):
         """Returns what a terminal shows, at most 60 columns wide where the terminal is."""
         total, done = self._epochs * self._steps, self._done
         head = f"{self._title}  epoch {self._epoch()}/{self._epochs}"
-        seconds = self._seconds_per_step()
+        pace = self._pace()
         if self._first_done is None:
             head += "  tracing the first step"
         else:
             head += f"  step {(done - 1) % self._steps + 1}/{self._steps}"
-        if seconds:
+        if pace:
+            seconds, _ = pace
             rate = f"{1 / seconds:.3g} steps/s" if seconds < 1 else f"{seconds:.3g} s/step"
             head += f"  {rate}"
         bar = rich.table.Table.grid(expand=True, padding=(0, 1))
@@ -192,6 +191,11 @@ class Progress(keras.callbacks.Callback):
             name = budget.kind.name
             floor, amount = shown(budget.floor, name), shown(budget.amount, name)
             numbers.add_row("band", f"{floor} to {amount} {name_of(name)}")
-        if seconds:
-            numbers.add_row("end", f"about {self._end():%Y-%m-%d %H:%M}")
+        if pace:
+            _, left = pace
+            numbers.add_row("end", f"about {_after(left):%Y-%m-%d %H:%M}")
         return rich.console.Group(rich.text.Text(head), bar, numbers)
+
+
+def _after(seconds: float) -> datetime.datetime:
+    return datetime.datetime.now() + datetime.timedelta(seconds=seconds)

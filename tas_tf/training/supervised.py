@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -69,7 +70,7 @@ class Training(Loop):
         """The variables that a step moves."""
         return self.model.trainable_variables
 
-    def train_step(self, batch, step):
+    def train_step(self, batch: Batch, step: tf.Tensor) -> dict[str, tf.Tensor]:
         """One step of gradient descent; returns shares of loss and accuracy."""
         images, labels = batch
         with tf.GradientTape(watch_accessed_variables=False) as tape:
@@ -83,7 +84,7 @@ class Training(Loop):
         faults = faults_after(loss, variables, self.title)
         return {"loss": loss, "accuracy": correct(labels, logits) * share, **faults}
 
-    def _losses(self, images, labels, logits):
+    def _losses(self, images: tf.Tensor, labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
         if self.teacher is None:
             return losses.cross_entropy(labels, logits)
         with tf.name_scope("teacher"):
@@ -98,14 +99,14 @@ class Training(Loop):
         """Returns the learning rate."""
         return {"learning_rate": float(self.optimizer.learning_rate.numpy())}
 
-    def epoch_logs(self):
+    def epoch_logs(self) -> dict[str, float]:
         """Returns it, and accuracy on the held-out part."""
         logs = self.readings()
         if self.holdout is not None:
             logs["holdout_accuracy"] = evaluate(self.model, self.holdout())["accuracy"]
         return logs
 
-    def state(self):
+    def state(self) -> dict[str, Any]:
         """Returns what a checkpoint holds."""
         return {**super().state(), "model": self.model, "optimizer": self.optimizer}
 
@@ -119,7 +120,7 @@ def evaluate(model: Callable[..., tf.Tensor], dataset: tf.data.Dataset) -> dict[
     """
 
     @tf.function(reduce_retracing=True)
-    def sums(images, labels):
+    def sums(images: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         logits = model(images, training=False)
         return (
             tf.reduce_sum(losses.cross_entropy(labels, logits)),

@@ -1,28 +1,63 @@
-"""The wheel holds the code and the presets, and finds its presets from any directory."""
+"""The wheel and the sdist: what they hold, that an index would take them, and that they run.
 
+The sdist holds what the wheel is made from. Tests, documents and benchmarks stay in the checkout,
+since the tests read files from all of it.
+"""
+
+import email
 import os
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
+import tarfile
 import zipfile
 
 import pytest
+import readme_renderer.markdown
+import setuptools
+from checkout import ROOT, options
 
-ROOT = pathlib.Path(__file__).parents[2]
 PACKAGED = ("setup.cfg", "pyproject.toml", "README.md", "LICENSE", "tas_tf", "specs", "tests")
 
 
+def console_scripts() -> list[str]:
+    return options("options.entry_points")["console_scripts"].strip().splitlines()
+
+
+def build(source: pathlib.Path, out: pathlib.Path, *parts: str) -> None:
+    command = [sys.executable, "-m", "build", "--no-isolation", *parts, "--outdir", out, source]
+    subprocess.run(command, check=True)
+
+
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory) -> pathlib.Path:
-    """A wheel built from a copy, since setuptools leaves its own files beside its sources."""
-    source, out = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("wheel")
+def source(tmp_path_factory) -> pathlib.Path:
+    """A copy of the checkout, since setuptools leaves its own files beside its sources."""
+    source = tmp_path_factory.mktemp("source")
     for name in PACKAGED:
         copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy2
         copy(ROOT / name, source / name)
-    command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", out, source]
-    subprocess.run(command, check=True)
-    (path,) = out.glob("*.whl")
+    return source
+
+
+@pytest.fixture(scope="module")
+def built(source, tmp_path_factory) -> pathlib.Path:
+    """A folder that holds the sdist, and the wheel built from the sdist."""
+    out = tmp_path_factory.mktemp("built")
+    build(source, out)
+    return out
+
+
+@pytest.fixture(scope="module")
+def sdist(built) -> pathlib.Path:
+    (path,) = built.glob("*.tar.gz")
+    return path
+
+
+@pytest.fixture(scope="module")
+def wheel(built) -> pathlib.Path:
+    (path,) = built.glob("*.whl")
     return path
 
 
@@ -42,19 +77,75 @@ def run_installed(installed, directory, *arguments) -> subprocess.CompletedProce
     return subprocess.run(command, cwd=directory, env=environment, capture_output=True, text=True)
 
 
-def test_wheel_holds_every_source_and_spec_and_nothing_else(wheel):
-    expected = {
+def sources() -> set[str]:
+    """The files of the checkout that are packaged as code or as presets."""
+    return {
         path.relative_to(ROOT).as_posix()
-        for pattern in ("*.py", "templates/*")
-        for path in (ROOT / "tas_tf").rglob(pattern)
-    } | {
-        "tas_tf/" + path.relative_to(ROOT).as_posix()
-        for pattern in ("*.gin", "*.json")
-        for path in (ROOT / "specs").rglob(pattern)
+        for folder, patterns in (
+            ("tas_tf", ("*.py", "*.pyi", "py.typed", "templates/*")),
+            ("specs", ("*.gin", "*.json")),
+        )
+        for pattern in patterns
+        for path in (ROOT / folder).rglob(pattern)
     }
-    held = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
-    assert held == expected
+
+
+def contents(wheel: pathlib.Path) -> dict[str, int]:
+    """The checksum of every packaged file of a wheel."""
+    with zipfile.ZipFile(wheel) as archive:
+        files = {entry.filename: entry.CRC for entry in archive.infolist()}
+    return {name: crc for name, crc in files.items() if ".dist-info/" not in name}
+
+
+def metadata(wheel: pathlib.Path) -> email.message.Message:
+    with zipfile.ZipFile(wheel) as archive:
+        (name,) = (name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
+        return email.message_from_bytes(archive.read(name))
+
+
+def test_every_package_is_named_in_setup_cfg():
+    named = options("options")["packages"].split()
+    found = setuptools.find_packages(ROOT, include=["tas_tf", "tas_tf.*"])
+    assert sorted(named) == sorted([*found, "tas_tf.specs"])
+
+
+def test_wheel_holds_every_source_and_spec_and_nothing_else(wheel):
+    held = set(contents(wheel))
+    assert held == {f"tas_tf/{name}" if name.startswith("specs/") else name for name in sources()}
     assert "tas_tf/specs/quickstart.gin" in held
+    assert {"tas_tf/py.typed", "tas_tf/reports/templates/page.html"} <= held
+
+
+def test_sdist_holds_what_the_wheel_is_made_from(sdist):
+    with tarfile.open(sdist) as archive:
+        members = [
+            member.name.split("/", 1)[1] for member in archive.getmembers() if member.isfile()
+        ]
+    held = {name for name in members if not name.startswith("tas_tf.egg-info/")}
+    assert held == sources() | {"LICENSE", "PKG-INFO", "README.md", "pyproject.toml", "setup.cfg"}
+
+
+def test_wheel_built_from_the_checkout_is_the_one_built_from_the_sdist(source, wheel, tmp_path):
+    build(source, tmp_path, "--wheel")
+    (direct,) = tmp_path.glob("*.whl")
+    assert direct.name == wheel.name
+    assert contents(direct) == contents(wheel)
+
+
+def test_an_index_would_take_both(sdist, wheel):
+    command = [sys.executable, "-m", "twine", "check", "--strict", sdist, wheel]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count("PASSED") == 2
+
+
+def test_description_renders_as_an_index_would_render_it(wheel):
+    about = metadata(wheel)
+    assert about["Description-Content-Type"] == "text/markdown"
+    assert about.get_payload().strip() == (ROOT / "README.md").read_text().strip()
+    page = readme_renderer.markdown.render(about.get_payload())
+    for element in ("<h1 ", "<table>", "<pre ", "<img "):
+        assert element in page
 
 
 def test_wheel_names_its_licence_and_commands(wheel):
@@ -72,7 +163,8 @@ def test_installed_wheel_is_what_is_imported(installed, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("command", "preset"), [("search", "resnet20"), ("pipeline", "quickstart")]
+    ("command", "preset"),
+    [("search", "resnet20"), ("search", "quickstart"), ("pipeline", "quickstart")],
 )
 def test_packaged_preset_is_found_from_another_directory(
     installed, tmp_path, command, preset, request
@@ -83,4 +175,14 @@ def test_packaged_preset_is_found_from_another_directory(
         arguments.append(f"--data_dir={request.getfixturevalue('data_dir')}")
     done = run_installed(installed, tmp_path, "-m", f"tas_tf.{command}", *arguments)
     assert done.returncode == 0, done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("line", console_scripts())
+def test_console_script_explains_itself(installed, tmp_path, line):
+    script, module = re.fullmatch(r"(tas-[a-z-]+) = (tas_tf\.[a-z_]+):run", line).groups()
+    installed_script = run_installed(installed, tmp_path, installed / "bin" / script, "--help")
+    as_module = run_installed(installed, tmp_path, "-m", module, "--help")
+    for done in (installed_script, as_module):
+        assert "Exit codes: 0 done" in done.stdout, done.stderr
     assert list(tmp_path.iterdir()) == []
