@@ -72,9 +72,10 @@ def configurable(
         arguments = {key: _typed(name, key, value) for key, value in arguments.items()}
         return functools.partial(function, **arguments) if later else function(**arguments)
 
-    checked.__signature__ = signature.replace(parameters=now)
-    del checked.__wrapped__  # gin would look there, and take settings of what only the run knows
-    registered[name] = checked
+    wrapped: Any = functools.wraps(function, updated=())(checked)
+    wrapped.__signature__ = signature.replace(parameters=now)
+    del wrapped.__wrapped__  # gin would look there, and take settings of what only the run knows
+    registered[name] = wrapped
     _types[name] = {p.name: hints.get(p.name, Any) for p in now}
     return gin.external_configurable(wrapped, name=name, module="tas_tf")
 

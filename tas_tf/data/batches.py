@@ -156,7 +156,7 @@ class StreamReader:
 
         def prepared(number: tf.Tensor, example: tuple[tf.Tensor, ...]) -> tuple:
             place, key, label = example
-            return prepare(place, key, label, _folded(image_seed, number))
+            return prepare(place, key, label, _fold(image_seed, number))
 
         def make(start: int, stop: int) -> tf.data.Dataset:
             def of_epoch(epoch: tf.Tensor) -> tf.data.Dataset:
@@ -165,15 +165,13 @@ class StreamReader:
                 return examples.skip(first * batch_size).take((last - first) * batch_size)
 
             examples = _epochs(start, stop, steps).flat_map(of_epoch).enumerate(start * batch_size)
-            images = _map(
-                examples, lambda number, example: prepare(*example, _fold(image_seed, number))
-            )
+            images = _map(examples, prepared)
             batches = images.batch(batch_size, drop_remainder=True)
             if not (augment and self._recipe.crops):
                 return batches
             return _map(
                 batches.enumerate(start),
-                lambda step, batch: self._crop(*batch, _fold(image_seed, step)),
+                lambda step, batch: self._crop(batch[0], batch[1], _fold(image_seed, step)),
             )
 
         return Feed(steps, make)
@@ -281,7 +279,8 @@ def channel_statistics(
         reader: What reads a split.
         chosen: Places of the images, ascending, int64 (examples,).
     """
-    total = squares = pixels = 0
+    total = squares = np.zeros(1, np.int64)
+    pixels = 0
     for images, _ in reader.plain(chosen, _READ_BATCH).as_numpy_iterator():
         values = images.reshape(-1, images.shape[-1]).astype(np.int64)
         total = total + values.sum(axis=0)

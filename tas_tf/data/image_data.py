@@ -335,9 +335,14 @@ class ImageData:
         return Recipe(self._input_shape()[:2], self.augmentation, self.crop_padding)
 
     def _normalise(self, images: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        mean = tf.constant(self.mean, tf.float32)
-        deviation = tf.constant(self.deviation, tf.float32)
+        mean, deviation = (tf.constant(each, tf.float32) for each in self._statistics())
         return (tf.cast(images, tf.float32) / 255 - mean) / deviation, labels
+
+    def _statistics(self) -> tuple[Sequence[float], Sequence[float]]:
+        """Returns mean and deviation of the channels, which `prepare` completes."""
+        if self.mean is None or self.deviation is None:
+            raise RuntimeError("ImageData.prepare(seed) has to be called first")
+        return self.mean, self.deviation
 
 
 def paired(data: ImageData, batch_size: int, seed: int) -> Feed:

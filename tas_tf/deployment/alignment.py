@@ -89,7 +89,7 @@ def fastest(
     models = {grain: align_widths(model, architecture, grain) for grain in sorted(grains.values())}
     times = runners.time_models(models, runtime, batch_size, threads, seconds)
     medians = {grain: of_grain.median_ms for grain, of_grain in times.items()}
-    best, true = min(medians, key=medians.get), min(medians)
+    best, true = min(medians, key=medians.__getitem__), min(medians)
     if medians[best] > (1 - _LEAST_GAIN) * medians[true]:
         best = true
     return best, {

@@ -242,7 +242,7 @@ class Export:
             return litert.to_float(self.classifier)
         if name == "litert_int8":
             return litert.to_int8(self.classifier, images)
-        batch_size = min(quantization_aware.BATCH_SIZE, self.data.describe().train_images)
+        batch_size = self._at_most(quantization_aware.BATCH_SIZE)
         return quantization_aware.train_for_int8(
             self.classifier,
             self.architecture,

@@ -22,8 +22,15 @@ from tas_tf.spaces.architecture import Architecture
 MANIFEST, CARD = "manifest.json", "model_card.md"
 SCHEMA_VERSION = 1
 # What makes artifacts.
-PACKAGES = ("tas_tf", "tensorflow", "keras", "numpy", "ai-edge-litert", "tf_keras")
-PACKAGES += ("tensorflow-model-optimization",)
+PACKAGES = (
+    "tas_tf",
+    "tensorflow",
+    "keras",
+    "numpy",
+    "ai-edge-litert",
+    "tf_keras",
+    "tensorflow-model-optimization",
+)
 _TIMES = {"median_ms": positive}
 _CALL = {
     "batch_size": count,

@@ -125,14 +125,8 @@ class QuantizationAwareTraining(Training):
 
     def __init__(self, student: Any, classifier: Classifier):
         super().__init__(student)
-        self.teacher = classifier
-
-    def compile(self, steps: int) -> None:
-        """Makes the optimizer, whose learning rate falls to 0 by half a cosine in so many steps."""
-        import tf_keras
-
-        optimizer = tf_keras.optimizers.SGD(LEARNING_RATE, _MOMENTUM, nesterov=True)
-        super().compile(optimizer, warm_cosine(LEARNING_RATE, steps))
+        # Logits (batch, classes) of pixels 0 to 255.
+        self.teacher = lambda images, training: classifier.logits(images)
 
     @functools.cached_property
     def moved(self) -> list[tf.Variable]:
@@ -141,10 +135,6 @@ class QuantizationAwareTraining(Training):
         fixed = self.model.get_layer(f"quant_{_NORMALIZATION}").trainable_variables
         fixed = {variable.ref() for variable in fixed}
         return [v for v in self.model.trainable_variables if v.ref() not in fixed]
-
-    def teacher_logits(self, images: tf.Tensor) -> tf.Tensor:
-        """Returns the float network's logits (batch, classes) of pixels 0 to 255."""
-        return self.teacher.logits(images)
 
 
 def train_for_int8(
@@ -166,10 +156,14 @@ def train_for_int8(
         epochs: Epochs of further training.
         seed: Seed of what legacy Keras draws.
     """
+    import tf_keras  # late: most exports need none
+
     keras.utils.set_random_seed(seed)
     student = quantizable(legacy_twin(classifier, architecture), images)
     training = QuantizationAwareTraining(student, classifier)
-    training.compile(epochs * feed.steps_per_epoch)
+    optimizer = tf_keras.optimizers.SGD(LEARNING_RATE, _MOMENTUM, nesterov=True)
+    # The learning rate falls to 0 by half a cosine.
+    training.compile(optimizer, warm_cosine(LEARNING_RATE, epochs * feed.steps_per_epoch))
     pixels = feed.map(lambda images, labels: (tf.cast(images, tf.float32), labels))
     training.fit(pixels, epochs, [Progress(training.title, epochs, feed.steps_per_epoch)])
     _set_ranges(student, {_PIXELS: (0.0, 255.0)})  # whatever the training has seen last

@@ -98,8 +98,8 @@ def measure_calls(
     rows = []
     for batch_size in BATCH_SIZES:
         batch = np.resize(images, (batch_size, *images.shape[1:]))
-        calls = {"network": network, "unpruned": unpruned}
-        calls = {role: functools.partial(call, batch) for role, call in calls.items()}
+        roles = {"network": network, "unpruned": unpruned}
+        calls = {role: functools.partial(call, batch) for role, call in roles.items()}
         times = runners.time_calls(calls, seconds)
         rows.append({"batch_size": batch_size, **_comparison(times)})
     return rows

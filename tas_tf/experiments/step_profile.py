@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import keras
 import tensorflow as tf
 
@@ -24,20 +27,20 @@ class Profile(keras.callbacks.Callback):
         self._first = first
         self._last = last
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
         """Begins to count."""
         self._done = 0
         self._runs = False
         self._start_where_due()
 
-    def on_train_batch_end(self, batch, logs=None):
+    def on_train_batch_end(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
         """Counts a step; starts or ends the profile where it is due."""
         self._done += 1
         if self._runs and self._done == self._last:
             self._stop()
         self._start_where_due()
 
-    def on_train_end(self, logs=None):
+    def on_train_end(self, logs: Mapping[str, Any] | None = None) -> None:
         """Ends a profile that the run was too short for."""
         if self._runs:
             self._stop()

@@ -7,6 +7,8 @@ pads its kernel with zeros inside the step, so padding gets no gradient and chan
 
 from __future__ import annotations
 
+from typing import Any
+
 import keras
 import tensorflow as tf
 
@@ -67,10 +69,10 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
         options: Arguments of the stock layer.
     """
 
-    def __init__(self, synchronized: bool = True, **options):
+    def __init__(self, synchronized: bool = True, **options: Any) -> None:
         super().__init__(synchronized=synchronized, **options)
 
-    def build(self, input_shape):
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
         """Creates the variables in their true shapes."""
         super().build(input_shape)
         self.input_spec = None

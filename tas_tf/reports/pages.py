@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Sequence
-from typing import ClassVar
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar
 
 import markupsafe
 from matplotlib.figure import Figure
@@ -160,7 +160,11 @@ def write_page(page: Page, folder: str, name: str) -> tuple[str, str]:
     for picture in page.pictures:
         svg = canvas.svg(picture.figure, picture.name)
         files.write_whole(f"{folder}/{pictures}/{picture.name}.svg", svg)
-    filters = {"markdown": _markdown, "inline": _inline, "fence": _fence}
+    filters: dict[str, Callable[..., Any]] = {
+        "markdown": _markdown,
+        "inline": _inline,
+        "fence": _fence,
+    }
     paths = f"{folder}/{name}.html", f"{folder}/{name}.md"
     for path, template in zip(paths, ("page.html", "page.md"), strict=True):
         text = templates.filled("tas_tf.reports", template, filters, page=page, folder=pictures)

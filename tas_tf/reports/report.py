@@ -17,7 +17,7 @@ from tas_tf.reports.pages import (
     Text,
     write_page,
 )
-from tas_tf.reports.run_records import Run, read_run
+from tas_tf.reports.run_records import Part, Run, read_run
 from tas_tf.reports.sections import sections
 from tas_tf.reports.summary import lead, tiles, title
 from tas_tf.reports.tables import (

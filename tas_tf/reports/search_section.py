@@ -125,15 +125,16 @@ def _movement(space: SearchSpace, records: list[dict[str, Any]]) -> Picture:
     )
 
 
-def _distributions(search: Part) -> Picture:
-    probabilities = derivation.probabilities(search.space, *search.logits)
-    tops = np.concatenate([p.max(axis=1) for p in probabilities])
-    network = search.architecture
-    if network is not None and not comparable(network, search.space.unpruned()):
+def _distributions(
+    space: SearchSpace, logits: Sequence[np.ndarray], network: Architecture | None
+) -> Picture:
+    widths, depths = derivation.probabilities(space, *logits)
+    tops = np.concatenate([p.max(axis=1) for p in (widths, depths)])
+    if network is not None and not comparable(network, space.unpruned()):
         network = None
     return Picture(
         "distributions",
-        shape_plots.draw_distributions(search.space, *probabilities, network),
+        shape_plots.draw_distributions(space, widths, depths, network),
         "Distributions at the end",
         "A row holds the candidates of a layer, bright what is probable; dots mark what was taken. "
         "A dot beside the brightest cell was moved there by the budget; rows without a dot belong "

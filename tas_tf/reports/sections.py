@@ -136,13 +136,14 @@ def _result(run: Run) -> Iterator[Element]:
             "The search has not finished: this is the network that was most probable after epoch "
             f"{latest[0]}, whatever it costs."
         )
-    if not networks:
-        return
     against = unpruned if network is not None and comparable(network, unpruned) else None
-    yield _architecture_picture(network or unpruned, against)
+    shown = network or unpruned
+    if shown is None:
+        return
+    yield _architecture_picture(shown, against)
     if run.search is not None:
         if run.search.result is not None:
-            yield Text(_derivation_text(run.search))
+            yield Text(_derivation_text(run.search.result["derivation"]))
         networks |= {f"derived for {name}": each for name, each in run.search.derived.items()}
     table = run.search.latency if run.search else None
     yield cost_table(networks, latency_table.kinds(table))
@@ -161,7 +162,7 @@ def _result(run: Run) -> Iterator[Element]:
         "MACs count a multiplication and an addition together once (papers often say FLOPs). "
         + latency
     )
-    yield layer_table(network or unpruned, against)
+    yield layer_table(shown, against)
 
 
 def _architecture_picture(network: Architecture, unpruned: Architecture | None) -> Picture:
@@ -179,8 +180,7 @@ def _architecture_picture(network: Architecture, unpruned: Architecture | None) 
     return Picture("architecture", figure, "The network", caption, description + ".")
 
 
-def _derivation_text(search: Part) -> str:
-    summary = search.result["derivation"]
+def _derivation_text(summary: Mapping[str, Any]) -> str:
     texts = []
     for kind, budget in summary["budgets"].items():
         where = "inside" if budget["floor"] <= budget["cost"] <= budget["amount"] else "OUTSIDE"
@@ -266,16 +266,16 @@ def _effort(run: Run) -> Iterator[Element]:
 
 
 def _images(run: Run) -> Iterator[Element]:
-    parts = [part for part in run.parts.values() if part.data is not None]
-    if not parts:
+    recorded = [(part, part.data) for part in run.parts.values() if part.data is not None]
+    if not recorded:
         return
-    kinds = [part.kind for part in parts]
-    yield split_table(parts[0].data, kinds)
-    yield Items(list(_split_notes(run, parts)))
+    _, first = recorded[0]
+    yield split_table(first, [part.kind for part, _ in recorded])
+    yield Items(list(_split_notes(run, recorded)))
 
 
-def _split_notes(run: Run, parts: list[Part]) -> Iterator[str]:
-    splits = [part.data["splits"] for part in parts]
+def _split_notes(run: Run, recorded: list[tuple[Part, dict[str, Any]]]) -> Iterator[str]:
+    splits = [data["splits"] for _, data in recorded]
     if any(each != splits[0] for each in splits):
         yield "The parts of this run recorded DIFFERENT splits: their accuracies do not compare."
     elif len(recorded) > 1:

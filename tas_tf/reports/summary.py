@@ -50,7 +50,8 @@ def lead(run: Run) -> str:
 
 def _speed_texts(run: Run) -> Iterator[str]:
     """Yields where the exported network is faster than the unpruned one, and where it hardly is."""
-    fast, slow = [], []
+    fast: list[str] = []
+    slow: list[str] = []
     for name, speed, call in exported_calls(run):
         said = f"{1 / call['share_of_time']:.2f} times as {name}, batch {call['batch_size']}"
         faster = is_faster(speed["share_of_macs"], call["share_of_time"])

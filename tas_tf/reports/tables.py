@@ -132,7 +132,7 @@ def _layer_cells(
     name: str, whole: LayerRow | None, kept: LayerRow | None, beside: bool
 ) -> list[str]:
     """Returns the cells of a layer: of the unpruned network where it is `beside`, and of ours."""
-    layer = kept or whole
+    layer = next(row for row in (kept, whole) if row)
     columns = (whole, kept) if beside else (kept,)
     channels = [f"{row.in_channels} → {row.out_channels}" if row else NONE for row in columns]
     macs = [row.macs if row else 0 for row in columns]

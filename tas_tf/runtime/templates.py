@@ -24,7 +24,7 @@ def filled(
     """
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader(package),
-        autoescape=lambda name: not name.endswith(".md"),
+        autoescape=lambda name: name is None or not name.endswith(".md"),
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,

@@ -260,7 +260,9 @@ class Loop:
 
     # Nothing in a step branches on tensors: autograph would only make tracing slower.
     @tf.function(autograph=False)
-    def distributed_step(self, batch, step, phase):
+    def distributed_step(
+        self, batch: Any, step: tf.Tensor, phase: str
+    ) -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]:
         """Runs `train_step` on every replica's part of a batch.
 
         Args:

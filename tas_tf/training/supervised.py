@@ -11,6 +11,7 @@ import tensorflow as tf
 from tas_tf.errors import ArchitectureError
 from tas_tf.training import losses
 from tas_tf.training.loop import (
+    Batch,
     Loop,
     batch_share,
     correct,
@@ -88,14 +89,10 @@ class Training(Loop):
         if self.teacher is None:
             return losses.cross_entropy(labels, logits)
         with tf.name_scope("teacher"):
-            teacher_logits = tf.stop_gradient(self.teacher_logits(images))
+            teacher_logits = tf.stop_gradient(self.teacher(images, training=False))
         return losses.distillation(labels, logits, teacher_logits, self.alpha, self.temperature)
 
-    def teacher_logits(self, images: tf.Tensor) -> tf.Tensor:
-        """Returns the teacher's logits (batch, classes) of images."""
-        return self.teacher(images, training=False)
-
-    def readings(self):
+    def readings(self) -> dict[str, float]:
         """Returns the learning rate."""
         return {"learning_rate": float(self.optimizer.learning_rate.numpy())}
 
