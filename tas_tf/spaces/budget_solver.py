@@ -269,9 +269,9 @@ class Programme:
         return all(b.contains(c) for b, c in zip(self.budgets, costs, strict=True))
 
     def _nothing_within(self) -> BudgetError:
+        budgets = "; ".join(map(str, self.budgets))
         return BudgetError(
-            "TARGET: no architecture of the space was found within all of "
-            + "; ".join(map(str, self.budgets))
+            f"no architecture of the space was found within all of {budgets}", field="target"
         )
 
 

@@ -189,7 +189,9 @@ def parse_targets(
     ]
     names = {budget.kind.name for budget in budgets}
     if not budgets or len(names) != len(budgets):
-        raise BudgetError(f"TARGET: expected one target of each kind. Received: {targets!r}")
+        raise BudgetError(
+            f"expected one target of each kind. Received: {targets!r}", field="target"
+        )
     return budgets
 
 
@@ -203,17 +205,21 @@ def _parse_target(
         amount = float(number) * (_TIMES if name == LATENCY else _SUFFIXES)[suffix]
     except (KeyError, ValueError):
         raise BudgetError(
-            "TARGET: expected a share such as 0.47, or text such as 'macs: 119M', "
-            f"'parameters: 0.5' or 'latency: 4.0 ms'. Received: {target!r}"
+            "expected a share such as 0.47, or text such as 'macs: 119M', "
+            f"'parameters: 0.5' or 'latency: 4.0 ms'. Received: {target!r}",
+            field="target",
         ) from None
     if name == LATENCY and name not in kinds:
         raise BudgetError(
-            "TARGET: expected a table of latencies beside a budget of latency: bind "
+            "expected a table of latencies beside a budget of latency: bind "
             "run_search.latency_table = 'table.json', or give derive --latency_table=table.json; "
-            f"python -m tas_tf.profile_device measures one. Received: {target!r}"
+            f"python -m tas_tf.profile_device measures one. Received: {target!r}",
+            field="target",
         )
     if name not in kinds:
-        raise BudgetError(f"TARGET: expected a cost among {', '.join(kinds)}. Received: {target!r}")
+        raise BudgetError(
+            f"expected a cost among {', '.join(kinds)}. Received: {target!r}", field="target"
+        )
     unpruned = cost(space.unpruned(), kinds[name])
     if not suffix and amount <= 1:
         amount *= unpruned

@@ -147,10 +147,11 @@ def check_reachable(space: SearchSpace, budgets: Sequence[Budget]) -> None:
         if smallest > budget.amount or largest < budget.floor:
             name = budget.kind.name
             raise BudgetError(
-                f"TARGET: no architecture of the space has {budget}. Reachable are "
+                f"no architecture of the space has {budget}. Reachable are "
                 f"{shown(smallest, name)} to {shown(largest, name)} {name}, that is "
                 f"{smallest / budget.unpruned:.3f} to {largest / budget.unpruned:.3f} of the "
-                "unpruned network"
+                "unpruned network",
+                field="target",
             )
 
 

@@ -88,8 +88,7 @@ class SearchSpace:
         block_data, counts = families.resnet_blocks(depth, family_data, block)
         if sum(counts) > MAX_BLOCKS:
             raise SpecError(f"depth: a network has at most {MAX_BLOCKS} blocks. Received: {depth}")
-        shares = ratios if search != "depth" else (1.0,)
-        builder = _ChoiceBuilder(shares, width_divisor, frozenset(frozen))
+        builder = _ChoiceBuilder(ratios if search != "depth" else (1.0,), width_divisor, frozen)
         unit_choices = builder.units(family_data, block_data, counts, tie_streams)
         stage_depths = _stage_depths(family_data, counts, depths, search, builder)
         builder.check_frozen()
@@ -256,10 +255,10 @@ def _check_arguments(family: str, search: str, ratios: Sequence[float], width_di
 class _ChoiceBuilder:
     """Collects width choices while walking over the units, and what of `frozen` was used."""
 
-    def __init__(self, ratios: Sequence[float], divisor: int, frozen: frozenset[str]):
+    def __init__(self, ratios: Sequence[float], divisor: int, frozen: Sequence[str]):
         self.ratios = ratios
         self.divisor = divisor
-        self.frozen = frozen
+        self.frozen = frozenset(frozen)
         self.known: set[str] = set()
         self.choices: list[WidthChoice] = []
 

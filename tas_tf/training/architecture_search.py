@@ -100,7 +100,9 @@ class ArchitectureSearch(Loop):
         self.budgets = cost.parse_targets(target, space, tolerance, kinds(latency))
         derivation.check_reachable(space, self.budgets)
         if cost_formula == "published" and any(b.kind.name != "macs" for b in self.budgets):
-            raise SpecError("cost_formula: the published formulas are of MACs; so must TARGET be")
+            raise SpecError(
+                "the published formulas are of MACs; so must `target` be", field="cost_formula"
+            )
         *formulas, self.cost_band = COST_FORMULAS[cost_formula]
         self._expected_models, self._current_models = (
             [CostModel(space, budget.kind, formula) for budget in self.budgets]

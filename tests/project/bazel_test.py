@@ -15,7 +15,7 @@ ROOM = "tas_tf/layers"
 
 
 def run(*arguments, launcher=LAUNCHER, **environment) -> subprocess.CompletedProcess:
-    """Runs tools/bazel in the checkout; variables of the environment are added or, as None, left out."""
+    """Runs tools/bazel in the checkout; a variable of the environment that is None is left out."""
     merged = {**os.environ, "BAZEL_REAL": None, **environment}
     return subprocess.run(
         [launcher, *arguments],
@@ -107,7 +107,7 @@ def test_packages_commands_and_tests(bazel):
 
 @pytest.mark.slow
 def test_a_wrong_way_import_is_refused(bazel, tmp_path):
-    """A copy of a package, which Bazel reads in place of the checkout's, imports from a later one."""
+    """A copy of a package, which Bazel reads in place of ours, imports from a later one."""
     shutil.copytree(ROOT / ROOM, tmp_path / ROOM)
     overlaid = ("build", f"--package_path={tmp_path}:{ROOT}", f"//{ROOM}/...")
     done = bazel(*overlaid)

@@ -14,7 +14,7 @@ import tas_tf
 def revealed(tmp_path) -> Callable[[str], list[str]]:
     """Returns what mypy says of a program that uses the package."""
 
-    def check(text: str) -> list[str]:
+    def lines_of(text: str) -> list[str]:
         program = tmp_path / "program.py"
         program.write_text(text)
         command = [sys.executable, "-m", "mypy", "--config-file", ROOT / "pyproject.toml", program]
@@ -22,7 +22,7 @@ def revealed(tmp_path) -> Callable[[str], list[str]]:
         lines = [line.partition(": ") for line in done.stdout.splitlines()]
         return [said for place, _, said in lines if f"/{program.name}:" in place]
 
-    return check
+    return lines_of
 
 
 def test_stub_declares_what_the_package_resolves(revealed):

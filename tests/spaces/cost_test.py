@@ -282,7 +282,7 @@ class TestTargets:
         + ["latency: 3M", "macs: 0.5; parameters: 0.5"],
     )
     def test_refuses_what_it_cannot_read(self, target):
-        with pytest.raises(BudgetError, match="^TARGET: expected .* Received: "):
+        with pytest.raises(BudgetError, match="^target: expected .* Received: "):
             parse_targets(target, self.space)
 
     @pytest.mark.parametrize("targets", [[], [0.5, 0.4], ["macs: 1M", "0.5"]])

@@ -217,7 +217,7 @@ def test_refuses_what_no_architecture_meets(target, range_):
     ):
         with pytest.raises(BudgetError) as caught:
             refuse()
-        assert str(caught.value).startswith("TARGET: no architecture of the space has ")
+        assert str(caught.value).startswith("target: no architecture of the space has ")
         assert range_ in str(caught.value)
 
 

@@ -131,7 +131,7 @@ def test_targets(target, amount):
 
 @pytest.mark.parametrize("target", ["macs: 4 ms", "latency: 4 M", "4 ms", "parameters: 1 s"])
 def test_units_belong_to_their_kind(target):
-    with pytest.raises(BudgetError, match="^TARGET: expected .* Received: "):
+    with pytest.raises(BudgetError, match="^target: expected .* Received: "):
         parse_targets(target, SPACE, kinds=latency_table.kinds(TABLE))
 
 

@@ -188,5 +188,5 @@ def test_entropy_falls_as_logits_are_pushed():
 def test_what_compile_refuses():
     with pytest.raises(SpecError, match="cost_formula: expected one of .*'published'"):
         small_runs.search(cost_formula="both")
-    with pytest.raises(BudgetError, match="TARGET: .*Reachable"):
+    with pytest.raises(BudgetError, match="target: .*Reachable"):
         small_runs.search(target=0.01)
