@@ -7,8 +7,9 @@ import keras
 import numpy as np
 import pytest
 import spaces
+from pictures import some_architecture
 
-from tas_tf.deployment import latency_profile
+from tas_tf.deployment import latency_profile, runners
 from tas_tf.deployment.latency_profile import Setting
 from tas_tf.errors import RunDirectoryError
 from tas_tf.models.spec_compiler import build_layer, build_model
@@ -34,28 +35,28 @@ class Killed(Exception):
 
 def test_profile_goes_on_where_it_was_killed(tmp_path, monkeypatch, capsys):
     output = str(tmp_path / "table.json")
-    real, asked = latency_profile._times, []
+    real, asked = runners.time_calls, []
 
-    def killed_in_the_second_group(group, *arguments):
-        asked.append(group)
+    def killed_in_the_second_group(calls, seconds):
+        asked.append(len(calls) - 1)  # and an empty network
         if len(asked) == 2:
             raise Killed
-        return real(group, *arguments)
+        return real(calls, seconds)
 
-    monkeypatch.setattr(latency_profile, "_times", killed_in_the_second_group)
+    monkeypatch.setattr(runners, "time_calls", killed_in_the_second_group)
     with pytest.raises(Killed):
         latency_profile.profile(SPACE, output, SETTING, seconds=0)
     assert [path.name for path in tmp_path.iterdir()] == ["table.json.partial"]
     kept = json.loads(pathlib.Path(f"{output}.partial").read_text())["nanoseconds"]
-    assert len(kept) == len(asked[0])
+    assert len(kept) == asked[0]
 
     table = latency_profile.profile(SPACE, output, SETTING, seconds=0)
     assert f"Goes on: {len(kept)} of " in capsys.readouterr().out
-    assert asked[2] == asked[1]
     assert [path.name for path in tmp_path.iterdir()] == ["table.json"]
     assert LatencyTable.from_json(pathlib.Path(output).read_text()) == table
     found = [ns for grid in table.grids for row in grid.nanoseconds for ns in row]
     assert found[: len(kept)] == kept[: len(found)]
+    assert sum(asked) - asked[1] == len(found) + 5  # nothing is measured twice
     assert (table.runtime, table.batch_size, table.threads) == ("keras", 2, 1)
     assert table.error["networks"] == 2 and 0 <= table.error["mean"] <= table.error["largest"]
     table.check(SPACE)
@@ -64,7 +65,8 @@ def test_profile_goes_on_where_it_was_killed(tmp_path, monkeypatch, capsys):
 
 def test_refuses_what_was_begun_otherwise_or_is_damaged(tmp_path, monkeypatch):
     output = str(tmp_path / "table.json")
-    monkeypatch.setattr(latency_profile, "_times", lambda group, *_: [1000] * len(group))
+    times = runners.Times(0.001, 0.001, 0.001, 1)
+    monkeypatch.setattr(runners, "time_calls", lambda calls, _: dict.fromkeys(calls, times))
     monkeypatch.setattr(latency_profile.files, "remove", lambda path: None)
     latency_profile.profile(SPACE, output, SETTING)
     with pytest.raises(RunDirectoryError, match="begun with another setting: remove it"):
@@ -102,7 +104,7 @@ def test_scale_and_overhead_are_those_of_whole_networks():
     space = SearchSpace.resnet(20)
     plain = spaces.latency_table(space, most=10**6)
     plain = type(plain)(**{**vars(plain), "scale": 1.0, "overhead_ns": 0})
-    networks = latency_profile._networks(space)
+    networks = [some_architecture(space, seed) for seed in range(5)]
     sums = np.array([cost(network, plain.kind) for network in networks])
     table = latency_profile.calibrate(plain, networks, (1.5 * sums + 70_000).round().tolist())
     assert table.scale == pytest.approx(1.5, rel=1e-3)
