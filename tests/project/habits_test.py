@@ -1,4 +1,4 @@
-"""Every test can fail, and the code keeps to sizes and calls that a reader can follow."""
+"""Tests can fail and use what is public; code keeps to sizes and calls that a reader can follow."""
 
 import ast
 import pathlib
@@ -8,7 +8,7 @@ import pytest
 
 ROOT = pathlib.Path(__file__).parents[2]
 LINES_OF_A_FUNCTION = 60
-LINES_OF_A_FILE = 450
+LINES_OF_A_FILE = 400
 POSITIONAL = 5
 # What says by itself that a test fails; so does a function whose name begins with `check`.
 FAILING = ("np.testing.", "pytest.fail", "pytest.raises", "pytest.warns")
@@ -62,6 +62,26 @@ def crowded(source: str) -> list[str]:
     ]
 
 
+def private(source: str) -> list[str]:
+    """The private names of others: read, imported, or replaced by `setattr`."""
+    return [
+        f"line {node.lineno}: {name}"
+        for node in ast.walk(ast.parse(source))
+        for name in _names(node)
+        if name.startswith("_") and not name.endswith("__")
+    ]
+
+
+def _names(node: ast.AST) -> list[str]:
+    if isinstance(node, ast.Attribute):
+        return [] if ast.unparse(node.value) in ("self", "cls", "super()") else [node.attr]
+    if isinstance(node, ast.ImportFrom):
+        return [alias.name for alias in node.names]
+    if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("setattr"):
+        return [str(part.value) for part in node.args if isinstance(part, ast.Constant)]
+    return []
+
+
 def test_every_test_asserts_something():
     found = {name: vacuous(source) for name, source in sources("tests")}
     assert {name: tests for name, tests in found.items() if tests} == {}
@@ -71,6 +91,18 @@ def test_every_test_asserts_something():
 def test_functions_and_calls_can_be_taken_in(rule):
     found = {name: rule(source) for name, source in sources("tas_tf")}
     assert {name: offenders for name, offenders in found.items() if offenders} == {}
+
+
+def test_what_stands_outside_uses_what_is_public():
+    found = {name: private(source) for name, source in sources("tests", "benchmarks", "tools")}
+    assert {name: names for name, names in found.items() if names} == {}
+
+
+def test_tests_have_the_rooms_of_the_package():
+    rooms = {path.parent.name for path in (ROOT / "tas_tf").glob("*/__init__.py")}
+    folders = {path.parent.name for path in (ROOT / "tests").glob("*/*_test.py")}
+    # What runs commands as users do, and what holds the project itself to its rules.
+    assert {"commands", "project"} < folders and folders - {"commands", "project"} <= rooms
 
 
 def test_files_are_not_long():
@@ -108,3 +140,18 @@ def test_long_functions_are_seen():
     body = "    x = 1\n" * 59
     assert long(f"def f():\n{body}") == []
     assert long(f"class A:\n  async def f():\n{body}    y = 2\n") == ["f: 61 lines"]
+
+
+@pytest.mark.parametrize(
+    ("line", "names"),
+    [
+        ("loop._step()", ["_step"]),
+        ("from tas_tf.training.loop import Loop, _next", ["_next"]),
+        ("monkeypatch.setattr(loop, '_SECONDS', 1)", ["_SECONDS"]),
+        ("self._step()", []),
+        ("loop.__class__", []),
+        ("monkeypatch.setattr(loop, 'SECONDS', 1)", []),
+    ],
+)
+def test_private_names_are_seen(line, names):
+    assert private(f"x = 1\n{line}\n") == [f"line 2: {name}" for name in names]
