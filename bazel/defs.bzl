@@ -25,20 +25,21 @@ _checked = rule(
     },
 )
 
-def room(name, srcs = None, deps = [], data = []):
+def checked_library(name, srcs = None, deps = [], data = []):
     """A package of tas_tf, whose build carries out its imports where only `deps` are.
 
     Args:
         name: The package's name.
-        srcs: Its files; every file of the folder unless given.
+        srcs: Its Python files; all of the folder unless given.
         deps: The packages that it imports, in the order of tests/project/layering_test.py.
-        data: What else it reads.
+        data: What it reads of other folders.
     """
     srcs = srcs or native.glob(["*.py"])
     py_library(
         name = name,
         srcs = srcs,
-        data = data + ["BUILD.bazel"],  # for the test that compares `deps` with the imports
+        # Templates and marks of types, and the BUILD file, which a test reads.
+        data = data + native.glob(["**"], exclude = ["**/*.py", "**/*.pyc"]),
         visibility = ["//visibility:public"],
         deps = deps + ([] if name == "base" else [_BASE]),
     )
@@ -65,17 +66,23 @@ def command(name):
         deps = ["//tas_tf:commands"],
     )
 
-def test_folder(name):
-    """The fast tests of a folder, as one test that fails where there is none."""
+def test_folder(name, folder, data = []):
+    """The fast tests of a folder, as one test that fails where there is none.
+
+    Args:
+        name: The test's name.
+        folder: The folder within tests/; "" for tests/ itself.
+        data: What the tests read beside the packages, what they share and the checkout's files.
+    """
+    prefix = folder + "/" if folder else ""
     py_test(
-        name = name + "_tests",
+        name = name,
         timeout = "eternal",
-        srcs = native.glob([name + "/*.py", "support/*.py"]) + [
-            "conftest.py",
+        srcs = native.glob(["conftest.py", "support/*.py", prefix + "*.py"]) + [
             "//bazel:run_pytest.py",
         ],
-        args = ["tests/" + name],
-        data = ["//:checkout", _INSTALLED],
+        args = ["tests/" + path for path in native.glob([prefix + "*_test.py"])],
+        data = data + ["//:checkout", _INSTALLED],
         main = "//bazel:run_pytest.py",
         deps = ["//tas_tf:commands"],
     )

@@ -1,6 +1,6 @@
-"""pytest under `bazel test`: the fast tests of one folder, which is the argument.
+"""pytest under `bazel test`: the fast tests of the files that are the arguments.
 
-Fails where pytest finds no test, which has an exit code of its own.
+Fails where there is none, for which pytest has an exit code of its own.
 """
 
 import os

@@ -8,32 +8,32 @@ import subprocess
 import sys
 
 import pytest
+from checkout import ROOT
 
-ROOT = pathlib.Path(__file__).parents[2]
 LAUNCHER = ROOT / "tools" / "bazel"
-ROOM = "tas_tf/layers"
+LAYERS = "tas_tf/layers"
 
 
 def run(*arguments, launcher=LAUNCHER, **environment) -> subprocess.CompletedProcess:
-    """Runs tools/bazel in the checkout; a variable of the environment that is None is left out."""
-    merged = {**os.environ, "BAZEL_REAL": None, **environment}
+    """Runs tools/bazel in the checkout, with more variables in its environment."""
+    environment = {name: str(value) for name, value in environment.items()}
     return subprocess.run(
         [launcher, *arguments],
         cwd=ROOT,
-        env={name: str(value) for name, value in merged.items() if value is not None},
+        env={**os.environ, **environment},
         capture_output=True,
         text=True,
     )
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def venv():
     """Bazel takes Python and packages from .venv, which tools/bazel would make where it is not."""
     if pathlib.Path(sys.prefix) != ROOT / ".venv":
         pytest.skip("these tests do not run in .venv, whose packages Bazel takes")
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def bazel(venv):
     """Runs a real Bazel, which keeps what it has built between runs."""
     told = run("--version")
@@ -56,7 +56,7 @@ def test_without_bazel_it_says_how_to_get_one(tmp_path):
     launcher = pathlib.Path(shutil.copy(LAUNCHER, tmp_path / "tools"))
     for name in ("bash", "dirname"):
         (tmp_path / name).symlink_to(shutil.which(name))
-    done = run("build", "//...", launcher=launcher, PATH=tmp_path)
+    done = run("build", "//...", launcher=launcher, PATH=tmp_path, BAZEL_REAL="")
     assert (done.returncode, done.stdout) == (2, "")
     assert "found no Bazel" in done.stderr
     for package in ("@bazel/bazel-linux_x64", "bazel-bootstrap", "@bazel/bazelisk"):
@@ -99,22 +99,30 @@ def test_packages_commands_and_tests(bazel):
     done = bazel("test", "//tas_tf/...", "//:all", "//tests:runtime_tests")
     assert done.returncode == 0, done.stderr
     assert re.search(r"//tests:runtime_tests .*PASSED", done.stdout)
-    done = bazel("run", "//:search", "--", "--gin_file=specs/quickstart.gin", "--dry_run")
+    search = ("run", "//:search", "--", "--gin_file=specs/quickstart.gin")
+    done = bazel(*search, "--dry_run")
     assert done.returncode == 0 and done.stdout.startswith("Search: "), done.stderr
-    done = bazel("run", "//:search", "--", "--gin_file=specs/quickstart.gin")
+    done = bazel(*search)
     assert done.returncode == 2 and "Error: --run_dir" in done.stderr
 
 
 @pytest.mark.slow
+def test_a_folder_without_tests_fails(bazel):
+    done = bazel("test", "//tests:config_tests", "--test_arg=-k", "--test_arg=nothing")
+    assert done.returncode == 3 and " deselected" in done.stdout + done.stderr
+    assert re.search(r"//tests:config_tests .*FAILED", done.stdout)
+
+
+@pytest.mark.slow
 def test_a_wrong_way_import_is_refused(bazel, tmp_path):
-    """A copy of a package, which Bazel reads in place of ours, imports from a later one."""
-    shutil.copytree(ROOT / ROOM, tmp_path / ROOM)
-    overlaid = ("build", f"--package_path={tmp_path}:{ROOT}", f"//{ROOM}/...")
+    """A copy of a package imports from a later one; Bazel reads it in place of the checkout's."""
+    shutil.copytree(ROOT / LAYERS, tmp_path / LAYERS)
+    overlaid = ("build", f"--package_path={tmp_path}:{ROOT}", f"//{LAYERS}/...")
     done = bazel(*overlaid)
     assert done.returncode == 0, done.stderr
-    path = tmp_path / ROOM / "mixing.py"
+    path = tmp_path / LAYERS / "mixing.py"
     path.write_text(path.read_text() + "\n\ndef late():\n    from tas_tf.reports import canvas\n")
     done = bazel(*overlaid)
     assert done.returncode == 1
     line = len(path.read_text().splitlines())
-    assert f"{ROOM}/mixing.py:{line}: No module named 'tas_tf.reports'" in done.stderr
+    assert f"{LAYERS}/mixing.py:{line}: No module named 'tas_tf.reports'" in done.stderr

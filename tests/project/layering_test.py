@@ -129,42 +129,44 @@ def test_packages_say_what_comes_in_and_goes_out(name):
 
 
 # Packages as the BUILD files name them, in the same order; the top of tas_tf is in two of them.
-ROOMS = ["base", *(package for package, _ in LAYERS if package), "commands"]
+BUILT = ["base", *(package for package, _ in LAYERS if package), "commands"]
 BASE = ["__init__", *LAYERS[0][1].split()]
 
 
-def room_of(name: str) -> str:
-    """The room of the BUILD files that a module of tas_tf belongs to."""
+def library_of(name: str) -> str:
+    """The library of the BUILD files that a module of tas_tf belongs to."""
     first = name.partition(".")[0]
-    return first if first in ROOMS else "base" if first in ["", *BASE] else "commands"
+    return first if first in BUILT else "base" if first in ["", *BASE] else "commands"
 
 
-def calls_of_room() -> dict[str, dict[str, ast.expr]]:
-    """What the BUILD files, whose syntax is Python's, give to `room`, by the room's name."""
+def libraries() -> dict[str, dict[str, ast.expr]]:
+    """What each library of the BUILD files, whose syntax is Python's, is given, by its name."""
     found = {}
     for path in PACKAGE.rglob("BUILD.bazel"):
         for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "room":
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "checked_library":
                 given = {keyword.arg: keyword.value for keyword in node.keywords}
                 found[ast.literal_eval(given["name"])] = given
     return found
 
 
 def test_every_package_has_a_build_file():
-    assert sorted(calls_of_room()) == sorted(ROOMS)
+    assert sorted(libraries()) == sorted(BUILT)
     tree = ast.parse((PACKAGE / "BUILD.bazel").read_text())
     (base,) = (node.value for node in ast.walk(tree) if isinstance(node, ast.Assign))
     assert ast.literal_eval(base) == [f"{name}.py" for name in BASE]
 
 
-@pytest.mark.parametrize("room", ROOMS)
-def test_build_files_state_what_is_imported_in_the_same_order(room):
-    own = [name for name in MODULES if room_of(name) == room]
-    needed = {room_of(other) for name in own for other in imported(MODULES[name].read_text(), name)}
-    needed -= {room, "base"}  # which every room is given
-    given = calls_of_room()[room].get("deps", ast.List([]))
-    assert ast.literal_eval(given) == [f"//tas_tf/{name}" for name in ROOMS if name in needed]
-    assert needed <= set(ROOMS[: ROOMS.index(room)])
+@pytest.mark.parametrize("library", BUILT)
+def test_build_files_state_what_is_imported_in_the_same_order(library):
+    own = [name for name in MODULES if library_of(name) == library]
+    needed = set()
+    for name in own:
+        needed |= {library_of(other) for other in imported(MODULES[name].read_text(), name)}
+    needed -= {library, "base"}  # every library is given the base
+    stated = ast.literal_eval(libraries()[library].get("deps", ast.List([])))
+    assert stated == [f"//tas_tf/{name}" for name in BUILT if name in needed]
+    assert needed <= set(BUILT[: BUILT.index(library)])
 
 
 SPACES = ["tas_tf", "tas_tf.errors", "tas_tf.json_schema"]
