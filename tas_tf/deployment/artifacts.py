@@ -177,6 +177,8 @@ class Export:
         model = self.classifier.model
         if isinstance(self.align, str):
             grain, measured = alignment.fastest(model, self.architecture, name)
+        else:
+            grain, measured = self.align, None
         wide = alignment.align_widths(model, self.architecture, grain)
         classifier = dataclasses.replace(self.classifier, model=wide)
         return dataclasses.replace(self, classifier=classifier), {
