@@ -108,7 +108,7 @@ def test_packages_commands_and_tests(bazel):
 
 @pytest.mark.slow
 def test_a_folder_without_tests_fails(bazel):
-    done = bazel("test", "//tests:config_tests", "--test_arg=-k", "--test_arg=nothing")
+    done = bazel("test", "//tests:config_tests", "--test_arg=-k", "--test_arg=no_such_test")
     assert done.returncode == 3 and " deselected" in done.stdout + done.stderr
     assert re.search(r"//tests:config_tests .*FAILED", done.stdout)
 
