@@ -180,7 +180,7 @@ def test_a_class_is_called_with_its_types_checked():
 
 def test_what_is_registered_is_called_like_itself():
     toys = registered()
-    assert set(toys) == {"toy_run", "throw", "Place", "outline"}
+    assert set(toys) == {"toy_run", "refuse", "throw", "Place", "outline"}
     assert toys["Place"](where="here").where == "here"
     with pytest.raises(SpecError, match="^Place.where: expected str. Received: 3$"):
         toys["Place"](where=3)
@@ -247,3 +247,10 @@ def test_what_is_loaded_takes_the_place_of_what_was():
     load("toy_run.epochs = 3\n")
     load("toy_run.rate = 0.5\n")
     assert in_force() == ["toy_run.rate = 0.5"]
+
+
+def test_what_names_its_setting_still_does():
+    load("toy_run.epochs = @refuse()\nrefuse.size = 3\n")
+    with pytest.raises(UserError, match="^size: expected less than 3$") as refused:
+        gin_config.call("toy_run", run_dir="run")
+    assert (refused.value.field, refused.value.message) == ("size", "expected less than 3")

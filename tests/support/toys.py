@@ -33,6 +33,10 @@ def throw(error: Exception) -> None:
     raise error
 
 
+def refuse(size: int) -> int:
+    raise SpecError(f"expected less than {size}", field="size")
+
+
 class Place:
     def __init__(self, where: str):
         self.where = where
@@ -43,7 +47,7 @@ def registered() -> dict[str, Callable[..., Any]]:
     """Registers the toys with gin, once in a process and apart from what the package registers."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(gin_config, "registered", {})
-        for toy in (toy_run, throw, Place):
+        for toy in (toy_run, throw, refuse, Place):
             gin_config.configurable(toy, toy.__name__)
         gin_config.configurable(outline, "outline", later=("classes",))
         return gin_config.registered
