@@ -14,6 +14,7 @@ from tas_tf.models.supernet import Supernet
 from tas_tf.runtime.checkpoints import CheckpointInterval
 from tas_tf.spaces.search_space import SearchSpace
 from tas_tf.training import schedules
+from tas_tf.training.measurement import Measurement
 from tas_tf.training.optimizers import SGD, Adam
 
 for _experiment in (
@@ -28,6 +29,7 @@ for _experiment in (
 for _function, _name in (
     (ImageData, "ImageData"),
     (CheckpointInterval, "CheckpointInterval"),
+    (Measurement, "Measurement"),
     (SGD, "SGD"),
     (Adam, "Adam"),
     (schedules.linear_temperature, "linear_temperature"),

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
-from typing import ClassVar, Literal
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar, Literal
 
 import keras
+import numpy as np
 
 from tas_tf.data.batches import Feed
 from tas_tf.data.image_data import DataInfo, ImageData, paired
 from tas_tf.errors import EXIT_DONE, EXIT_OUTSIDE_BAND
-from tas_tf.experiments import common, messages
+from tas_tf.experiments import common, measured_search, messages
 from tas_tf.models import network_files
 from tas_tf.models.inheritance import inherit_weights, order_channels
 from tas_tf.models.spec_compiler import build_model
@@ -20,13 +22,15 @@ from tas_tf.runtime import devices, files
 from tas_tf.runtime.checkpoints import CheckpointInterval
 from tas_tf.runtime.run_directory import ARCHITECTURE, RESULT, RunDirectory
 from tas_tf.spaces import cost, derivation
-from tas_tf.spaces.architecture import Architecture
+from tas_tf.spaces.derivation import Derivation
 from tas_tf.spaces.latency_table import LatencyTable, kinds
 from tas_tf.spaces.search_space import SearchSpace
 from tas_tf.training import search_records
 from tas_tf.training.architecture_search import ArchitectureSearch
+from tas_tf.training.measurement import Measurement
+from tas_tf.training.path_search import PathSearch
 from tas_tf.training.schedules import warm_cosine
-from tas_tf.training.search_records import LOGITS
+from tas_tf.training.search_loop import Search
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,6 +86,9 @@ class SearchExperiment:
         latency_table: Path of what `python -m tas_tf.profile_device` measured, or of the run
             directory of a search that had it; a budget of latency needs it.
         checkpoints: How often the search saves one within an epoch.
+        decide: How candidates are told apart: `gradient` moves logits beside the weights (the
+            paper); `measurement` trains single paths, and measures the losses of some.
+        measurement: How much is measured.
     """
 
     NAME: ClassVar[str] = "run_search"
@@ -107,6 +114,8 @@ class SearchExperiment:
     cost_formula: Literal["built", "published"] = "built"
     latency_table: str | None = None
     checkpoints: CheckpointInterval | None = None
+    decide: Literal["gradient", "measurement"] = "gradient"
+    measurement: Measurement = Measurement()
 
     def run(self) -> int:
         """Runs it; returns `EXIT_OUTSIDE_BAND` if no architecture lies in the band."""
@@ -120,20 +129,53 @@ class SearchExperiment:
         if self.dry_run:
             return EXIT_DONE
         self.data.prepare(self.seed)
-        feed = paired(self.data, self.batch_size, self.seed)
-        search = self._build(plan, net, feed)
         with common.opened(plan.directory, plan.config, self.data):
             search_records.write_space(plan.directory, plan.space, plan.budgets, plan.latency)
-            seconds = common.fit(
-                search,
-                feed,
-                title="search",
-                epochs=self.epochs,
-                directory=plan.directory,
-                interval=self.checkpoints,
-                profile_steps=self.profile_steps,
-            )
-            return _finish(search, plan, seconds)
+            if self.decide == "measurement":
+                return self._measure(plan, net)
+            feed = paired(self.data, self.batch_size, self.seed)
+            search = self._build(plan, net, feed)
+            seconds = self._fit(search, feed, plan)
+            derived, entropies = search.derivation(), search.entropies()
+            _record(search, plan, derived, search.logits(), {**entropies, "seconds": seconds})
+            messages.say_entropies(entropies)
+            return EXIT_DONE if derived.in_band else EXIT_OUTSIDE_BAND
+
+    def _fit(self, search: Search, feed: Feed, plan: _Plan) -> float:
+        """Trains the supernet; returns the seconds that it took in all."""
+        return common.fit(
+            search,
+            feed,
+            title="search",
+            epochs=self.epochs,
+            directory=plan.directory,
+            interval=self.checkpoints,
+            profile_steps=self.profile_steps,
+        )
+
+    def _measure(self, plan: _Plan, net: Supernet) -> int:
+        """Trains single paths, measures some, and chooses by that; returns the exit code."""
+        feed = self.data.training(self.batch_size, self.seed, "weights")
+        self._start(plan, net)
+        search = PathSearch(net, plan.start, self.seed)
+        steps = self.epochs * feed.steps_per_epoch
+        search.compile(self.optimizer, plan.budgets, warm_cosine(plan.peak, steps))
+        seconds = self._fit(search, feed, plan)
+        begun = time.monotonic()
+        choice = measured_search.choose(
+            search,
+            self.data.training(self.batch_size, self.seed, "architecture", augment=False),
+            plan=self.measurement,
+            directory=plan.directory,
+            references={},
+        )
+        seconds += time.monotonic() - begun
+        values = choice.model.logits()
+        derived = derivation.of_measured(plan.space, values, plan.budgets, choice.architecture)
+        more = {"measurement": choice.record(), "seconds": seconds}
+        _record(search, plan, derived, values, more)
+        measured_search.say_choice(choice)
+        return EXIT_DONE if derived.in_band else EXIT_OUTSIDE_BAND
 
     def _check(self) -> _Plan:
         """Refuses whatever can be refused before anything is built or written."""
@@ -175,14 +217,18 @@ class SearchExperiment:
         messages.say_space(plan.space, plan.budgets)
         messages.say_latency(plan.latency)
 
-    def _build(self, plan: _Plan, net: Supernet, feed: Feed) -> ArchitectureSearch:
-        """Returns the search, its supernet started from a trained network where one is given."""
+    def _start(self, plan: _Plan, net: Supernet) -> None:
+        """Starts the supernet from a trained network where one is given."""
         if plan.start is not None:
             if self.order_by_importance:
                 order_channels(plan.start, plan.space.unpruned())
             training = self.data.training(self.batch_size, self.seed, "weights")
             images, _ = next(iter(training.batches(0, 1)))
             net.start_from(plan.start, images)
+
+    def _build(self, plan: _Plan, net: Supernet, feed: Feed) -> ArchitectureSearch:
+        """Returns the search by gradients."""
+        self._start(plan, net)
         search = ArchitectureSearch(net, self.seed)
         search.compile(
             optimizer=self.optimizer,
@@ -197,34 +243,36 @@ class SearchExperiment:
         return search
 
 
-def _finish(search: ArchitectureSearch, plan: _Plan, seconds: float) -> int:
-    """Derives the architecture, and records all that came out; returns the exit code."""
-    derived, directory = search.derivation(), plan.directory
+def _record(
+    search: Search,
+    plan: _Plan,
+    derived: Derivation,
+    logits: Sequence[np.ndarray],
+    more: Mapping[str, Any],
+) -> None:
+    """Records all that came out, and says what was derived.
+
+    Args:
+        search: The finished search.
+        plan: What was known before.
+        derived: What was derived.
+        logits: Values of widths (choices, n) and depths (stages, m).
+        more: What else the result says.
+    """
+    directory = plan.directory
     summary = derived.summary(plan.budgets)
     architecture = common.with_origin(derived.architecture, plan.space, summary, plan.latency)
     files.write_whole(directory.file(ARCHITECTURE), architecture.to_json())
-    entropies = search.entropies()
     messages.say_derivation(summary, plan.budgets, directory.file(ARCHITECTURE))
-    messages.say_entropies(entropies)
-    _save(search, architecture, directory)
+    model = build_model(architecture)
+    inherit_weights(model, architecture, search.supernet)
+    # A training may start from the network, and a derivation from the values.
+    network_files.save_model(model, architecture, directory)
+    search_records.write_logits(directory, logits)
     result = {"derivation": summary, "tolerance": plan.budgets[0].tolerance}
-    directory.write_json(RESULT, {**result, **entropies, "seconds": seconds})
+    directory.write_json(RESULT, {**result, **more})
     ratios = {
         f"derived_{budget.kind.name}_ratio": cost.cost(architecture, budget.kind) / budget.unpruned
         for budget in plan.budgets
     }
     common.record_end(directory, int(search.step.numpy()), architecture, **ratios)
-    return EXIT_DONE if derived.in_band else EXIT_OUTSIDE_BAND
-
-
-def _save(search: ArchitectureSearch, architecture: Architecture, directory: RunDirectory) -> None:
-    """Saves the logits, and the derived network with the supernet's weights.
-
-    A training may start from that network.
-    """
-    model = build_model(architecture)
-    inherit_weights(model, architecture, search.supernet)
-    network_files.save_model(model, architecture, directory)
-    names = ("width_logits", "depth_logits")
-    logits = {n: v.tolist() for n, v in zip(names, search.logits(), strict=True)}
-    directory.write_json(LOGITS, logits)

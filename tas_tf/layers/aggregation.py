@@ -10,8 +10,8 @@ from typing import NamedTuple, cast
 
 import tensorflow as tf
 
-from tas_tf.layers.interpolation import interpolation_taps
-from tas_tf.layers.mixing import Mixture, Taps, mixture_entries, scaled
+from tas_tf.layers.interpolation import interpolation_matrix, interpolation_taps
+from tas_tf.layers.mixing import MatrixMixture, Mixture, Taps, mixture_entries, scaled
 from tas_tf.layers.normalization import batch_normalize
 from tas_tf.layers.shapes import Shapes
 from tas_tf.layers.unit_draws import UnitDraw
@@ -75,7 +75,7 @@ class Interpolation:
         shapes: Shapes,
         zero_is_absent: bool,
     ) -> tf.Tensor:
-        """Returns `share * CWI(x, widest)`.
+        """Returns `share * CWI(x, widest)`, for streams whose widths never fall.
 
         Args:
             x: (batch, height, width, given).
@@ -97,6 +97,51 @@ class Interpolation:
         # A map as wide as the widest needs no product, nor does one that is absent.
         needed = (width < widest) & (share > 0) if zero_is_absent else width < widest
         return shapes.either(needed, mixed, lambda: scaled(x, share))
+
+    def resampled(
+        self,
+        x: tf.Tensor,
+        share: tf.Tensor,
+        width: tf.Tensor,
+        wanted: tf.Tensor,
+        shapes: Shapes,
+        zero_is_absent: bool,
+    ) -> tf.Tensor:
+        """Returns `share * CWI(x, wanted)`, with the channels that a unit of these shapes gives.
+
+        Args:
+            x: (batch, height, width, channels).
+            share: Scalar.
+            width: Channels that x really has.
+            wanted: Channels that it gets, more or fewer.
+            shapes: Those of a unit.
+            zero_is_absent: Whether a share of zero has no gradient either.
+        """
+
+        def mixed() -> tf.Tensor:
+            channels = tf.shape(x)[-1]
+            matrix = interpolation_matrix(width, wanted, channels, shapes.given, share.dtype)
+            y = MatrixMixture((share * matrix)[None, None]).mix(x)
+            y.set_shape([*x.shape[:-1], shapes.given if isinstance(shapes.given, int) else None])
+            return y
+
+        needed = (width != wanted) & (share > 0) if zero_is_absent else width != wanted
+        return shapes.either(needed, mixed, lambda: scaled(shapes.fitted(x), share))
+
+    def carried(
+        self, x: tf.Tensor, width: tf.Tensor, identity: tf.Tensor, drawn: UnitDraw
+    ) -> tf.Tensor:
+        """Returns what identity hands on: `sum_j w_j s_j CWI(x, c)`, `c` the block's width.
+
+        Args:
+            x: (batch, height, width, channels), the block's input.
+            width: Channels that x really has.
+            identity: (k,), shares s of identity in the drawn candidates.
+            drawn: The draw of the block's last unit.
+        """
+        share = tf.reduce_sum(drawn.weights * identity)
+        # Where a width of the input agrees with none of the output's, the share has no gradient.
+        return self.resampled(x, share, width, drawn.width, drawn.shapes, zero_is_absent=True)
 
     def given(self, drawn: tf.Tensor, counted: tf.Tensor) -> tf.Tensor:
         """Returns the least channels (units,) that units give.
@@ -147,6 +192,31 @@ class Padding:
         """See `Interpolation.widened`."""
         del width, widest, shapes, zero_is_absent
         return scaled(x, share)
+
+    def resampled(
+        self,
+        x: tf.Tensor,
+        share: tf.Tensor,
+        width: tf.Tensor,
+        wanted: tf.Tensor,
+        shapes: Shapes,
+        zero_is_absent: bool,
+    ) -> tf.Tensor:
+        """See `Interpolation.resampled`."""
+        del width, wanted, zero_is_absent
+        return scaled(shapes.fitted(x), share)
+
+    def carried(
+        self, x: tf.Tensor, width: tf.Tensor, identity: tf.Tensor, drawn: UnitDraw
+    ) -> tf.Tensor:
+        """Returns what identity hands on: `sum_j w_j s_j x[..., :c_j]`.
+
+        See `Interpolation.carried`.
+        """
+        del width
+        has = tf.sequence_mask(drawn.widths, drawn.shapes.given, drawn.weights.dtype)
+        shares = tf.reduce_sum((drawn.weights * identity)[:, None] * has, axis=0)
+        return scaled(drawn.shapes.fitted(x), shares)
 
     def given(self, drawn: tf.Tensor, counted: tf.Tensor) -> tf.Tensor:
         """See `Interpolation.given`; what weighs nothing is not given."""

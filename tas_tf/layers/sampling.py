@@ -6,8 +6,9 @@ the same one.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import keras
 import numpy as np
 import tensorflow as tf
 
@@ -19,6 +20,20 @@ _ABSENT = -1e9
 
 # Named, for by default XLA and other devices take other algorithms: other draws for one seed.
 _RANDOM = "philox"
+
+
+class InitialLogits(keras.initializers.Initializer):
+    """N(0, 0.01^2) for candidates that exist, zero for padding."""
+
+    def __init__(self, sizes: np.ndarray):
+        self.sizes = sizes
+
+    def __call__(self, shape: tuple[int, ...], dtype: str | None = None) -> tf.Tensor:
+        values = keras.random.normal(shape, stddev=0.01, dtype=dtype)
+        return values * tf.sequence_mask(self.sizes, shape[1], dtype=values.dtype)
+
+    def get_config(self) -> dict[str, Any]:
+        return {"sizes": self.sizes.tolist()}
 
 
 class Draw(NamedTuple):
@@ -76,6 +91,31 @@ def draw(
     weights = _significant(tf.nn.softmax(tf.gather(width, indices, batch_dims=1)))
     indices = tf.minimum(indices, width_sizes[:, None] - 1)
     return Draw(indices, weights, depth_weights)
+
+
+def uniform_path(
+    width_sizes: tf.Tensor, depth_sizes: tf.Tensor, most_depths: int, seed: tf.Tensor
+) -> Draw:
+    """Draws one candidate of every choice and one depth of every stage, all equally probable.
+
+    Args:
+        width_sizes: (choices,) int32, the number of candidates of each.
+        depth_sizes: (stages,) int32.
+        most_depths: Entries of the depth weights.
+        seed: (2,) int32.
+    """
+    seeds = [tf.random.experimental.stateless_fold_in(seed, n, alg=_RANDOM) for n in range(2)]
+    widths, depths = (
+        tf.cast(
+            tf.random.stateless_uniform(sizes.shape, of_sizes, alg=_RANDOM)
+            * tf.cast(sizes, tf.float32),
+            tf.int32,
+        )
+        for sizes, of_sizes in zip((width_sizes, depth_sizes), seeds, strict=True)
+    )
+    indices = tf.minimum(widths, width_sizes - 1)[:, None]
+    depth_weights = tf.one_hot(tf.minimum(depths, depth_sizes - 1), most_depths)
+    return Draw(indices, tf.ones(indices.shape), depth_weights)
 
 
 def relaxed_logits(

@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,7 +13,9 @@ import tensorflow as tf
 from tas_tf.layers.aggregation import AGGREGATIONS
 from tas_tf.layers.mixing import scaled
 from tas_tf.layers.searchable_unit import Mode, SearchableUnit
-from tas_tf.layers.unit_draws import UnitDraw
+from tas_tf.layers.shapes import Shapes
+from tas_tf.layers.streams import Shortcut
+from tas_tf.layers.unit_draws import BlockDraw
 from tas_tf.spaces.families import BlockLayers
 
 
@@ -25,6 +26,7 @@ class SearchableBlock(keras.layers.Layer):
         layers: Where its layers stand.
         in_channels: Channels of the input in the unpruned network.
         candidates: For every unit its candidate widths.
+        shortcut: What its shortcut may be.
         zero_last_scale: Whether the last unit's scales start at zero.
         make_unit: `SearchableUnit`, or a class that is made as it is.
         options: Further arguments of `SearchableUnit`.
@@ -35,6 +37,7 @@ class SearchableBlock(keras.layers.Layer):
         layers: BlockLayers,
         in_channels: int,
         candidates: Sequence[Sequence[int]],
+        shortcut: Shortcut,
         zero_last_scale: bool = False,
         make_unit: type[SearchableUnit] = SearchableUnit,
         **options: Any,
@@ -48,38 +51,39 @@ class SearchableBlock(keras.layers.Layer):
             unit = make_unit(layer, channels, widths, zero_scale=zero_scale, **options)
             self.units.append(unit)
             channels = widths[-1]
+        self.shortcut = shortcut
+        # Whether the unpruned network has a projection here.
+        self.is_projected_unpruned = layers.needs_projection(in_channels, channels)
         self.projection = None
-        if layers.needs_projection(in_channels, channels):
+        if shortcut.projection:
             self.projection = make_unit(layers.projection, in_channels, candidates[-1], **options)
         self.built = True
 
     def call(
-        self, x: tf.Tensor, channels: tf.Tensor, draws: Sequence[UnitDraw], mode: Mode
+        self, x: tf.Tensor, channels: tf.Tensor, drawn: BlockDraw, mode: Mode
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """Returns the block's output and its width.
 
         Args:
             x: (batch, height, width, in_channels).
             channels: Width of `x`, a scalar int32.
-            draws: For every unit what it is told of the draw.
+            drawn: What it is told of the draw.
             mode: How batch normalization is treated.
         """
         y = x
-        for unit, drawn in zip(self.units, draws, strict=True):
-            y = unit(y, drawn=drawn, mode=mode)
+        for unit, of_unit in zip(self.units, drawn.units, strict=True):
+            y = unit(y, drawn=of_unit, mode=mode)
             if unit.layer.relu:
                 y = tf.nn.relu(y)
-        width = draws[-1].width
+        last = drawn.units[-1]
         if self.projection is None:
             # Both have zeros beyond their widths: the sum is over the channels they share.
-            return tf.nn.relu(tf.add_n([x, y])), tf.maximum(channels, width)
-        # It draws as the last unit does, from the input of the first.
-        sides = self.projection.layer.kernel
-        shapes = draws[-1].shapes.of_projection(draws[0].shapes, sides)
-        shortcut = self.projection(
-            x, drawn=dataclasses.replace(draws[-1], shapes=shapes), mode=mode
-        )
-        return tf.nn.relu(tf.add_n([shortcut, y])), width
+            return tf.nn.relu(tf.add_n([x, y])), tf.maximum(channels, last.width)
+        parts = [self.projection(x, drawn=drawn.projection, mode=mode), y]
+        if drawn.identity is not None:
+            aggregation = self.units[-1].aggregation
+            parts.append(aggregation.carried(x, channels, drawn.identity, last))
+        return tf.nn.relu(tf.add_n(parts)), last.width
 
 
 class SearchableStage(keras.layers.Layer):
@@ -94,6 +98,7 @@ class SearchableStage(keras.layers.Layer):
         aggregation: `interpolate` or `pad`.
         zero_is_absent: Whether a depth of weight zero has no gradient either, as all but the
             straight-through estimator have it (`sampling.draw`).
+        joined: Whether widths never fall from block to block (`streams.PaperStreams`).
     """
 
     def __init__(
@@ -104,12 +109,14 @@ class SearchableStage(keras.layers.Layer):
         aggregation: str = "interpolate",
         dtype: str | None = None,
         zero_is_absent: bool = False,
+        joined: bool = True,
     ):
         super().__init__(name=name, autocast=False, dtype=dtype)
         self.blocks = list(blocks)
         self.depths = tuple(depths)
         self.aggregation = AGGREGATIONS[aggregation]
         self.zero_is_absent = zero_is_absent
+        self.joined = joined
         self.built = True
 
     def call(
@@ -117,7 +124,7 @@ class SearchableStage(keras.layers.Layer):
         x: tf.Tensor,
         channels: tf.Tensor,
         depth_weights: tf.Tensor,
-        draws: Sequence[Sequence[UnitDraw]],
+        draws: Sequence[BlockDraw],
         mode: Mode,
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """Returns the stage's output and its width.
@@ -126,29 +133,49 @@ class SearchableStage(keras.layers.Layer):
             x: (batch, height, width, in_channels).
             channels: Width of `x`, a scalar int32.
             depth_weights: Weights of the candidate depths (at least as many entries).
-            draws: For every block and unit what it is told of the draw; the last units of all
-                blocks give equally many channels.
+            draws: What every block is told of the draw.
             mode: How batch normalization is treated.
         """
         outputs, widths = [], []
         for number, (block, drawn) in enumerate(zip(self.blocks, draws, strict=True), start=1):
-            x, channels = block(x, channels, draws=drawn, mode=mode)
+            x, channels = block(x, channels, drawn=drawn, mode=mode)
             if number in self.depths:
                 outputs.append(x)
                 widths.append(channels)
         if len(outputs) == 1:
             return x, channels
         shares = tf.unstack(depth_weights[: len(outputs)])
-        # Identities join the blocks, so that widths never fall: the last is the widest.
+        return self._summed(outputs, widths, shares, draws[-1].units[-1].shapes)
+
+    def _summed(
+        self,
+        outputs: Sequence[tf.Tensor],
+        widths: Sequence[tf.Tensor],
+        shares: Sequence[tf.Tensor],
+        shapes: Shapes,
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Returns the weighted sum of the outputs of all depths, and its width.
+
+        Args:
+            outputs: The outputs, all of one height and width.
+            widths: Their widths.
+            shares: Their weights.
+            shapes: Those of the last unit of the stage.
+        """
+        options: dict[str, Any] = {"shapes": shapes, "zero_is_absent": self.zero_is_absent}
+        several = list(zip(outputs, shares, widths, strict=True))
+        if self.joined:
+            # The last is the widest.
+            summed = [
+                self.aggregation.widened(x, share, width, widths[-1], **options)
+                for x, share, width in several[:-1]
+            ]
+            return tf.add_n([*summed, scaled(outputs[-1], shares[-1])]), widths[-1]
+        # What weighs nothing widens nothing.
+        present = tf.where(tf.stack(shares) > 0, tf.stack(widths), 0)
+        widest = tf.reduce_max(present)
         summed = [
-            self.aggregation.widened(
-                x=output,
-                share=share,
-                width=width,
-                widest=widths[-1],
-                shapes=draws[-1][-1].shapes,
-                zero_is_absent=self.zero_is_absent,
-            )
-            for output, share, width in zip(outputs[:-1], shares[:-1], widths[:-1], strict=True)
+            self.aggregation.resampled(x, share, width, widest, **options)
+            for x, share, width in several
         ]
-        return tf.add_n([*summed, scaled(outputs[-1], shares[-1])]), widths[-1]
+        return tf.add_n(summed), widest

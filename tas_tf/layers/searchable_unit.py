@@ -47,6 +47,8 @@ class SearchableUnit(keras.layers.Layer):
         in_channels: Channels of the input in the unpruned network.
         candidates: Candidate widths, ascending; the last is the unpruned width C.
         aggregation: `interpolate` (the paper) or `pad` (each channel stays where it is).
+        private: Whether every candidate has a normalization of its own, or all share that of the
+            widest.
         zero_scale: Whether scales start at zero.
         synchronized: Whether statistics are those of all replicas, or each replica has its own.
     """
@@ -57,6 +59,7 @@ class SearchableUnit(keras.layers.Layer):
         in_channels: int,
         candidates: Sequence[int],
         aggregation: str = "interpolate",
+        private: bool = True,
         zero_scale: bool = False,
         synchronized: bool = True,
         **kwargs: Any,
@@ -73,11 +76,13 @@ class SearchableUnit(keras.layers.Layer):
         self.synchronized = synchronized
         # (candidates, C): which channels a candidate has.
         self.channel_mask = np.arange(self.channels) < np.array(self.candidates)[:, None]
+        # (rows, C): which channels a row of scales, offsets and averages has.
+        self.row_mask = self.channel_mask if private else self.channel_mask[-1:]
         self._add_variables(in_channels, zero_scale)
 
     def _add_variables(self, in_channels: int, zero_scale: bool) -> None:
-        vectors = (len(self.candidates), self.channels)
-        mask = self.channel_mask.astype("float32")
+        vectors = self.row_mask.shape
+        mask = self.row_mask.astype("float32")
         self.kernel = self.add_weight(
             name="kernel",
             shape=(*self.layer.kernel, in_channels, self.channels),
@@ -158,7 +163,10 @@ class SearchableUnit(keras.layers.Layer):
     def _tables(self) -> Tables:
         """Returns scales and offsets (candidates, C) behind the normalization."""
         scale, offset = tf.convert_to_tensor(self.scale), tf.convert_to_tensor(self.offset)
-        return Tables(scale, offset, tf.constant(self.channel_mask, scale.dtype))
+        mask = tf.constant(self.channel_mask, scale.dtype)
+        if len(self.row_mask) < len(self.channel_mask):
+            scale, offset = scale * mask, offset * mask
+        return Tables(scale, offset, mask)
 
     def _folded_tables(self) -> Tables:
         """Returns scales and offsets (candidates, C) that are all of a fixed normalization."""
@@ -204,7 +212,12 @@ class SearchableUnit(keras.layers.Layer):
             shapes: What is computed.
         """
         counted = tf.cast(counted, mean.dtype)
-        share = tf.expand_dims(counted, 1) * ((1 - MOMENTUM) * self.channel_mask)
+        if len(self.row_mask) < len(self.channel_mask):
+            # A shared average moves in the channels of the widest candidate that counts.
+            counted = tf.reduce_max(counted[:, None] * self.channel_mask, axis=0, keepdims=True)
+            share = (1 - MOMENTUM) * counted
+        else:
+            share = tf.expand_dims(counted, 1) * ((1 - MOMENTUM) * self.channel_mask)
         for average, value in ((self.moving_mean, mean), (self.moving_variance, variance)):
             move(average, shapes.restored(value), share, self.synchronized)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -69,6 +69,15 @@ class StaticShapes:
         """Returns a map (..., computed) with the channels that the unit gives."""
         return x
 
+    def fitted(self, x: tf.Tensor) -> tf.Tensor:
+        """Returns any map with the channels that the unit gives: cut, or with zeros beyond."""
+        return _fitted(x, x.shape[-1], self.given)
+
+    @property
+    def given(self) -> int:
+        """Channels that the unit gives."""
+        return self.channels
+
     def mixture(self, entries: tf.Tensor, values: tf.Tensor) -> Mixture:
         """Returns the mixture of some entries, from computed to given channels.
 
@@ -88,16 +97,6 @@ class StaticShapes:
         """Returns a product, which is `plain` where it is not needed."""
         del needed, plain
         return product()
-
-    def of_projection(self, first: Any, sides: Sequence[int]) -> StaticShapes:
-        """Returns the shapes of a projection that ends as this unit does.
-
-        Args:
-            first: Shapes, of the same class, of the block's first unit, which has the same input.
-            sides: Height and width of the projection's kernel.
-        """
-        del first, sides
-        return self
 
     def of_widening(self) -> StaticShapes:
         """Returns the shapes of a mixture from the channels that the unit gives to as many."""
@@ -155,8 +154,16 @@ class DrawnShapes:
 
     def handed_on(self, x: tf.Tensor) -> tf.Tensor:
         """See `StaticShapes.handed_on`; zeros are added, or channels are cut off."""
-        (inner,), (outer,) = tf.unstack(self.inner), tf.unstack(self.outer)
-        return tf.pad(x, [[0, 0], [0, 0], [0, 0], [0, tf.maximum(outer - inner, 0)]])[..., :outer]
+        return _fitted(x, self.inner[0], self.given)
+
+    def fitted(self, x: tf.Tensor) -> tf.Tensor:
+        """See `StaticShapes.fitted`."""
+        return _fitted(x, tf.shape(x)[-1], self.given)
+
+    @property
+    def given(self) -> tf.Tensor:
+        """See `StaticShapes.given`."""
+        return self.outer[0]
 
     def mixture(self, entries: tf.Tensor, values: tf.Tensor) -> Mixture:
         """See `StaticShapes.mixture`; maps of many channels are mixed entry by entry."""
@@ -176,12 +183,6 @@ class DrawnShapes:
     ) -> tf.Tensor:
         """See `StaticShapes.either`; the device takes the cheaper way of the two."""
         return tf.cond(needed, product, plain)
-
-    def of_projection(self, first: Any, sides: Sequence[int]) -> DrawnShapes:
-        """See `StaticShapes.of_projection`."""
-        kernel = tf.concat([sides, first.kernel[2:3], self.inner], 0)
-        uncut = tf.concat([[[0, 0], [0, 0]], first.uncut[2:3], self.uncut[3:]], 0)
-        return dataclasses.replace(self, kernel=kernel, uncut=uncut)
 
     def of_widening(self) -> DrawnShapes:
         """See `StaticShapes.of_widening`."""
@@ -228,6 +229,14 @@ def drawn_shapes(
     members = (kernel, uncut, mixing, computed[:, None], given[:, None], uncut[:, 3:])
     of_units = zip(kernels[:, 3].tolist(), *map(tf.unstack, members), strict=True)
     return UnitShapes([DrawnShapes(*of_unit) for of_unit in of_units], mixing)
+
+
+def _fitted(x: tf.Tensor, channels: int | tf.Tensor, wanted: int | tf.Tensor) -> tf.Tensor:
+    """Returns a map of so many channels with as many as wanted: cut, or with zeros beyond."""
+    if isinstance(channels, int) and channels == wanted:
+        return x
+    missing = tf.maximum(wanted - channels, 0)
+    return tf.pad(x, [[0, 0], [0, 0], [0, 0], [0, missing]])[..., :wanted]
 
 
 def round_up(widths: tf.Tensor, channels: tf.Tensor) -> tf.Tensor:

@@ -22,6 +22,7 @@ class UnitDraw:
     Args:
         indices: (k,) int32, its drawn candidates.
         weights: (k,), their weights. A candidate of weight zero is not looked at.
+        widths: (k,) int32, their widths.
         width: Scalar int32, the widest of them.
         counted: (candidates,), one for every drawn candidate of weight above zero.
         shapes: How many channels are computed, at least the widest candidate of weight above zero,
@@ -31,10 +32,27 @@ class UnitDraw:
 
     indices: tf.Tensor
     weights: tf.Tensor
+    widths: tf.Tensor
     width: tf.Tensor
     counted: tf.Tensor
     shapes: Shapes
     taps: Taps | None
+
+
+@dataclasses.dataclass(frozen=True)
+class BlockDraw:
+    """What a block is told of a draw.
+
+    Args:
+        units: What each unit is told.
+        projection: What the projection is told; None without.
+        identity: (k,), shares of identity in the drawn candidates of the last unit; None where an
+            identity, if there is one, hands on all of its input.
+    """
+
+    units: Sequence[UnitDraw]
+    projection: UnitDraw | None = None
+    identity: tf.Tensor | None = None
 
 
 def drawn_widths(candidates: Sequence[Sequence[int]], indices: tf.Tensor) -> tf.Tensor:
@@ -75,7 +93,7 @@ def draw_units(
         row[: len(of_unit)] if len(of_unit) < counted.shape[1] else row
         for of_unit, row in zip(candidates, tf.unstack(counted), strict=True)
     ]
-    members = map(tf.unstack, (indices, weights, tf.reduce_max(widths, axis=1)))
+    members = map(tf.unstack, (indices, weights, widths, tf.reduce_max(widths, axis=1)))
     return [
         UnitDraw(*of_unit) for of_unit in zip(*members, rows, shapes.of_unit, taps, strict=True)
     ]

@@ -135,4 +135,5 @@ def _kept_channels(
     candidate = unit.candidates.index(out_channels)
     kernel = unit.kernel.numpy()[:, :, :in_channels, :out_channels]
     variables = (unit.scale, unit.offset, unit.moving_mean, unit.moving_variance)
-    return kernel, [variable.numpy()[candidate, :out_channels] for variable in variables]
+    row = min(candidate, len(unit.row_mask) - 1)  # all share one where none has its own
+    return kernel, [variable.numpy()[row, :out_channels] for variable in variables]

@@ -21,17 +21,22 @@ class StaticPlan:
     Args:
         stem: The unit before all stages.
         stages: The stages.
+        joined: Whether identities join the blocks of a stage (`streams.PaperStreams`).
     """
 
-    def __init__(self, stem: SearchableUnit, stages: Sequence[SearchableStage]):
-        self._channels = [unit.channels for unit in _units(stem, stages)]
+    def __init__(
+        self, stem: SearchableUnit, stages: Sequence[SearchableStage], joined: bool = True
+    ):
+        del joined
+        units, projections = _members(stem, stages)
+        self._channels = [unit.channels for unit in units + projections]
 
     def unit_shapes(self, widths: tf.Tensor, weights: tf.Tensor) -> UnitShapes:
-        """Returns the shapes of all units.
+        """Returns the shapes of all units, then those of all projections.
 
         Args:
-            widths: (units, k) int32, drawn widths.
-            weights: (units, k), their weights.
+            widths: (units and projections, k) int32, drawn widths.
+            weights: (units and projections, k), their weights.
         """
         del widths, weights
         return static_shapes(self._channels)
@@ -40,43 +45,67 @@ class StaticPlan:
 class DrawnPlan:
     """The channels that a draw has: see `StaticPlan` for arguments."""
 
-    def __init__(self, stem: SearchableUnit, stages: Sequence[SearchableStage]):
-        units = _units(stem, stages)
-        blocks = [block for stage in stages for block in stage.blocks]
+    def __init__(
+        self, stem: SearchableUnit, stages: Sequence[SearchableStage], joined: bool = True
+    ):
+        units, projections = _members(stem, stages)
         self._aggregation = stem.aggregation
-        self._channels = [unit.channels for unit in units]
-        self._kernels = np.array([unit.kernel.shape for unit in units], np.int32)
+        self._channels = [unit.channels for unit in units + projections]
+        self._kernels = np.array([u.kernel.shape for u in units + projections], np.int32)
+        blocks = [block for stage in stages for block in stage.blocks]
         self._streams = _streams(blocks)
         ends = np.cumsum([1, *(len(block.units) for block in blocks)]) - 1
         # For every unit whether another of its block follows.
         self._inner = ~np.isin(np.arange(len(units)), ends)
+        self._depth_ends = [] if joined else _depth_ends(stages, ends[1:])
+        # Projections read what the first unit of their block reads, and give what its last gives.
+        firsts = ends[:-1] + 1
+        projecting = [b for b, block in enumerate(blocks) if block.projection is not None]
+        self._reads = np.concatenate([np.arange(len(units)), firsts[projecting]])
+        self._gives = np.concatenate([np.arange(len(units)), ends[1:][projecting]])
 
     def unit_shapes(self, widths: tf.Tensor, weights: tf.Tensor) -> UnitShapes:
-        """Returns the shapes of all units, see `StaticPlan.unit_shapes`.
+        """Returns the shapes of all units and projections, see `StaticPlan.unit_shapes`.
 
         Units at the ends of blocks that identities join give the same number of channels.
         """
         counted = tf.where(weights > 0, widths, 0)
-        given = self._aggregation.given(widths, counted)
+        computed = tf.reduce_max(counted, axis=1)
+        units = len(self._inner)
+        given = self._aggregation.given(widths[:units], counted[:units])
         # Within a block that no depth has, nothing needs to be handed on.
-        absent = tf.constant(self._inner) & (tf.reduce_max(counted, axis=1) == 0)
+        absent = tf.constant(self._inner) & (computed[:units] == 0)
         given = tf.where(absent, 0, given)
+        for last, others in self._depth_ends:
+            # What a stage gives is as wide as the output of any of its depths.
+            widest = tf.reduce_max(tf.gather(given, [last, *others]))
+            given = tf.tensor_scatter_nd_update(given, [[last]], [widest])
         streams = tf.constant(self._streams)
         count = max(self._streams) + 1
         given = tf.gather(tf.math.unsorted_segment_max(given, streams, count), streams)
         channels = tf.constant(self._channels)
-        computed = round_up(tf.reduce_max(counted, axis=1), channels)
-        given = round_up(given, channels)
+        computed = round_up(computed, channels)
+        given = round_up(given, channels[:units])
         # A unit is given what the one before it gives, the stem the images.
         inputs = tf.concat([self._kernels[:1, 2], given[:-1]], 0)
-        return drawn_shapes(self._kernels, inputs, computed, given)
+        return drawn_shapes(
+            self._kernels,
+            inputs=tf.gather(inputs, tf.constant(self._reads)),
+            computed=computed,
+            given=tf.gather(given, tf.constant(self._gives)),
+        )
 
 
 PLANS: dict[str, type[StaticPlan] | type[DrawnPlan]] = {"static": StaticPlan, "drawn": DrawnPlan}
 
 
-def _units(stem: SearchableUnit, stages: Sequence[SearchableStage]) -> list[SearchableUnit]:
-    return [stem] + [unit for stage in stages for block in stage.blocks for unit in block.units]
+def _members(
+    stem: SearchableUnit, stages: Sequence[SearchableStage]
+) -> tuple[list[SearchableUnit], list[SearchableUnit]]:
+    """Returns the units and the projections, in order."""
+    blocks = [block for stage in stages for block in stage.blocks]
+    units = [stem, *(unit for block in blocks for unit in block.units)]
+    return units, [block.projection for block in blocks if block.projection is not None]
 
 
 def _streams(blocks: Sequence[SearchableBlock]) -> list[int]:
@@ -88,3 +117,15 @@ def _streams(blocks: Sequence[SearchableBlock]) -> list[int]:
             stream = inside.stop
         streams += [*inside, stream]
     return streams
+
+
+def _depth_ends(stages: Sequence[SearchableStage], ends: np.ndarray) -> list[tuple[int, list[int]]]:
+    """Returns the last unit of every stage that may end early, and those of its other depths."""
+    found = []
+    first = 0
+    for stage in stages:
+        *others, last = [int(ends[first + depth - 1]) for depth in stage.depths]
+        if others:
+            found.append((last, others))
+        first += len(stage.blocks)
+    return found

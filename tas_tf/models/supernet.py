@@ -9,13 +9,14 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tas_tf.errors import ArchitectureError, SpecError
+from tas_tf.errors import SpecError
 from tas_tf.layers import sampling
-from tas_tf.layers.normalization import EPSILON
 from tas_tf.layers.sampling import Draw
 from tas_tf.layers.searchable_stage import SearchableBlock, SearchableStage
 from tas_tf.layers.searchable_unit import Mode, SearchableUnit
-from tas_tf.layers.unit_draws import UnitDraw, draw_units, drawn_widths
+from tas_tf.layers.streams import STREAMS
+from tas_tf.layers.unit_draws import BlockDraw, UnitDraw, draw_units, drawn_widths
+from tas_tf.models import trained_weights
 from tas_tf.models.shape_plans import PLANS
 from tas_tf.spaces import families
 from tas_tf.spaces.architecture import Architecture
@@ -24,6 +25,7 @@ from tas_tf.spaces.search_space import SearchSpace
 
 SHAPES = ("auto", *PLANS)
 DRAWS = ("shared", "own")
+NORMALIZATIONS = ("private", "shared")
 
 
 class Supernet(keras.layers.Layer):
@@ -39,8 +41,12 @@ class Supernet(keras.layers.Layer):
             needs; `drawn` computes the channels that a draw has, rounded up to few distinct
             sizes; `auto` is `drawn` on CPUs and `static` elsewhere.
         draws: `shared`: all replicas make the same draw, and normalize by the statistics of the
-            global batch. `own`: each draws for itself and normalizes by its own part of the batch,
-            as the published code does; moving averages move by the mean of the replicas' moves.
+            global batch. `own`: each draws and normalizes by itself, as the published code does;
+            moving averages move by the mean of the replicas' moves.
+        streams: What shortcuts hand on. `paper`: an identity hands on all channels. `derived`: a
+            projection stands wherever a block's two widths differ, as in the derived network.
+        normalization: Whether every candidate has a normalization of its own (`private`, the
+            paper), or all share that of the widest (`shared`).
         dtype: Precision. Under `mixed_bfloat16` maps and kernels are computed in bfloat16;
             variables, statistics, logits and cost stay float32.
     """
@@ -54,38 +60,46 @@ class Supernet(keras.layers.Layer):
         strategy: str = "two",
         shapes: str = "auto",
         draws: str = "shared",
+        streams: str = "paper",
+        normalization: str = "private",
         dtype: Literal["float32", "float64", "mixed_bfloat16"] = "float32",
     ):
         super().__init__(name="supernet", autocast=False, dtype=dtype)
-        if strategy not in sampling.STRATEGIES:
-            raise SpecError(
-                f"strategy: expected one of {list(sampling.STRATEGIES)}. Received: {strategy!r}"
-            )
-        if shapes not in SHAPES:
-            raise SpecError(f"shapes: expected one of {list(SHAPES)}. Received: {shapes!r}")
-        if draws not in DRAWS:
-            raise SpecError(f"draws: expected one of {list(DRAWS)}. Received: {draws!r}")
-        if shapes == "auto":
-            on_cpu = not tf.config.list_logical_devices("GPU")
-            shapes = "drawn" if on_cpu else "static"
+        for name, value, known in (
+            ("strategy", strategy, sampling.STRATEGIES),
+            ("shapes", shapes, SHAPES),
+            ("draws", draws, DRAWS),
+            ("streams", streams, STREAMS),
+            ("normalization", normalization, NORMALIZATIONS),
+        ):
+            if value not in known:
+                raise SpecError(f"{name}: expected one of {list(known)}. Received: {value!r}")
         self.space = space
-        self.shapes = shapes
+        self.shapes = shapes = _shapes(shapes)
         self.strategy = strategy
         self.draws = draws
         options: dict[str, Any] = {
             "aggregation": aggregation,
+            "private": normalization == "private",
             "synchronized": draws == "shared",
             "dtype": dtype,
         }
         self.stem = self.unit_class(
             space.outline.stem, space.input_shape[2], space.unit_candidates(0), **options
         )
+        self._streams = STREAMS[streams](space)
+        # Whether what weighs nothing has no gradient either.
+        self._zero_is_absent = strategy != "straight_through"
         self._stages = self._build_stages(options)
-        self._plan = PLANS[shapes](self.stem, self._stages)
+        self._plan = PLANS[shapes](self.stem, self._stages, self._streams.joined)
         sizes = [len(units) for stage in space.block_units for units in stage]
         # For every unit but the stem the number of its block.
         self._unit_blocks = np.repeat(np.arange(len(sizes)), sizes)
-        features = self._stages[-1].blocks[-1].units[-1].channels
+        blocks = [block for stage in self._stages for block in stage.blocks]
+        # The last unit of every block, and the blocks that have a projection.
+        self._block_ends = np.cumsum(sizes)
+        self._projecting = [b for b, block in enumerate(blocks) if block.projection is not None]
+        features = blocks[-1].units[-1].channels
         self.classifier_kernel = self.add_weight(
             name="classifier_kernel",
             shape=(features, space.num_classes),
@@ -102,6 +116,7 @@ class Supernet(keras.layers.Layer):
         space, family = self.space, families.FAMILIES[self.space.family]
         channels = space.unit_candidates(0)[-1]
         stages = []
+        shortcuts = iter(self._streams.shortcuts())
         for s, stage in enumerate(space.outline.stages):
             members = []
             for layers, units in zip(stage, space.block_units[s], strict=True):
@@ -110,6 +125,7 @@ class Supernet(keras.layers.Layer):
                     layers,
                     channels,
                     candidates,
+                    next(shortcuts),
                     family.zero_last_scale,
                     make_unit=self.unit_class,
                     **options,
@@ -123,7 +139,8 @@ class Supernet(keras.layers.Layer):
                     space.depths[s],
                     options["aggregation"],
                     options["dtype"],
-                    zero_is_absent=self.strategy != "straight_through",
+                    zero_is_absent=self._zero_is_absent,
+                    joined=self._streams.joined,
                 )
             )
         return stages
@@ -134,7 +151,9 @@ class Supernet(keras.layers.Layer):
         self._width_sizes = np.array([len(c.candidates) for c in space.choices], np.int32)
         self._depth_sizes = np.array([len(depths) for depths in space.depths], np.int32)
         self.width_logits, self.depth_logits = (
-            self.add_weight(name=name, shape=(len(sizes), width), initializer=_Logits(sizes))
+            self.add_weight(
+                name=name, shape=(len(sizes), width), initializer=sampling.InitialLogits(sizes)
+            )
             for name, sizes, width in (
                 ("width_logits", self._width_sizes, max_candidates(space)),
                 ("depth_logits", self._depth_sizes, max_depths(space)),
@@ -208,6 +227,23 @@ class Supernet(keras.layers.Layer):
             seed=seed,
         )
 
+    def uniform_path(self, seed: tf.Tensor) -> Draw:
+        """Draws one architecture of the space, see `sampling.uniform_path`.
+
+        Args:
+            seed: (2,) int32.
+        """
+        if self.draws == "own":
+            seed = sampling.replica_seed(seed)
+        indices, weights, depth_weights = sampling.uniform_path(
+            tf.constant(self._width_sizes),
+            tf.constant(self._depth_sizes),
+            most_depths=self.depth_logits.shape[1],
+            seed=seed,
+        )
+        dtype = self.variable_dtype
+        return Draw(indices, tf.cast(weights, dtype), tf.cast(depth_weights, dtype))
+
     def fixed_draw(self, architecture: Architecture) -> Draw:
         """Returns the draw under which the supernet is one architecture of its space.
 
@@ -233,22 +269,24 @@ class Supernet(keras.layers.Layer):
             draw: The drawn candidates.
             mode: How batch normalization is treated.
         """
-        draws = self._unit_draws(draw)
-        x = self.stem(tf.cast(images, self.compute_dtype), drawn=draws[0], mode=mode)
+        stem, blocks = self._draws(draw)
+        x = self.stem(tf.cast(images, self.compute_dtype), drawn=stem, mode=mode)
         x = tf.nn.relu(x)
-        channels = draws[0].width
+        channels = stem.width
         if families.FAMILIES[self.space.family].stem_pool:
             # Behind a ReLU padding by zero is padding by the smallest value.
             x = tf.nn.max_pool2d(tf.pad(x, [[0, 0], [1, 1], [1, 1], [0, 0]]), 3, 2, "VALID")
-        for s, stage in enumerate(self._stages):
-            units = [[draws[u] for u in block] for block in self.space.block_units[s]]
-            x, channels = stage(x, channels, draw.depth_weights[s], draws=units, mode=mode)
+        for stage, depths, drawn in zip(
+            self._stages, tf.unstack(draw.depth_weights), blocks, strict=True
+        ):
+            x, channels = stage(x, channels, depths, draws=drawn, mode=mode)
         features = tf.cast(tf.reduce_mean(x, axis=(1, 2)), self.variable_dtype)
-        kernel = draws[-1].shapes.cut_rows(tf.convert_to_tensor(self.classifier_kernel))
+        shapes = blocks[-1][-1].units[-1].shapes
+        kernel = shapes.cut_rows(tf.convert_to_tensor(self.classifier_kernel))
         return tf.linalg.matmul(features, kernel) + self.classifier_bias
 
-    def _unit_draws(self, draw: Draw) -> list[UnitDraw]:
-        """Returns a draw unit by unit, and what of the supernet is computed for it."""
+    def _draws(self, draw: Draw) -> tuple[UnitDraw, list[list[BlockDraw]]]:
+        """Returns what the stem and the blocks of every stage are told of a draw."""
         order = tf.constant(self.space.unit_choices)
         indices, weights = tf.gather(draw.indices, order), tf.gather(draw.weights, order)
         runs = [
@@ -257,9 +295,48 @@ class Supernet(keras.layers.Layer):
         # What no depth has weighs nothing: no average of it moves.
         counts = tf.concat([[True], tf.gather(tf.concat(runs, 0), self._unit_blocks)], 0)
         weights = tf.where(counts[:, None], weights, 0)
-        candidates = [self.space.unit_candidates(unit) for unit in range(len(self.units))]
-        shapes = self._plan.unit_shapes(drawn_widths(candidates, indices), weights)
-        return draw_units(candidates, indices, weights, shapes, self.stem.aggregation.mixes)
+        candidates = [unit.candidates for unit in self.units]
+        identities = self._streams.identity_shares(
+            drawn_widths(candidates, indices), weights, draw.depth_weights
+        )
+        # A projection draws as the last unit of its block does, in so far as it is no identity.
+        rows = self._projecting
+        ends = self._block_ends[rows]
+        projected = computed = tf.gather(weights, ends)
+        if identities is not None:
+            projected *= 1 - tf.gather(identities, rows)
+            # The straight-through estimator has gradients of what weighs nothing.
+            computed = projected if self._zero_is_absent else computed
+        candidates += [candidates[end] for end in ends]
+        indices = tf.concat([indices, tf.gather(indices, ends)], 0)
+        widths = drawn_widths(candidates, indices)
+        shapes = self._plan.unit_shapes(widths, tf.concat([weights, computed], 0))
+        weights = tf.concat([weights, projected], 0)
+        mixes = self.stem.aggregation.mixes
+        told = draw_units(candidates, indices, weights, shapes, interpolated=mixes)
+        return told[0], self._by_block(told, identities)
+
+    def _by_block(
+        self, told: Sequence[UnitDraw], identities: tf.Tensor | None
+    ) -> list[list[BlockDraw]]:
+        """Returns what the blocks of every stage are told.
+
+        Args:
+            told: What the units, then the projections, are told.
+            identities: (blocks, k), shares of identity; None where the draw decides nothing.
+        """
+        projections = dict(zip(self._projecting, told[len(self.units) :], strict=True))
+        shares = tf.unstack(identities) if identities is not None else []
+        blocks: list[list[BlockDraw]] = []
+        number = 0
+        for stage, units in zip(self._stages, self.space.block_units, strict=True):
+            blocks.append([])
+            for block, of_block in zip(stage.blocks, units, strict=True):
+                identity = shares[number] if block.shortcut.is_drawn else None
+                drawn = [told[unit] for unit in of_block]
+                blocks[-1].append(BlockDraw(drawn, projections.get(number), identity))
+                number += 1
+        return blocks
 
     def _runs(self, depths: Sequence[int], weights: tf.Tensor) -> tf.Tensor:
         """Returns for every block of a stage whether a depth of weight above zero has it."""
@@ -270,7 +347,8 @@ class Supernet(keras.layers.Layer):
         """Takes the weights of the trained unpruned network.
 
         Every candidate's normalization begins as the network's. A projection that the network
-        does not normalize gets the normalization that changes nothing on `images`.
+        does not normalize gets the normalization that changes nothing on `images`; one that it
+        does not have begins as the identity.
 
         Args:
             model: The unpruned network, as `spec_compiler.build_model` makes it.
@@ -279,34 +357,37 @@ class Supernet(keras.layers.Layer):
         Raises:
             ArchitectureError: If the model is not the unpruned network of this space.
         """
-        self._check_unpruned(model)
-        for unit in self.units + self.projections:
-            kernel, vectors = _layer_weights(model, unit.name, images)
+        units, added = self.units + self.projections, self._added_projections()
+        kernels = {u.name: tuple(u.kernel.shape) for u in units if u.name not in added}
+        kernels["classifier"] = tuple(self.classifier_kernel.shape)
+        weights = trained_weights.of_unpruned(model, kernels, images)
+        weights |= trained_weights.of_identities(model, added, images)
+        for unit in units:
+            kernel, vectors = weights[unit.name]
             unit.kernel.assign(kernel)
             variables = (unit.scale, unit.offset, unit.moving_mean, unit.moving_variance)
             blank = (0.0, 0.0, 0.0, 1.0)
             for variable, vector, value in zip(variables, vectors, blank, strict=True):
-                variable.assign(np.where(unit.channel_mask, vector, value))
+                variable.assign(np.where(unit.row_mask, vector, value))
         kernel, bias = model.get_layer("classifier").get_weights()
         self.classifier_kernel.assign(kernel)
         self.classifier_bias.assign(bias)
 
-    def _check_unpruned(self, model: keras.Model) -> None:
-        """Refuses a network of other kernels, before anything is taken from it."""
-        units = self.units + self.projections
-        wanted = {unit.name: tuple(unit.kernel.shape) for unit in units}
-        wanted["classifier"] = tuple(self.classifier_kernel.shape)
-        received = {
-            layer.name: tuple(layer.kernel.shape)
-            for layer in model.layers
-            if hasattr(layer, "kernel")
+    def _added_projections(self) -> dict[str, str]:
+        """Returns projections that the unpruned network lacks, with their blocks' first units."""
+        return {
+            block.projection.name: block.units[0].name
+            for stage in self._stages
+            for block in stage.blocks
+            if block.projection is not None and not block.is_projected_unpruned
         }
-        for name in wanted | received:
-            if wanted.get(name) != received.get(name):
-                raise ArchitectureError(
-                    f"{name}: expected the unpruned network, with a kernel of shape "
-                    f"{wanted.get(name)} here. Received: {received.get(name)}"
-                )
+
+
+def _shapes(shapes: str) -> str:
+    """Returns what `auto` stands for."""
+    if shapes != "auto":
+        return shapes
+    return "static" if tf.config.list_logical_devices("GPU") else "drawn"
 
 
 def entropy(probabilities: np.ndarray, sizes: Sequence[int]) -> np.ndarray:
@@ -318,31 +399,3 @@ def entropy(probabilities: np.ndarray, sizes: Sequence[int]) -> np.ndarray:
     """
     p = np.clip(probabilities, 1e-300, 1.0)
     return -(p * np.log(p)).sum(axis=1) / np.log(np.maximum(np.asarray(sizes), 2))
-
-
-class _Logits(keras.initializers.Initializer):
-    """N(0, 0.01^2) for candidates that exist, zero for padding."""
-
-    def __init__(self, sizes: np.ndarray):
-        self.sizes = sizes
-
-    def __call__(self, shape: tuple[int, ...], dtype: str | None = None) -> tf.Tensor:
-        values = keras.random.normal(shape, stddev=0.01, dtype=dtype)
-        return values * tf.sequence_mask(self.sizes, shape[1], dtype=values.dtype)
-
-    def get_config(self) -> dict[str, Any]:
-        return {"sizes": self.sizes.tolist()}
-
-
-def _layer_weights(
-    model: keras.Model, name: str, images: tf.Tensor
-) -> tuple[np.ndarray, tuple[np.ndarray, ...]]:
-    """Returns a layer's kernel, and scale, offset, mean and variance of its normalization."""
-    layer = model.get_layer(name)
-    kernel = layer.get_weights()[0]
-    names = {member.name for member in model.layers}
-    if f"{name}_bn" in names:
-        return kernel, tuple(model.get_layer(f"{name}_bn").get_weights())
-    output = keras.Model(model.inputs, layer.output)(images, training=False)
-    mean, variance = (m.numpy() for m in tf.nn.moments(tf.cast(output, tf.float32), (0, 1, 2)))
-    return kernel, (np.sqrt(variance + EPSILON), mean, mean, variance)

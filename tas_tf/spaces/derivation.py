@@ -15,6 +15,10 @@ from tas_tf.spaces.cost import Budget, cost, shown
 from tas_tf.spaces.dynamic_program import reachable
 from tas_tf.spaces.search_space import SearchSpace
 
+# What a derivation's architecture is.
+MOST_PROBABLE = "most probable within the budget"
+LEAST_LOSS = "least measured loss within the budget"
+
 # Cost levels of the dynamic programme: more is finer, and takes time and memory in proportion.
 LEVELS = 4_000
 
@@ -32,6 +36,8 @@ class Derivation:
             None where that is not known (many costs and several budgets, or nothing in the band).
         argmax: The plain argmax architecture (the paper's).
         argmax_log_probability: Its sum.
+        method: What the architecture is. If it is `LEAST_LOSS`, sums are of terms of minus the
+            loss in place of log-probabilities.
     """
 
     architecture: Architecture
@@ -40,11 +46,12 @@ class Derivation:
     optimality_gap: float | None
     argmax: Architecture
     argmax_log_probability: float
+    method: str = MOST_PROBABLE
 
     def summary(self, budgets: Sequence[Budget]) -> dict[str, Any]:
         """Returns what `architecture.json` and reports say about the derivation."""
         return {
-            "method": "most probable within the budget",
+            "method": self.method,
             "in_band": self.in_band,
             "is_argmax": self.architecture == self.argmax,
             "log_probability": self.log_probability,
@@ -133,6 +140,38 @@ def derive(
         optimality_gap=gap,
         argmax=argmax(space, width_logits, depth_logits),
         argmax_log_probability=float(best_sum),
+    )
+
+
+def of_measured(
+    space: SearchSpace,
+    values: tuple[np.ndarray, np.ndarray],
+    budgets: Sequence[Budget],
+    architecture: Architecture,
+) -> Derivation:
+    """Returns the derivation of an architecture that was chosen by its measured loss.
+
+    Args:
+        space: The search space.
+        values: Terms of widths (choices, n) and of depths (stages, m), of minus the loss.
+        budgets: The budgets.
+        architecture: The architecture.
+    """
+    widths, depths = _regrets(space, *values)
+    width_indices, depth_indices = space.indices(architecture)
+    kept = {space.unit_choices[0]}
+    for stage, units in zip(architecture.stages, space.block_units, strict=True):
+        kept |= {space.unit_choices[unit] for block in units[: len(stage)] for unit in block}
+    regret = sum(widths[c][width_indices[c]] for c in kept)
+    regret += sum(row[index] for row, index in zip(depths, depth_indices, strict=True))
+    return Derivation(
+        architecture=architecture,
+        in_band=all(budget.contains(cost(architecture, budget.kind)) for budget in budgets),
+        log_probability=-float(regret),
+        optimality_gap=None,
+        argmax=argmax(space, *values),
+        argmax_log_probability=0.0,
+        method=LEAST_LOSS,
     )
 
 

@@ -21,7 +21,6 @@ from tas_tf.spaces.latency_table import LatencyTable, kinds
 from tas_tf.training import losses
 from tas_tf.training.loop import (
     Batch,
-    Loop,
     batch_share,
     correct,
     fault,
@@ -29,6 +28,7 @@ from tas_tf.training.loop import (
     gradients_of,
 )
 from tas_tf.training.schedules import cosine_temperature
+from tas_tf.training.search_loop import Search
 
 # Formulas of the expected cost E and of the cost F of the argmax architecture, and the band for F:
 # what is really built and the paper's band, or those of the published code.
@@ -44,8 +44,8 @@ WEIGHTS_HALF = "the half of the weights"
 ARCHITECTURE_HALF = "the half of the architecture"
 
 
-class ArchitectureSearch(Loop):
-    """The search of a supernet.
+class ArchitectureSearch(Search):
+    """The search by gradients.
 
     One step: draw, and move the weights on a batch of the weight half; draw again, and move the
     logits on a batch of the architecture half, by cross-entropy `+ lambda * L_cost`.
@@ -56,9 +56,7 @@ class ArchitectureSearch(Loop):
     """
 
     def __init__(self, net: supernet.Supernet, seed: int = 0):
-        super().__init__()
-        self.supernet = net
-        self.seed = seed
+        super().__init__(net, seed)
         self.temperature = tf.Variable(1.0, trainable=False, name="temperature")
 
     def compile(
@@ -271,10 +269,4 @@ class ArchitectureSearch(Loop):
 
     def state(self) -> dict[str, Any]:
         """Returns what a checkpoint holds."""
-        return {
-            **super().state(),
-            # One list: tf.train.Checkpoint does not find layers in the lists of a layer.
-            "supernet": self.supernet.variables,
-            "optimizer": self.optimizer,
-            "arch_optimizer": self.arch_optimizer,
-        }
+        return {**super().state(), "arch_optimizer": self.arch_optimizer}

@@ -52,6 +52,13 @@ def write_space(
     files.write_whole(directory.file(SPACE), json.dumps(record) + "\n")
 
 
+def write_logits(directory: RunDirectory, logits: Sequence[np.ndarray]) -> None:
+    """Records the values of widths (choices, n) and depths (stages, m)."""
+    names = ("width_logits", "depth_logits")
+    values = {name: rows.tolist() for name, rows in zip(names, logits, strict=True)}
+    directory.write_json(LOGITS, values)
+
+
 def read_logits(directory: RunDirectory, space: SearchSpace) -> list[np.ndarray]:
     """Reads a search's logits of widths and depths.
 

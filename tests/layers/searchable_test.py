@@ -16,7 +16,8 @@ from tas_tf.layers.normalization import EPSILON, MOMENTUM
 from tas_tf.layers.searchable_stage import SearchableBlock, SearchableStage
 from tas_tf.layers.searchable_unit import Mode, SearchableUnit
 from tas_tf.layers.shapes import static_shapes
-from tas_tf.layers.unit_draws import draw_units
+from tas_tf.layers.streams import Shortcut
+from tas_tf.layers.unit_draws import BlockDraw, draw_units
 from tas_tf.spaces import families
 from tas_tf.spaces.families import Block, Layer, Unit
 from tas_tf.training.optimizers import SGD
@@ -295,7 +296,10 @@ def block(candidates, in_channels, stride=1, count=1, **options):
     layers = stages[0] if stride == 1 else stages[1][:1]
     random, made = np.random.default_rng(0), []
     for member in layers:
-        made.append(SearchableBlock(member, in_channels, candidates, dtype="float64", **options))
+        needed = member.needs_projection(in_channels, candidates[-1][-1])
+        shortcut = Shortcut(identity=not needed, projection=needed)
+        options = {"dtype": "float64", **options}
+        made.append(SearchableBlock(member, in_channels, candidates, shortcut, **options))
         in_channels = candidates[-1][-1]
         for unit in [*made[-1].units, made[-1].projection]:
             if unit is not None:
@@ -304,11 +308,13 @@ def block(candidates, in_channels, stride=1, count=1, **options):
 
 
 def drawn(member, *indices):
-    """What the units of a block are told when such candidates are drawn."""
-    return [
+    """What a block is told when such candidates are drawn."""
+    units = [
         told(unit, i, tf.constant([1.0] if len(i) == 1 else [0.3, 0.7], tf.float64))
         for unit, i in zip(member.units, indices, strict=True)
     ]
+    # The projection draws as the last unit does.
+    return BlockDraw(units, units[-1] if member.projection is not None else None)
 
 
 def image(channels, width=None, sides=(6, 5)):
@@ -324,10 +330,10 @@ def test_identity_shortcut_of_another_width(aggregation, width, indices, expecte
     assert member.projection is None
     x = image(8, width)
     draws = drawn(member, [0], indices)
-    y, channels = member(x, tf.constant(width), draws=draws, mode=Mode.INFERENCE)
+    y, channels = member(x, tf.constant(width), drawn=draws, mode=Mode.INFERENCE)
     assert int(channels) == expected
-    first = tf.nn.relu(member.units[0](x, drawn=draws[0], mode=Mode.INFERENCE))
-    branch = member.units[1](first, drawn=draws[1], mode=Mode.INFERENCE)
+    first = tf.nn.relu(member.units[0](x, drawn=draws.units[0], mode=Mode.INFERENCE))
+    branch = member.units[1](first, drawn=draws.units[1], mode=Mode.INFERENCE)
     # Added over the channels they share; the wider one's others pass.
     shared = min(width, 6)
     np.testing.assert_allclose(y[..., :shared], tf.nn.relu((x + branch)[..., :shared]), rtol=1e-12)
@@ -341,12 +347,12 @@ def test_strided_block_of_odd_size(sides):
     (member,) = block([(4, 8), (2, 8)], 5, stride=2)
     x = image(5, sides=sides)
     draws = drawn(member, [0, 1], [0])
-    y, channels = member(x, tf.constant(5), draws=draws, mode=Mode.ARCHITECTURE)
+    y, channels = member(x, tf.constant(5), drawn=draws, mode=Mode.ARCHITECTURE)
     assert y.shape[1:3] == tuple(-(-side // 2) for side in sides)
     assert int(channels) == 2
     assert not y[..., 2:].numpy().any()
     # The projection draws as the last unit does, from the pooled map.
-    projected = member.projection(x, drawn=draws[1], mode=Mode.ARCHITECTURE)
+    projected = member.projection(x, drawn=draws.units[1], mode=Mode.ARCHITECTURE)
     case = {"x": x.numpy(), "layer": member.projection.layer}
     z = convolution(case, member.projection.kernel.numpy())[..., :2]
     normal = (z - z.mean((0, 1, 2))) / np.sqrt(z.var((0, 1, 2)) + EPSILON)
@@ -365,7 +371,7 @@ def test_a_stage_is_what_the_method_says(aggregation):
     y, channels = stage(x, width, depth_weights, draws=draws, mode=Mode.INFERENCE)
     outputs = []
     for member, draw in zip(members, draws, strict=True):
-        x, width = member(x, width, draws=draw, mode=Mode.INFERENCE)
+        x, width = member(x, width, drawn=draw, mode=Mode.INFERENCE)
         outputs.append(x.numpy()[..., : int(width)])
     kept = [outputs[0], outputs[2]]
     widest = max(output.shape[-1] for output in kept)
@@ -387,6 +393,6 @@ def test_a_stage_of_one_depth_is_its_last_block():
     draws = [drawn(member, *i) for member, i in zip(members, indices, strict=True)]
     y, channels = stage(x, width, tf.ones([1], tf.float64), draws=draws, mode=Mode.INFERENCE)
     for member, draw in zip(members, draws, strict=True):
-        x, width = member(x, width, draws=draw, mode=Mode.INFERENCE)
+        x, width = member(x, width, drawn=draw, mode=Mode.INFERENCE)
     np.testing.assert_array_equal(y, x)
     assert int(channels) == int(width)

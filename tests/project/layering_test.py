@@ -21,19 +21,19 @@ LAYERS = (
     (
         "spaces",
         "families architecture search_space cost layer_rows expected_cost latency_table "
-        "dynamic_program budget_solver derivation",
+        "dynamic_program budget_solver derivation separable",
     ),
     (
         "layers",
-        "interpolation sampling normalization mixing shapes unit_draws aggregation searchable_unit "
-        "searchable_stage padding",
+        "interpolation sampling normalization mixing shapes unit_draws streams aggregation "
+        "searchable_unit searchable_stage padding",
     ),
     ("data", "augmentation splitting checks sources parts tfds_source batches image_data"),
-    ("models", "shape_plans supernet spec_compiler inheritance network_files"),
+    ("models", "shape_plans trained_weights supernet spec_compiler inheritance network_files"),
     (
         "training",
-        "losses optimizers schedules event_files callbacks progress loop supervised "
-        "architecture_search search_records",
+        "losses optimizers schedules event_files callbacks progress loop supervised search_loop "
+        "architecture_search path_search measurement search_records",
     ),
     (
         "deployment",
@@ -47,8 +47,8 @@ LAYERS = (
     ),
     (
         "experiments",
-        "messages live_pictures step_profile common search train derive export measure "
-        "profile_device pipeline registry",
+        "messages live_pictures step_profile common measured_search search train derive export "
+        "measure profile_device pipeline registry",
     ),
     ("", "optimizers command_line search train derive export pipeline report measure"),
     ("", "profile_device"),

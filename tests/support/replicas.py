@@ -27,6 +27,8 @@ CASES = {
     "search, plain float64": EXACT,
     "search, drawn float64": EXACT,
     "search, padded float64": EXACT,
+    "search, derived float64": EXACT,
+    "paths float64": EXACT,
     "distillation float64": EXACT,
     "search, plain float32": ROUNDED,
     "search, drawn float32": ROUNDED,
@@ -60,7 +62,15 @@ def make(case: str):
         keras.config.set_dtype_policy("float32")
         feed = data.training(BATCH, seed=0)
         return loop, feed, lambda: loop.model(images, training=False)
+    if kind == "paths":
+        keras.utils.set_random_seed(5)
+        teacher = build_model(small_runs.space().unpruned())
+        loop = small_runs.paths(teacher=teacher, dtype=precision)
+        draw = loop.supernet.fixed_draw(loop.supernet.space.unpruned())
+        feed = data.training(BATCH, 0, "weights")
+        return loop, feed, lambda: loop.supernet(images, draw, mode=Mode.INFERENCE)
     options = {
+        "search, derived": {"shapes": "drawn", "aggregation": "pad", "streams": "derived"},
         "search, plain": {"make": PlainSupernet},
         "search, drawn": {"shapes": "drawn"},
         "search, padded": {"shapes": "static", "aggregation": "pad"},

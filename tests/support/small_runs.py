@@ -13,11 +13,13 @@ from tas_tf.deployment import artifacts
 from tas_tf.deployment.classifier import Classifier
 from tas_tf.models.spec_compiler import TRAINING_LAYERS, build_model
 from tas_tf.models.supernet import Supernet
+from tas_tf.spaces import cost
 from tas_tf.spaces.architecture import Architecture
 from tas_tf.spaces.search_space import SearchSpace
 from tas_tf.training.architecture_search import ArchitectureSearch
 from tas_tf.training.loop import Loop
 from tas_tf.training.optimizers import SGD, Adam
+from tas_tf.training.path_search import PathSearch
 from tas_tf.training.supervised import Training
 
 
@@ -87,6 +89,15 @@ def search(initial: int = 0, supernet: dict | None = None, **options) -> Archite
     loop = ArchitectureSearch(net, seed=3)
     settings = {"optimizer": SGD(0.05), "arch_optimizer": Adam(0.02), "target": 0.5, **options}
     loop.compile(**settings)
+    return loop
+
+
+def paths(initial: int = 0, teacher: keras.Model | None = None, **options) -> PathSearch:
+    """A search by measurement of a ResNet-8's widths and depths, with initial weights by seed."""
+    keras.utils.set_random_seed(initial)
+    settings = {"streams": "derived", "aggregation": "pad", **options}
+    loop = PathSearch(Supernet(space(), **settings), teacher, seed=3)
+    loop.compile(SGD(0.05), cost.parse_targets(0.5, space(), 0.1))
     return loop
 
 

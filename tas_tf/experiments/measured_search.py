@@ -1,0 +1,51 @@
+"""The measured part of a search: its display, and what it says of its choice."""
+
+from __future__ import annotations
+
+from tas_tf.data.batches import Feed
+from tas_tf.runtime.run_directory import RunDirectory
+from tas_tf.spaces.architecture import Architecture
+from tas_tf.training import measurement
+from tas_tf.training.measurement import Choice, Measurement, Scores
+from tas_tf.training.path_search import PathSearch
+from tas_tf.training.progress import Progress
+
+
+def choose(
+    search: PathSearch,
+    feed: Feed,
+    plan: Measurement,
+    directory: RunDirectory,
+    references: dict[str, Architecture],
+) -> Choice:
+    """Measures paths of a trained supernet and chooses among them, showing how far it is.
+
+    Args:
+        search: The search, whose supernet is trained.
+        feed: Batches of the architecture half, not augmented.
+        plan: How much is measured.
+        directory: The run directory, which keeps the scores.
+        references: Architectures that the choice is compared with, by name.
+    """
+    scores = Scores(directory)
+    total = plan.total(references)
+    display = Progress("measurement", 1, total, first_step=min(len(scores.scores), total - 1))
+    display.on_train_begin()
+    try:
+
+        def show(done: int, measured: bool, loss: float) -> None:
+            if measured:
+                display.on_train_batch_end(done - 1, {"loss": loss})
+
+        choice = measurement.measure(search, feed, plan, scores, references, show=show)
+        display.on_epoch_end(0, {"loss": choice.finalists[0].loss})
+        return choice
+    finally:
+        display.on_train_end()
+
+
+def say_choice(choice: Choice) -> None:
+    """Says how far the chosen architecture leads, and whether that is decided."""
+    for name, (lead, error) in choice.leads.items():
+        decided = "decided" if lead > measurement.DECIDED * error else "not decided"
+        print(f"Lead over {name}: {lead:.4f} of the loss, standard error {error:.4f}: {decided}")

@@ -1,0 +1,367 @@
+"""Measurement of the paths of a trained supernet, and the choice among them (docs/method.md 13).
+
+Three rounds: `random` paths of the whole space; paths `near` the best within the budget, by models
+drawn from the posterior of the first fit; the `final` few, on more images. The choice is made on
+the first half of the final images, and judged on the second.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from tas_tf.data.batches import Feed
+from tas_tf.errors import RunDirectoryError
+from tas_tf.layers.sampling import Draw
+from tas_tf.layers.searchable_unit import Mode
+from tas_tf.runtime import files
+from tas_tf.runtime.run_directory import RunDirectory
+from tas_tf.spaces import derivation, separable
+from tas_tf.spaces.architecture import Architecture
+from tas_tf.spaces.search_space import SearchSpace
+from tas_tf.spaces.separable import Indices, Separable
+from tas_tf.training import losses
+from tas_tf.training.loop import Batch, batch_share
+from tas_tf.training.path_search import PathSearch
+
+SCORES = "scores.jsonl"
+ROUNDS = ("random", "near", "final")
+
+# A lead of so many standard errors is one.
+DECIDED = 2.0
+# Models that are drawn for every finalist at most: they may all agree.
+_DRAWS = 4
+# Levels of cost of a derivation by a model that is only drawn.
+_COARSE = 500
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Measurement:
+    """How much is measured.
+
+    Args:
+        paths: Random paths of the whole space.
+        near: Paths near the best within the budget.
+        finalists: Architectures among which the last round chooses.
+        images: Images of the architecture half for each path.
+        final_images: Images for each finalist.
+    """
+
+    paths: int = 200
+    near: int = 50
+    finalists: int = 8
+    images: int = 1000
+    final_images: int = 5000
+
+    def total(self, references: Mapping[str, Architecture]) -> int:
+        """Returns how many scores there are at most, with those of references."""
+        return self.paths + self.near + self.finalists + len(references)
+
+
+@dataclasses.dataclass(frozen=True)
+class Score:
+    """The measured losses of one path.
+
+    Args:
+        round: One of `ROUNDS`.
+        indices: Its candidates.
+        losses: (batches,), mean cross-entropy of each batch.
+        name: What a reference is called; None for others.
+    """
+
+    round: str
+    indices: Indices
+    losses: tuple[float, ...]
+    name: str | None = None
+
+    @property
+    def loss(self) -> float:
+        """Mean cross-entropy."""
+        return float(np.mean(self.losses))
+
+    def record(self) -> dict[str, Any]:
+        """Returns it as plain data."""
+        widths, depths = self.indices
+        return {
+            "round": self.round,
+            "name": self.name,
+            "widths": [*widths],
+            "depths": [*depths],
+            "losses": [*self.losses],
+        }
+
+
+@dataclasses.dataclass(frozen=True)
+class Choice:
+    """What was chosen.
+
+    Args:
+        architecture: The architecture.
+        model: The fitted model.
+        finalists: What it was chosen among, best first, then the references.
+        leads: For the runner-up (None if there is none) and for every reference, by name: by how
+            much loss the chosen one leads on the images that judge, and the standard error.
+    """
+
+    architecture: Architecture
+    model: Separable
+    finalists: list[Score]
+    leads: dict[str, tuple[float, float]]
+
+    def record(self) -> dict[str, Any]:
+        """Returns what reports say about it."""
+        return {
+            "finalists": [score.record() for score in self.finalists],
+            "leads": {
+                name: {"loss": lead, "standard_error": error, "decided": lead > DECIDED * error}
+                for name, (lead, error) in self.leads.items()
+            },
+            "noise": self.model.noise,
+        }
+
+
+class Scores:
+    """`scores.jsonl` of a search: the scores so far, from which an interrupted one goes on.
+
+    Args:
+        directory: The run directory.
+
+    Raises:
+        RunDirectoryError: If they cannot be read.
+    """
+
+    def __init__(self, directory: RunDirectory):
+        self._file = directory.file(SCORES)
+        self.scores: list[Score] = read_scores(directory)
+        self.taken = 0
+
+    def next(self, wanted: Score, measure: Callable[[], Sequence[float]]) -> Score:
+        """Returns the next score, measured now if it was not before.
+
+        Args:
+            wanted: What is measured, without losses.
+            measure: Measures it.
+
+        Raises:
+            RunDirectoryError: If another path was measured in its place.
+        """
+        if self.taken < len(self.scores):
+            score = self.scores[self.taken]
+            if dataclasses.replace(score, losses=()) != wanted:
+                raise RunDirectoryError(
+                    f"{self._file}, line {self.taken + 1}: expected {wanted.record()}. Received: "
+                    f"{score.record()}. Remove the file: then the paths are measured anew"
+                )
+        else:
+            score = dataclasses.replace(wanted, losses=tuple(map(float, measure())))
+            self.scores.append(score)
+            lines = [json.dumps(of.record()) + "\n" for of in self.scores]
+            files.write_whole(self._file, "".join(lines))
+        self.taken += 1
+        return score
+
+
+def read_scores(directory: RunDirectory) -> list[Score]:
+    """Reads the scores of a search so far.
+
+    Raises:
+        RunDirectoryError: If they cannot be read.
+    """
+    if not directory.exists(SCORES):
+        return []
+    path = directory.file(SCORES)
+    try:
+        records = [json.loads(line) for line in files.read_text(path).splitlines()]
+        return [
+            Score(
+                round=record["round"],
+                indices=(tuple(record["widths"]), tuple(record["depths"])),
+                losses=tuple(map(float, record["losses"])),
+                name=record["name"],
+            )
+            for record in records
+        ]
+    except (tf.errors.OpError, ValueError, LookupError, TypeError, RecursionError) as error:
+        raise RunDirectoryError(
+            f"{path} cannot be read: {files.first_line(error)}. Put back a whole one, or remove "
+            "it: then the paths are measured anew"
+        ) from None
+
+
+class Scorer:
+    """Measures paths of a supernet, all on the same images, by the batch's statistics.
+
+    Args:
+        search: The search, whose supernet is trained.
+        feed: Batches of the architecture half, not augmented.
+        images: Images that are used at most; the number of batches is rounded up.
+    """
+
+    def __init__(self, search: PathSearch, feed: Feed, images: int):
+        self._search = search
+        size = max(int(tf.shape(next(iter(feed.batches(0, 1)))[0])[0]), 1)
+        count = min(max(math.ceil(images / size), 2), feed.steps_per_epoch)
+        self._batches = list(iter(feed.distributed(0, count, search.strategy)))
+
+    def losses(self, indices: Indices) -> list[float]:
+        """Returns the mean cross-entropy of each batch."""
+        space = self._search.supernet.space
+        draw = self._search.supernet.fixed_draw(space.architecture(*indices))
+        parts = [self._loss(batch, draw.indices, draw.depth_weights) for batch in self._batches]
+        return [float(part) for part in parts]
+
+    @tf.function(autograph=False)
+    def _loss(self, batch: Batch, indices: tf.Tensor, depth_weights: tf.Tensor) -> tf.Tensor:
+        search = self._search
+        weights = tf.ones(indices.shape, depth_weights.dtype)
+
+        def share(images: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+            draw = Draw(indices, weights, depth_weights)
+            logits = search.supernet(images, draw, mode=Mode.ARCHITECTURE)
+            return tf.reduce_sum(losses.cross_entropy(labels, logits)) * batch_share(logits)
+
+        shares = search.strategy.run(share, args=batch)
+        return search.strategy.reduce(tf.distribute.ReduceOp.SUM, shares, axis=None)
+
+
+def measure(
+    search: PathSearch,
+    feed: Feed,
+    plan: Measurement,
+    scores: Scores,
+    references: Mapping[str, Architecture],
+    show: Callable[[int, bool, float], None],
+) -> Choice:
+    """Measures paths, fits the model, and chooses.
+
+    Args:
+        search: The search, whose supernet is trained.
+        feed: Batches of the architecture half, not augmented.
+        plan: How much is measured.
+        scores: The scores so far.
+        references: Architectures of the space that the choice is compared with, by name.
+        show: Is told how many scores there are, whether the last was measured now, and its loss.
+    """
+    rounds = _Rounds(scores, show)
+    space = search.supernet.space
+    few = Scorer(search, feed, plan.images)
+    measured = [
+        rounds.score(few, "random", random_path(space, search.seed, number))
+        for number in range(plan.paths)
+    ]
+    model = _fitted(space, measured)
+    measured += [
+        rounds.score(few, "near", _near(search, model, 2, number)) for number in range(plan.near)
+    ]
+    model = _fitted(space, measured)
+    many = Scorer(search, feed, plan.final_images)
+    finalists = [
+        rounds.score(many, "final", indices)
+        for indices in _finalists(search, model, plan.finalists)
+    ]
+    compared = [
+        rounds.score(many, "final", space_indices(space, architecture), name)
+        for name, architecture in references.items()
+    ]
+    return _choose(search, model, finalists, compared)
+
+
+@dataclasses.dataclass
+class _Rounds:
+    """The scores of a measurement, one after the other.
+
+    Args:
+        scores: The scores so far.
+        show: See `measure`.
+    """
+
+    scores: Scores
+    show: Callable[[int, bool, float], None]
+
+    def score(
+        self, scorer: Scorer, name_of_round: str, indices: Indices, name: str | None = None
+    ) -> Score:
+        """Returns the score of a path."""
+        wanted = Score(name_of_round, indices, (), name)
+        known = len(self.scores.scores)
+        score = self.scores.next(wanted, lambda: scorer.losses(indices))
+        self.show(self.scores.taken, len(self.scores.scores) > known, score.loss)
+        return score
+
+
+def random_path(space: SearchSpace, seed: int, number: int) -> Indices:
+    """Returns candidates of a random path, all equally probable.
+
+    Args:
+        space: The search space.
+        seed: Seed of the search.
+        number: Number of the path.
+    """
+    random = np.random.default_rng([seed, 1, number])
+    widths = (int(random.integers(len(choice.candidates))) for choice in space.choices)
+    depths = (int(random.integers(len(candidates))) for candidates in space.depths)
+    return tuple(widths), tuple(depths)
+
+
+def space_indices(space: SearchSpace, architecture: Architecture) -> Indices:
+    """Returns the candidates of an architecture as tuples."""
+    widths, depths = space.indices(architecture)
+    return tuple(widths), tuple(depths)
+
+
+def _fitted(space: SearchSpace, scores: Sequence[Score]) -> Separable:
+    values = np.array([-score.loss for score in scores])
+    return separable.fit(space, [score.indices for score in scores], values)
+
+
+def _near(search: PathSearch, model: Separable, stream: int, number: int) -> Indices:
+    """Returns the best within the budget by a model that is drawn from the posterior."""
+    space = search.supernet.space
+    drawn = model.drawn(np.random.default_rng([search.seed, stream, number]))
+    found = derivation.derive(space, *drawn.logits(), search.budgets, levels=_COARSE)
+    return space_indices(space, found.architecture)
+
+
+def _finalists(search: PathSearch, model: Separable, count: int) -> list[Indices]:
+    """Returns distinct architectures within the budget: the best, and the best by drawn models."""
+    space = search.supernet.space
+    best = derivation.derive(space, *model.logits(), search.budgets)
+    found = {space_indices(space, best.architecture): None}
+    for number in range(_DRAWS * count):
+        if len(found) == count:
+            break
+        found.setdefault(_near(search, model, 3, number))
+    return list(found)
+
+
+def _choose(
+    search: PathSearch, model: Separable, finalists: Sequence[Score], references: Sequence[Score]
+) -> Choice:
+    """Returns the finalist of the least loss on the first half of its batches.
+
+    On the other half its leads are measured: those on which it was chosen would flatter it.
+    """
+    half = len(finalists[0].losses) // 2
+
+    def by_choice(score: Score) -> float:
+        return float(np.mean(score.losses[:half]))
+
+    first, *others = sorted(finalists, key=by_choice)
+    rivals = [dataclasses.replace(others[0], name="runner-up")] if others else []
+    leads = {}
+    for rival in [*rivals, *references]:
+        differences = np.subtract(rival.losses[half:], first.losses[half:])
+        error = differences.std(ddof=1) / np.sqrt(len(differences)) if len(differences) > 1 else 0
+        leads[str(rival.name)] = (float(differences.mean()), float(error))
+    return Choice(
+        architecture=search.supernet.space.architecture(*first.indices),
+        model=model,
+        finalists=[first, *others, *references],
+        leads=leads,
+    )

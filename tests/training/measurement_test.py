@@ -1,0 +1,125 @@
+"""The measurement of paths, and the choice among them, on real images of digits."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import small_runs
+import tensorflow as tf
+
+from tas_tf.errors import RunDirectoryError
+from tas_tf.layers.searchable_unit import Mode
+from tas_tf.runtime.run_directory import RunDirectory
+from tas_tf.spaces.cost import cost
+from tas_tf.training import losses, measurement
+from tas_tf.training.measurement import SCORES, Measurement, Score, Scorer, Scores, measure
+
+PLAN = Measurement(paths=12, near=3, finalists=3, images=128, final_images=256)
+
+
+@pytest.fixture(scope="module")
+def search():
+    loop = small_runs.paths()
+    loop.fit(small_runs.digits().training(64, 0, "weights"), 2)
+    return loop
+
+
+@pytest.fixture(scope="module")
+def feed():
+    return small_runs.digits().training(64, 0, "architecture", augment=False)
+
+
+def measured(search, feed, folder, plan=PLAN, **options):
+    directory = RunDirectory(str(folder))
+    directory.make()
+    references = {"unpruned": search.supernet.space.unpruned()}
+    seen = []
+    show = options.pop("show", lambda *told: seen.append(told))
+    choice = measure(search, feed, plan, Scores(directory), references, show)
+    return choice, seen
+
+
+@pytest.fixture(scope="module")
+def whole(search, feed, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("whole")
+    return folder, *measured(search, feed, folder)
+
+
+def test_a_score_is_the_loss_of_the_derived_shape_by_the_batch_s_statistics(search, feed):
+    net = search.supernet
+    indices = measurement.random_path(net.space, 0, 5)
+    scorer = Scorer(search, feed, 100)
+    draw = net.fixed_draw(net.space.architecture(*indices))
+    expected = [
+        float(
+            tf.reduce_mean(losses.cross_entropy(labels, net(images, draw, mode=Mode.ARCHITECTURE)))
+        )
+        for images, labels in feed.batches(0, 2)
+    ]
+    np.testing.assert_allclose(scorer.losses(indices), expected, rtol=1e-5)
+
+
+def test_the_choice_is_within_the_budget_and_the_best_of_the_finalists(search, whole):
+    _, choice, _ = whole
+    (budget,) = search.budgets
+    assert budget.contains(cost(choice.architecture, budget.kind))
+    finals = [score for score in choice.finalists if score.name is None]
+    assert len(finals) == PLAN.finalists
+    half = len(finals[0].losses) // 2
+    means = [np.mean(score.losses[:half]) for score in finals]
+    assert means == sorted(means)
+    space = search.supernet.space
+    assert space.architecture(*finals[0].indices) == choice.architecture
+    assert len({score.indices for score in finals}) == len(finals)
+
+
+def test_leads_are_measured_on_the_other_half(whole):
+    _, choice, _ = whole
+    first, *_, unpruned = choice.finalists
+    assert unpruned.name == "unpruned"
+    half = len(first.losses) // 2
+    differences = np.subtract(unpruned.losses[half:], first.losses[half:])
+    lead, error = choice.leads["unpruned"]
+    assert lead == pytest.approx(differences.mean())
+    assert error == pytest.approx(differences.std(ddof=1) / np.sqrt(len(differences)))
+    record = choice.record()["leads"]["unpruned"]
+    assert record["decided"] == (lead > 2 * error)
+    assert set(choice.leads) == {"runner-up", "unpruned"}
+
+
+def test_every_score_is_shown_once(whole):
+    _, _, seen = whole
+    assert [done for done, _, _ in seen] == list(range(1, PLAN.total({"unpruned": None}) + 1))
+    assert all(now for _, now, _ in seen)
+
+
+@pytest.mark.parametrize("count", [0, 7, 14, 17])
+def test_an_interrupted_measurement_goes_on_as_if_it_was_not(search, feed, whole, tmp_path, count):
+    folder, choice, _ = whole
+    lines = (folder / SCORES).read_text().splitlines(keepends=True)
+    (tmp_path / SCORES).write_text("".join(lines[:count]))
+    again, seen = measured(search, feed, tmp_path)
+    assert again.record() == choice.record()
+    assert sum(now for _, now, _ in seen) == len(lines) - count
+    assert (tmp_path / SCORES).read_text() == "".join(lines)
+
+
+def test_the_scores_of_another_search_are_refused(search, feed, whole, tmp_path):
+    folder, _, _ = whole
+    (tmp_path / SCORES).write_text((folder / SCORES).read_text())
+    other = dataclasses.replace(PLAN, paths=5)
+    with pytest.raises(RunDirectoryError, match=r"scores.jsonl, line 6: expected .*near"):
+        measured(search, feed, tmp_path, other)
+
+
+@pytest.mark.parametrize("text", ["{", "[1]\n", '{"round": "near"}\n', '{"round": 1, "widths": 2}'])
+def test_damaged_scores_are_refused(text, tmp_path):
+    (tmp_path / SCORES).write_text(text)
+    with pytest.raises(RunDirectoryError, match="scores.jsonl cannot be read: .*measured anew"):
+        Scores(RunDirectory(str(tmp_path)))
+
+
+def test_a_score_keeps_its_candidates():
+    score = Score("near", ((0, 1), (2,)), (1.0, 3.0))
+    assert score.loss == 2
+    assert score.record()["widths"] == [0, 1]
