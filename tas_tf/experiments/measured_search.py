@@ -6,9 +6,10 @@ from tas_tf.data.batches import Feed
 from tas_tf.runtime.run_directory import RunDirectory
 from tas_tf.spaces.architecture import Architecture
 from tas_tf.training import measurement
-from tas_tf.training.measurement import Choice, Measurement, Scores
+from tas_tf.training.measurement import Choice, Measurement
 from tas_tf.training.path_search import PathSearch
 from tas_tf.training.progress import Progress
+from tas_tf.training.scores import Scores
 
 
 def choose(

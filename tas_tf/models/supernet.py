@@ -93,7 +93,7 @@ class Supernet(keras.layers.Layer):
         self._stages = self._build_stages(options)
         self._plan = PLANS[shapes](self.stem, self._stages, self._streams.joined)
         sizes = [len(units) for stage in space.block_units for units in stage]
-        # For every unit but the stem the number of its block.
+        # The block of every unit but the stem.
         self._unit_blocks = np.repeat(np.arange(len(sizes)), sizes)
         blocks = [block for stage in self._stages for block in stage.blocks]
         # The last unit of every block, and the blocks that have a projection.
@@ -312,8 +312,7 @@ class Supernet(keras.layers.Layer):
         widths = drawn_widths(candidates, indices)
         shapes = self._plan.unit_shapes(widths, tf.concat([weights, computed], 0))
         weights = tf.concat([weights, projected], 0)
-        mixes = self.stem.aggregation.mixes
-        told = draw_units(candidates, indices, weights, shapes, interpolated=mixes)
+        told = draw_units(candidates, indices, weights, shapes, self.stem.aggregation.mixes)
         return told[0], self._by_block(told, identities)
 
     def _by_block(

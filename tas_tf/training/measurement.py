@@ -8,7 +8,6 @@ the first half of the final images, and judged on the second.
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -17,26 +16,26 @@ import numpy as np
 import tensorflow as tf
 
 from tas_tf.data.batches import Feed
-from tas_tf.errors import RunDirectoryError
 from tas_tf.layers.sampling import Draw
 from tas_tf.layers.searchable_unit import Mode
-from tas_tf.runtime import files
-from tas_tf.runtime.run_directory import RunDirectory
 from tas_tf.spaces import derivation, separable
 from tas_tf.spaces.architecture import Architecture
+from tas_tf.spaces.cost import Budget, cost
+from tas_tf.spaces.dynamic_program import reachable
 from tas_tf.spaces.search_space import SearchSpace
 from tas_tf.spaces.separable import Indices, Separable
 from tas_tf.training import losses
 from tas_tf.training.loop import Batch, batch_share
 from tas_tf.training.path_search import PathSearch
-
-SCORES = "scores.jsonl"
-ROUNDS = ("random", "near", "final")
+from tas_tf.training.scores import Score, Scores
 
 # A lead of so many standard errors is one.
 DECIDED = 2.0
 # Models that are drawn for every finalist at most: they may all agree.
 _DRAWS = 4
+# Points of the curve of loss against cost, and the band in which each is looked for.
+_POINTS = 12
+_BAND = 0.05
 # Levels of cost of a derivation by a model that is only drawn.
 _COARSE = 500
 
@@ -65,39 +64,6 @@ class Measurement:
 
 
 @dataclasses.dataclass(frozen=True)
-class Score:
-    """The measured losses of one path.
-
-    Args:
-        round: One of `ROUNDS`.
-        indices: Its candidates.
-        losses: (batches,), mean cross-entropy of each batch.
-        name: What a reference is called; None for others.
-    """
-
-    round: str
-    indices: Indices
-    losses: tuple[float, ...]
-    name: str | None = None
-
-    @property
-    def loss(self) -> float:
-        """Mean cross-entropy."""
-        return float(np.mean(self.losses))
-
-    def record(self) -> dict[str, Any]:
-        """Returns it as plain data."""
-        widths, depths = self.indices
-        return {
-            "round": self.round,
-            "name": self.name,
-            "widths": [*widths],
-            "depths": [*depths],
-            "losses": [*self.losses],
-        }
-
-
-@dataclasses.dataclass(frozen=True)
 class Choice:
     """What was chosen.
 
@@ -107,16 +73,27 @@ class Choice:
         finalists: What it was chosen among, best first, then the references.
         leads: For the runner-up (None if there is none) and for every reference, by name: by how
             much loss the chosen one leads on the images that judge, and the standard error.
+        curve: Shares of the unpruned network's cost, and the expected loss of the best there.
     """
 
     architecture: Architecture
     model: Separable
     finalists: list[Score]
     leads: dict[str, tuple[float, float]]
+    curve: list[tuple[float, float]]
 
     def record(self) -> dict[str, Any]:
         """Returns what reports say about it."""
+        (widths, width_errors), (depths, depth_errors) = (
+            [terms.tolist() for terms in of_kind]
+            for of_kind in (self.model.width_terms(), self.model.depth_terms())
+        )
         return {
+            "width_terms": widths,
+            "width_errors": width_errors,
+            "depth_terms": depths,
+            "depth_errors": depth_errors,
+            "curve": [{"share": share, "loss": loss} for share, loss in self.curve],
             "finalists": [score.record() for score in self.finalists],
             "leads": {
                 name: {"loss": lead, "standard_error": error, "decided": lead > DECIDED * error}
@@ -124,74 +101,6 @@ class Choice:
             },
             "noise": self.model.noise,
         }
-
-
-class Scores:
-    """`scores.jsonl` of a search: the scores so far, from which an interrupted one goes on.
-
-    Args:
-        directory: The run directory.
-
-    Raises:
-        RunDirectoryError: If they cannot be read.
-    """
-
-    def __init__(self, directory: RunDirectory):
-        self._file = directory.file(SCORES)
-        self.scores: list[Score] = read_scores(directory)
-        self.taken = 0
-
-    def next(self, wanted: Score, measure: Callable[[], Sequence[float]]) -> Score:
-        """Returns the next score, measured now if it was not before.
-
-        Args:
-            wanted: What is measured, without losses.
-            measure: Measures it.
-
-        Raises:
-            RunDirectoryError: If another path was measured in its place.
-        """
-        if self.taken < len(self.scores):
-            score = self.scores[self.taken]
-            if dataclasses.replace(score, losses=()) != wanted:
-                raise RunDirectoryError(
-                    f"{self._file}, line {self.taken + 1}: expected {wanted.record()}. Received: "
-                    f"{score.record()}. Remove the file: then the paths are measured anew"
-                )
-        else:
-            score = dataclasses.replace(wanted, losses=tuple(map(float, measure())))
-            self.scores.append(score)
-            lines = [json.dumps(of.record()) + "\n" for of in self.scores]
-            files.write_whole(self._file, "".join(lines))
-        self.taken += 1
-        return score
-
-
-def read_scores(directory: RunDirectory) -> list[Score]:
-    """Reads the scores of a search so far.
-
-    Raises:
-        RunDirectoryError: If they cannot be read.
-    """
-    if not directory.exists(SCORES):
-        return []
-    path = directory.file(SCORES)
-    try:
-        records = [json.loads(line) for line in files.read_text(path).splitlines()]
-        return [
-            Score(
-                round=record["round"],
-                indices=(tuple(record["widths"]), tuple(record["depths"])),
-                losses=tuple(map(float, record["losses"])),
-                name=record["name"],
-            )
-            for record in records
-        ]
-    except (tf.errors.OpError, ValueError, LookupError, TypeError, RecursionError) as error:
-        raise RunDirectoryError(
-            f"{path} cannot be read: {files.first_line(error)}. Put back a whole one, or remove "
-            "it: then the paths are measured anew"
-        ) from None
 
 
 class Scorer:
@@ -364,4 +273,19 @@ def _choose(
         model=model,
         finalists=[first, *others, *references],
         leads=leads,
+        curve=_curve(search, model),
     )
+
+
+def _curve(search: PathSearch, model: Separable) -> list[tuple[float, float]]:
+    """Returns the best that the model knows for budgets of the first kind, by their shares."""
+    space, kind = search.supernet.space, search.budgets[0].kind
+    unpruned = cost(space.unpruned(), kind)
+    smallest, largest = (amount / unpruned for amount in reachable(space, kind))
+    points = {}
+    for share in np.linspace(smallest, largest, _POINTS + 1)[1:]:
+        budget = Budget(kind, share * unpruned, unpruned, _BAND)
+        found = derivation.derive(space, *model.logits(), [budget], levels=_COARSE).architecture
+        (loss,) = -model.predict([space_indices(space, found)])
+        points[cost(found, kind) / unpruned] = float(loss)
+    return sorted(points.items())

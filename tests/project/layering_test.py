@@ -33,7 +33,7 @@ LAYERS = (
     (
         "training",
         "losses optimizers schedules event_files callbacks progress loop supervised search_loop "
-        "architecture_search path_search measurement search_records",
+        "architecture_search path_search scores measurement search_records",
     ),
     (
         "deployment",

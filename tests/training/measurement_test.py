@@ -12,7 +12,8 @@ from tas_tf.layers.searchable_unit import Mode
 from tas_tf.runtime.run_directory import RunDirectory
 from tas_tf.spaces.cost import cost
 from tas_tf.training import losses, measurement
-from tas_tf.training.measurement import SCORES, Measurement, Score, Scorer, Scores, measure
+from tas_tf.training.measurement import Measurement, Scorer, measure
+from tas_tf.training.scores import SCORES, Score, Scores
 
 PLAN = Measurement(paths=12, near=3, finalists=3, images=128, final_images=256)
 

@@ -1,0 +1,245 @@
+"""Rank correlation of a search by measurement with networks that were trained one by one.
+
+    python benchmarks/ranking.py --networks=networks.json --data_dir=~/tensorflow_datasets
+
+The file has a list `networks` of pairs: the widths of a network from the stem on, and its accuracy.
+A spec (`--gin_file`, by default `benchmarks/ranking.gin`) says how the supernet is trained and how
+many paths are measured. All lies under `--runs`, and goes on from there: the trained teacher, a
+search for every seed, and scores of networks of the file.
+
+For every seed it prints the correlation with the true accuracies of raw scores, and of the model
+that is fitted to the scores of random paths; beside them that of the MACs, the parameters, and the
+sensitivities of the teacher. `top` is Kendall's in the best quarter. The cost of a search, with its
+scores and without its teacher, is in training epochs of the unpruned network by stock Keras, whose
+steps are timed in the same run.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import keras
+import measuring
+import numpy as np
+import scipy.stats
+
+from tas_tf.config import gin_config
+from tas_tf.data.batches import Feed
+from tas_tf.experiments import registry
+from tas_tf.experiments.search import SearchExperiment
+from tas_tf.models import network_files
+from tas_tf.models.inheritance import order_channels
+from tas_tf.models.spec_compiler import build_model
+from tas_tf.runtime.checkpoints import Checkpoints
+from tas_tf.runtime.run_directory import RunDirectory
+from tas_tf.spaces import cost, separable
+from tas_tf.spaces.search_space import SearchSpace
+from tas_tf.spaces.separable import Indices
+from tas_tf.training.measurement import Scorer, space_indices
+from tas_tf.training.path_search import PathSearch
+from tas_tf.training.scores import Score, Scores, read_scores
+
+assert registry  # what gin binds
+STOCK_STEPS = 15
+
+
+def run(command: str, *flags: str) -> None:
+    """Runs a command of the product; one that is done already says so and ends."""
+    subprocess.run([sys.executable, "-m", f"tas_tf.{command}", *flags], check=True)
+
+
+def correlations(values: np.ndarray, accuracies: np.ndarray) -> dict[str, float]:
+    """Returns Pearson's and Kendall's correlation, and Kendall's of the best quarter."""
+    top = accuracies >= np.quantile(accuracies, 0.75)
+    return {
+        "pearson": float(np.corrcoef(values, accuracies)[0, 1]),
+        "kendall": float(scipy.stats.kendalltau(values, accuracies).statistic),
+        "top": float(scipy.stats.kendalltau(values[top], accuracies[top]).statistic),
+    }
+
+
+class Ladder:
+    """Networks of known accuracy, and what ranks them.
+
+    Args:
+        flags: The command's.
+    """
+
+    def __init__(self, flags: Any):
+        self.runs = pathlib.Path(flags.runs).expanduser()
+        self.shared = [f"--gin_file={flags.gin_file}"]
+        self.shared += [f"--data_dir={flags.data_dir}"] if flags.data_dir else []
+        self.bindings = [*flags.gin_bindings]
+        self.scored = flags.scored
+        self.data_dir = flags.data_dir
+        gin_config.load([flags.gin_file], self._bindings(0))
+        self.experiment = self._experiment(0)
+        info = self.experiment.data.describe()
+        self.space: SearchSpace = self.experiment.space(
+            num_classes=info.num_classes, input_shape=info.input_shape
+        )
+        records = json.loads(pathlib.Path(flags.networks).read_text())["networks"]
+        self.accuracies = np.array([accuracy for _, accuracy in records])
+        self.networks = [self._indices(widths) for widths, _ in records]
+
+    def _bindings(self, seed: int) -> list[str]:
+        where = [f"ImageData.data_dir = {self.data_dir!r}"] if self.data_dir else []
+        start = f"run_search.start_from = {str(self.runs / 'teacher')!r}"
+        return [*self.bindings, *where, start, f"SEED = {seed}"]
+
+    def _experiment(self, seed: int) -> SearchExperiment:
+        run_dir = str(self.runs / f"search_{seed}")
+        return gin_config.call("run_search", run_dir=run_dir, dry_run=False, profile_steps=None)
+
+    def _indices(self, widths: Sequence[int]) -> Indices:
+        """Returns the candidates of a network whose widths follow each other from the stem on."""
+        pairs = zip(self.space.choices, widths, strict=True)
+        depths = tuple(len(of_stage) - 1 for of_stage in self.space.depths)
+        return tuple(choice.candidates.index(width) for choice, width in pairs), depths
+
+    def teach(self) -> None:
+        """Trains the teacher."""
+        flags = [f"--gin_bindings={binding}" for binding in self.bindings]
+        run("train", *self.shared, *flags, f"--run_dir={self.runs / 'teacher'}")
+
+    def search(self, seed: int) -> float:
+        """Runs a search; returns the seconds that it took, the measurement included."""
+        directory = RunDirectory(str(self.runs / f"search_{seed}"))
+        flags = [f"--gin_bindings={binding}" for binding in self._bindings(seed)]
+        run("search", *self.shared, *flags, f"--run_dir={directory.path}")
+        return directory.read_json("result.json")["seconds"]
+
+    def fitted(self, seed: int) -> np.ndarray:
+        """Returns what the fitted model predicts for all networks."""
+        scores = read_scores(RunDirectory(str(self.runs / f"search_{seed}")))
+        random = [score for score in scores if score.round == "random"]
+        values = np.array([-score.loss for score in random])
+        model = separable.fit(self.space, [score.indices for score in random], values)
+        return model.predict(self.networks)
+
+    def raw(self, seed: int) -> np.ndarray:
+        """Returns the scores of the first networks by the trained supernet of a seed."""
+        search, feed = self._supernet(seed)
+        directory = RunDirectory(str(self.runs / f"search_{seed}"))
+        checkpoints = Checkpoints(directory, **search.state())
+        checkpoints.restore()
+        return self._scores(search, feed, f"networks_{seed}", self.networks[: self.scored])
+
+    def sensitivities(self) -> np.ndarray:
+        """Returns the sums of what each width costs the teacher alone, the others being whole."""
+        search, feed = self._supernet(0)
+        model = network_files.load_model(str(self.runs / "teacher"), "teacher")
+        order_channels(model, self.space.unpruned())
+        images, _ = next(iter(feed.batches(0, 1)))
+        search.supernet.start_from(model, images)
+        whole = space_indices(self.space, self.space.unpruned())
+        places = [
+            (c, k)
+            for c, choice in enumerate(self.space.choices)
+            for k in range(len(choice.candidates) - 1)
+        ]
+        narrowed = [
+            (tuple(k if c == narrow else i for c, i in enumerate(whole[0])), whole[1])
+            for narrow, k in places
+        ]
+        first, *others = self._scores(search, feed, "sensitivities", [whole, *narrowed])
+        terms = dict(zip(places, np.array(others) - first, strict=True))
+        return np.array(
+            [
+                sum(terms.get(place, 0.0) for place in enumerate(widths))
+                for widths, _ in self.networks
+            ]
+        )
+
+    def _supernet(self, seed: int) -> tuple[PathSearch, Feed]:
+        """Returns the search of a seed as it begins, and the images that measure."""
+        gin_config.load([self.shared[0].partition("=")[2]], self._bindings(seed))
+        experiment = self._experiment(seed)
+        experiment.data.prepare(seed)
+        search = PathSearch(experiment.supernet(self.space), None, seed)
+        budgets = cost.parse_targets(experiment.target, self.space, experiment.tolerance)
+        search.compile(experiment.optimizer, budgets)
+        feed = experiment.data.training(experiment.batch_size, seed, "architecture", augment=False)
+        return search, feed
+
+    def _scores(
+        self, search: PathSearch, feed: Feed, name: str, wanted: Sequence[Indices]
+    ) -> np.ndarray:
+        """Returns minus the losses of networks; those measured before are read."""
+        directory = RunDirectory(str(self.runs / name))
+        directory.make()
+        known = Scores(directory)
+        scorer = Scorer(search, feed, self.experiment.measurement.images)
+        values = []
+        for indices in wanted:
+            score = known.next(Score("random", indices, ()), lambda i=indices: scorer.losses(i))
+            values.append(-score.loss)
+        return np.array(values)
+
+    def stock_epoch(self) -> float:
+        """Returns the seconds of a training epoch of the unpruned network by stock Keras."""
+        data = self.experiment.data
+        data.prepare(0)
+        size = self.experiment.batch_size
+        model = build_model(self.space.unpruned())
+        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        model.compile(keras.optimizers.SGD(0.01, momentum=0.9), loss)
+        images, labels = next(iter(data.training(size, 0).batches(0, 1)))
+        step = {"stock": lambda: model.train_on_batch(images, labels)}
+        times = measuring.interleaved(step, STOCK_STEPS)["stock"]
+        return times.median_ms / 1e3 * data.describe().train_images / size
+
+
+def main() -> None:
+    parser = measuring.parser(__doc__)
+    parser.add_argument("--networks", required=True)
+    parser.add_argument("--gin_file", default="benchmarks/ranking.gin")
+    parser.add_argument("--gin_bindings", action="append", default=[])
+    parser.add_argument("--data_dir")
+    parser.add_argument("--runs", default="runs/ranking")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--scored", type=int, default=100, help="networks that are scored raw")
+    flags = parser.parse_args()
+    ladder = Ladder(flags)
+    ladder.teach()
+    rows = []
+    for kind in ("macs", "parameters"):
+        costs = [cost.cost(ladder.space.architecture(*i), kind) for i in ladder.networks]
+        rows.append({"predictor": kind, **correlations(np.array(costs), ladder.accuracies)})
+    rows.append(
+        {"predictor": "sensitivities", **correlations(ladder.sensitivities(), ladder.accuracies)}
+    )
+    found: dict[str, list[dict[str, float]]] = {"raw": [], "fitted": []}
+    for seed in range(flags.seeds):
+        epochs = ladder.search(seed) / ladder.stock_epoch()
+        raw = correlations(ladder.raw(seed), ladder.accuracies[: flags.scored])
+        fitted = correlations(ladder.fitted(seed), ladder.accuracies)
+        for name, of_seed in (("raw", raw), ("fitted", fitted)):
+            found[name].append({**of_seed, "epochs": epochs})
+            rows.append({"predictor": f"{name}, seed {seed}", **found[name][-1]})
+    for name, of_seeds in found.items():
+        for what, function in (("mean", np.mean), ("deviation", np.std)):
+            values = {key: float(function([s[key] for s in of_seeds])) for key in of_seeds[0]}
+            rows.append({"predictor": f"{name}, {what}", **values})
+    rows = [{"epochs": "", **row} for row in rows]
+    measuring.report(
+        [
+            {key: row[key] for key in ("predictor", "pearson", "kendall", "top", "epochs")}
+            for row in rows
+        ],
+        flags.json,
+        networks=len(ladder.networks),
+        seeds=flags.seeds,
+    )
+
+
+if __name__ == "__main__":
+    main()
