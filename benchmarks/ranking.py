@@ -40,15 +40,17 @@ from tas_tf.models.inheritance import order_channels
 from tas_tf.models.spec_compiler import build_model
 from tas_tf.runtime.checkpoints import Checkpoints
 from tas_tf.runtime.run_directory import RunDirectory
-from tas_tf.spaces import cost, separable
+from tas_tf.spaces import cost
 from tas_tf.spaces.search_space import SearchSpace
 from tas_tf.spaces.separable import Indices
-from tas_tf.training.measurement import Scorer, space_indices
+from tas_tf.training.measurement import Measurement, PathValues, Scorer, space_indices
 from tas_tf.training.path_search import PathSearch
 from tas_tf.training.scores import Score, Scores, read_scores
 
 assert registry  # what gin binds
 STOCK_STEPS = 15
+# What is fitted: losses alone, and with the capacity that a search takes by default.
+CAPACITIES = {"fitted, losses alone": 0.0, "fitted": Measurement().capacity}
 
 
 def run(command: str, *flags: str) -> None:
@@ -117,13 +119,17 @@ class Ladder:
         run("search", *self.shared, *flags, f"--run_dir={directory.path}")
         return directory.read_json("result.json")["seconds"]
 
-    def fitted(self, seed: int) -> np.ndarray:
-        """Returns what the fitted model predicts for all networks."""
+    def fitted(self, seed: int, capacity: float) -> np.ndarray:
+        """Returns what the fitted model predicts for all networks.
+
+        Args:
+            seed: Seed of the search.
+            capacity: Weight of the capacity in its values.
+        """
         scores = read_scores(RunDirectory(str(self.runs / f"search_{seed}")))
         random = [score for score in scores if score.round == "random"]
-        values = np.array([-score.loss for score in random])
-        model = separable.fit(self.space, [score.indices for score in random], values)
-        return model.predict(self.networks)
+        values = PathValues(self.space, random, capacity)
+        return values.fitted(random).predict(self.networks)
 
     def raw(self, seed: int) -> np.ndarray:
         """Returns the scores of the first networks by the trained supernet of a seed."""
@@ -217,13 +223,15 @@ def main() -> None:
     rows.append(
         {"predictor": "sensitivities", **correlations(ladder.sensitivities(), ladder.accuracies)}
     )
-    found: dict[str, list[dict[str, float]]] = {"raw": [], "fitted": []}
+    found: dict[str, list[dict[str, float]]] = {}
     for seed in range(flags.seeds):
         epochs = ladder.search(seed) / ladder.stock_epoch()
         raw = correlations(ladder.raw(seed), ladder.accuracies[: flags.scored])
-        fitted = correlations(ladder.fitted(seed), ladder.accuracies)
-        for name, of_seed in (("raw", raw), ("fitted", fitted)):
-            found[name].append({**of_seed, "epochs": epochs})
+        of_seed = {"raw": raw}
+        for name, capacity in CAPACITIES.items():
+            of_seed[name] = correlations(ladder.fitted(seed, capacity), ladder.accuracies)
+        for name, values in of_seed.items():
+            found.setdefault(name, []).append({**values, "epochs": epochs})
             rows.append({"predictor": f"{name}, seed {seed}", **found[name][-1]})
     for name, of_seeds in found.items():
         for what, function in (("mean", np.mean), ("deviation", np.std)):

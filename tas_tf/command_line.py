@@ -28,6 +28,8 @@ from tas_tf.runtime.stderr import held_back
 MAX_PROFILED = 100  # a profile of more steps is too large for a browser
 
 _FLAGS = flags.FLAGS
+# Experiments that `--seed` is for.
+_SEEDED = ("run_search", "run_training", "run_baseline")
 # What the commands call a setting that an error names.
 _NAMES = {
     "align": "--align",
@@ -71,6 +73,19 @@ def define_flags(run_dir: str | None, trains: bool = False) -> None:
             "First and last step to profile for TensorBoard, such as 20,25, counted from 1 where "
             "the process begins.",
         )
+
+
+def define_target(text: str, several: bool = False) -> None:
+    """Defines the flag of a budget.
+
+    Args:
+        text: What the help says of it.
+        several: Whether it may be given several times.
+    """
+    if several:
+        flags.DEFINE_multi_string("target", [], text)
+    else:
+        flags.DEFINE_string("target", None, text)
 
 
 def run(command: Callable[[], int]) -> None:
@@ -198,7 +213,7 @@ def _flag_bindings() -> list[str]:
     if _FLAGS.download:
         bindings.append("ImageData.download = True")
     if _FLAGS.seed is not None:
-        bindings += [f"{root}.seed = {_FLAGS.seed}" for root in ("run_search", "run_training")]
+        bindings += [f"{root}.seed = {_FLAGS.seed}" for root in _SEEDED]
     return bindings
 
 

@@ -13,14 +13,6 @@ from tas_tf import command_line
 from tas_tf.config import presets, recorded
 from tas_tf.errors import RunDirectoryError, SpecError
 
-_TARGETS = flags.DEFINE_multi_string(
-    "target",
-    [],
-    "Budget, such as 0.3 or 'parameters: 0.5', or several at once, such as "
-    "'macs: 20M, memory: 0.8'. Repeatable: each gives an architecture.",
-)
-
-
 _LATENCY_TABLE = flags.DEFINE_string(
     "latency_table",
     None,
@@ -29,7 +21,7 @@ _LATENCY_TABLE = flags.DEFINE_string(
 
 
 def _derive() -> int:
-    if not _TARGETS.value:
+    if not flags.FLAGS.target:
         raise SpecError("--target: at least one budget is needed, such as --target=0.4")
     run_dir = flags.FLAGS.run_dir
     spec = os.path.join(os.path.expanduser(run_dir), "config.gin") if run_dir else None
@@ -37,7 +29,7 @@ def _derive() -> int:
         raise RunDirectoryError(f"{run_dir} is no run directory of a search: {spec} is missing")
     if spec and not flags.FLAGS.gin_file:
         recorded.check_recorded(spec)
-    targets = [text.split(",") if "," in text else text for text in _TARGETS.value]
+    targets = [text.split(",") if "," in text else text for text in flags.FLAGS.target]
     bindings = ["run_derive.space = @resnet()", f"run_derive.targets = {targets!r}"]
     bindings += command_line.path_binding("run_derive.latency_table", _LATENCY_TABLE.value)
     return command_line.run_experiment("run_derive", bindings=bindings, default_spec=spec)
@@ -45,6 +37,11 @@ def _derive() -> int:
 
 def run() -> None:
     """Runs the command."""
+    command_line.define_target(
+        "Budget, such as 0.3 or 'parameters: 0.5', or several at once, such as "
+        "'macs: 20M, memory: 0.8'. Repeatable: each gives an architecture.",
+        several=True,
+    )
     command_line.define_flags("Run directory of the search.")
     command_line.run(_derive)
 

@@ -52,7 +52,7 @@ def describe(run: pathlib.Path) -> dict[str, Any]:
     if result and kind == "training":
         row |= {"accuracy": result["test"]["accuracy"]}
         row |= {name: result["cost"][name] for name in ("macs", "parameters")}
-    elif result and kind == "search":
+    elif result and kind in ("search", "baseline"):
         budgets = result["derivation"]["budgets"]
         row |= {name: budget["cost"] for name, budget in budgets.items()}
         row["state"] += "" if result["derivation"]["in_band"] else ", outside the band"

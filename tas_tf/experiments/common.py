@@ -45,6 +45,7 @@ from tas_tf.training.supervised import check_fits
 _RANGES = {
     "epochs": (1, math.inf),
     "batch_size": (1, math.inf),
+    "batches": (1, math.inf),
     "seed": (0, 2**31 - 1),
     "tolerance": (0, 1),
     "cost_weight": (0, math.inf),

@@ -49,4 +49,4 @@ def say_choice(choice: Choice) -> None:
     """Says how far the chosen architecture leads, and whether that is decided."""
     for name, (lead, error) in choice.leads.items():
         decided = "decided" if lead > measurement.DECIDED * error else "not decided"
-        print(f"Lead over {name}: {lead:.4f} of the loss, standard error {error:.4f}: {decided}")
+        print(f"Lead over {name}: {lead:.4f}, standard error {error:.4f}: {decided}")

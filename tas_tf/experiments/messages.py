@@ -52,6 +52,12 @@ def say_what(
     )
 
 
+def say_baseline(kind: str, directory: RunDirectory, info: DataInfo) -> None:
+    """Says which baseline is found, for which images."""
+    _say(f"Baseline: {kind}; run directory {directory.path}")
+    _say(f"Images: {info.dataset}, {info.input_shape}, {info.num_classes} classes")
+
+
 def say_how(precision: str, shapes: str | None = None) -> None:
     """Says in which precision and shapes a run computes, on how many threads and replicas."""
     computed = {
@@ -116,17 +122,19 @@ def say_network(architecture: Architecture, teacher: str | None) -> None:
 
 
 def say_derivation(summary: dict[str, Any], budgets: Sequence[cost.Budget], path: str) -> None:
-    """Says what was derived, beside the plain argmax."""
+    """Says what was derived, beside the plain argmax where there is one."""
     for budget in budgets:
         name = budget.kind.name
-        derived, argmax = (summary["budgets"][name][key] for key in ("cost", "argmax_cost"))
-        exact, argmax = (
-            shown(value, name) if name == cost.LATENCY else f"{value:,}"
-            for value in (derived, argmax)
-        )
+        placed = summary["budgets"][name]
+        said = {
+            key: shown(value, name) if name == cost.LATENCY else f"{value:,}"
+            for key, value in placed.items()
+        }
+        # A baseline has no distributions, and no argmax.
+        argmax = f"; plain argmax {said['argmax_cost']}" if "argmax_cost" in said else ""
         _say(
-            f"Derived: {exact} {name} ({derived / budget.unpruned:.1%} of the unpruned network's); "
-            f"band {budget}; plain argmax {argmax}"
+            f"Derived: {said['cost']} {name} ({placed['cost'] / budget.unpruned:.1%} of the "
+            f"unpruned network's); band {budget}{argmax}"
         )
     _say(f"Architecture: {path}")
     if not summary["in_band"]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tas_tf.config.gin_config import configurable
 from tas_tf.data.image_data import ImageData
+from tas_tf.experiments.baseline import BaselineExperiment
 from tas_tf.experiments.derive import DerivationExperiment
 from tas_tf.experiments.export import ExportExperiment
 from tas_tf.experiments.pipeline import PipelineExperiment
@@ -19,6 +20,7 @@ from tas_tf.training.optimizers import SGD, Adam
 
 for _experiment in (
     SearchExperiment,
+    BaselineExperiment,
     TrainingExperiment,
     DerivationExperiment,
     ExportExperiment,

@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Literal
 import keras
 import numpy as np
 
+from tas_tf.baselines import uniform
 from tas_tf.data.batches import Feed
 from tas_tf.data.image_data import DataInfo, ImageData, paired
 from tas_tf.errors import EXIT_DONE, EXIT_OUTSIDE_BAND
@@ -22,6 +23,7 @@ from tas_tf.runtime import devices, files
 from tas_tf.runtime.checkpoints import CheckpointInterval
 from tas_tf.runtime.run_directory import ARCHITECTURE, RESULT, RunDirectory
 from tas_tf.spaces import cost, derivation
+from tas_tf.spaces.architecture import Architecture
 from tas_tf.spaces.derivation import Derivation
 from tas_tf.spaces.latency_table import LatencyTable, kinds
 from tas_tf.spaces.search_space import SearchSpace
@@ -167,7 +169,7 @@ class SearchExperiment:
             self.data.training(self.batch_size, self.seed, "architecture", augment=False),
             plan=self.measurement,
             directory=plan.directory,
-            references={},
+            references={"uniform": _uniform(plan)},
         )
         seconds += time.monotonic() - begun
         values = choice.model.logits()
@@ -241,6 +243,12 @@ class SearchExperiment:
             cost_formula=self.cost_formula,
         )
         return search
+
+
+def _uniform(plan: _Plan) -> Architecture:
+    """Returns what uniform narrowing gives within the budget."""
+    values, _ = uniform.uniform(plan.space, plan.budgets, "width")
+    return derivation.derive(plan.space, *values, plan.budgets).architecture
 
 
 def _record(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Mapping
 from typing import Any
 
 import keras
@@ -14,18 +15,27 @@ from tas_tf.models.supernet import Supernet
 from tas_tf.spaces.architecture import Architecture
 
 
-def order_channels(model: keras.Model, architecture: Architecture) -> None:
+def order_channels(
+    model: keras.Model,
+    architecture: Architecture,
+    importance: Mapping[str, np.ndarray] | None = None,
+) -> dict[str, np.ndarray]:
     """Puts the channels of a network in order of importance, most important first, in place.
 
-    A channel's importance is the sum of the magnitudes of the scales that are written to it. All
-    blocks of a residual stream share one order, so the network's function stays the same: a
-    candidate of a supernet that starts from it keeps the most important channels.
+    A channel's importance is the sum over the layers that write to it. All blocks of a residual
+    stream share one order, so the network's function stays the same: a candidate of a supernet
+    that starts from it keeps the most important channels.
 
     Args:
         model: A trained network, as `spec_compiler.build_model` makes it.
         architecture: Its architecture; the widths along a stage's residual stream are equal.
+        importance: For each layer by its name the importance of its output channels (C,), zeros
+            where it is missing; None takes the magnitudes of the scales.
+
+    Returns:
+        For each layer by its name the earlier indices of its channels (C,), in the new order.
     """
-    orders = _Orders(model)
+    orders = _Orders(model, scale_magnitudes(model) if importance is None else importance)
     outline = architecture.outline
     for writers in _streams(architecture):
         orders.share(writers)
@@ -40,6 +50,16 @@ def order_channels(model: keras.Model, architecture: Architecture) -> None:
     classifier = model.get_layer(outline.classifier.name)
     kernel, bias = classifier.get_weights()
     classifier.set_weights([kernel[source], bias])
+    return orders.applied
+
+
+def scale_magnitudes(model: keras.Model) -> dict[str, np.ndarray]:
+    """Returns the magnitudes of the scales (C,) behind every layer that has a normalization."""
+    return {
+        layer.name.removesuffix("_bn"): np.abs(layer.get_weights()[0])
+        for layer in model.layers
+        if layer.name.endswith("_bn")
+    }
 
 
 def _streams(architecture: Architecture) -> list[list[str]]:
@@ -59,35 +79,39 @@ def _streams(architecture: Architecture) -> list[list[str]]:
 class _Orders:
     """The order of every layer's output channels, and its application."""
 
-    def __init__(self, model: keras.Model):
+    def __init__(self, model: keras.Model, importance: Mapping[str, np.ndarray]):
         self._layers = {layer.name: layer for layer in model.layers}
-        self._orders: dict[str, np.ndarray] = {}
+        self._importance = importance
+        self._shared: dict[str, np.ndarray] = {}
+        self.applied: dict[str, np.ndarray] = {}
 
     def has(self, name: str) -> bool:
         return name in self._layers
 
     def share(self, writers: list[str]) -> None:
         """Gives the layers that write to one stream the order of their summed importance."""
-        order = np.argsort(-sum(self._importance(name) for name in writers), kind="stable")
-        self._orders.update(dict.fromkeys(writers, order))
+        order = self._order(writers)
+        self._shared.update(dict.fromkeys(writers, order))
 
     def apply(self, name: str, source: np.ndarray | None) -> np.ndarray:
         """Permutes a layer's input by `source`, its output by its own order; returns that."""
-        order = self._orders.get(name)
+        order = self._shared.get(name)
         if order is None:
-            order = np.argsort(-self._importance(name), kind="stable")
+            order = self._order([name])
         (kernel,) = self._layers[name].get_weights()
         kernel = kernel if source is None else kernel[:, :, source]
         self._layers[name].set_weights([kernel[..., order]])
         if self.has(f"{name}_bn"):
             normalization = self._layers[f"{name}_bn"]
             normalization.set_weights([vector[order] for vector in normalization.get_weights()])
+        self.applied[name] = order
         return order
 
-    def _importance(self, name: str) -> np.ndarray:
-        if self.has(f"{name}_bn"):
-            return np.abs(self._layers[f"{name}_bn"].get_weights()[0])
-        return np.zeros(self._layers[name].get_weights()[0].shape[-1])
+    def _order(self, writers: list[str]) -> np.ndarray:
+        total = np.zeros(self._layers[writers[0]].kernel.shape[-1])
+        for name in writers:
+            total += self._importance.get(name, 0)
+        return np.argsort(-total, kind="stable")
 
 
 def inherit_weights(model: keras.Model, architecture: Architecture, supernet: Supernet) -> None:

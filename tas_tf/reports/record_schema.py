@@ -23,6 +23,7 @@ def kind(value: Any) -> bool:
     return text(value) and value in NAMES
 
 
+_PLACED = dict.fromkeys(("floor", "amount", "cost", "unpruned"), positive)
 # Patterns: a function above for every value, in dictionaries and lists.
 EPOCH = {"step": count, "epoch": count}  # a line of metrics.jsonl
 RESULTS: dict[str, dict[str, Any]] = {
@@ -37,10 +38,13 @@ RESULTS: dict[str, dict[str, Any]] = {
             "is_argmax": truth,
             "log_probability": number,
             "argmax_log_probability": number,
-            "budgets": {
-                ANY: dict.fromkeys(("floor", "amount", "cost", "argmax_cost", "unpruned"), positive)
-            },
+            "budgets": {ANY: {**_PLACED, "argmax_cost": positive}},
         },
+        "tolerance": share,
+        "seconds": number,
+    },
+    "baseline": {
+        "derivation": {"method": text, "in_band": truth, "budgets": {ANY: _PLACED}},
         "tolerance": share,
         "seconds": number,
     },

@@ -42,7 +42,7 @@ class Part:
 
     Args:
         name: Folder in a pipeline's run directory; "" for a run of its own.
-        kind: `training`, `search`, `export`, or "" where nothing tells.
+        kind: `training`, `search`, `baseline`, `export`, or "" where nothing tells.
         settings: What its configuration sets.
         config: Text of its configuration.
         data: Its record of the images.
@@ -104,6 +104,11 @@ class Run:
         """The search, if there is one."""
         return next(iter(self.of_kind("search")), None)
 
+    @property
+    def derivation(self) -> Part | None:
+        """What derived a network within a budget: the search, or a baseline in its place."""
+        return self.search or next(iter(self.of_kind("baseline")), None)
+
     def of_kind(self, kind: str) -> list[Part]:
         """Returns the parts of a kind."""
         return [part for part in self.parts.values() if part.kind == kind]
@@ -113,7 +118,7 @@ def read_run(path: str) -> Run:
     """Reads a run directory.
 
     Args:
-        path: The run directory of a pipeline, a search, a training or an export.
+        path: The run directory of a pipeline, a search, a baseline, a training or an export.
 
     Raises:
         RunDirectoryError: If there is no such directory.
@@ -147,7 +152,7 @@ def read_run(path: str) -> Run:
 
 
 def read_part(directory: RunDirectory, name: str) -> Part:
-    """Reads the run directory of a training, a search or an export.
+    """Reads the run directory of a training, a search, a baseline or an export.
 
     Args:
         directory: The run directory.
@@ -168,15 +173,19 @@ def read_part(directory: RunDirectory, name: str) -> Part:
         part.manifest = reader.json(manifest.MANIFEST, manifest.PATTERN, "nothing was exported")
     if kind == "export":
         return part
-    part.data = reader.json(DATA_RECORD, record_schema.DATA)
-    part.machine = reader.json(MACHINE, record_schema.MACHINE)
-    if kind == "search":
+    # A baseline that starts from no network has read no image, and most of them train nothing.
+    if kind != "baseline" or directory.exists(DATA_RECORD):
+        part.data = reader.json(DATA_RECORD, record_schema.DATA)
+        part.machine = reader.json(MACHINE, record_schema.MACHINE)
+    if kind in ("search", "baseline"):
         part.latency = reader.latency()
         part.space, part.budgets = reader.space(part.latency)
+    if kind == "search":
         if part.space is not None and part.result is not None:
             part.logits = reader.logits(part.space)
         part.derived = reader.derived()
-    part.records = reader.records(part.space)
+    if kind != "baseline" or directory.exists(METRICS):
+        part.records = reader.records(part.space)
     return part
 
 

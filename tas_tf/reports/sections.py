@@ -51,7 +51,7 @@ def sections(run: Run) -> list[Section]:
 
 def _request(run: Run) -> Iterator[Element]:
     facts: dict[str, str] = {}
-    part = run.search or next(iter(run.of_kind("training")), None)
+    part = run.derivation or next(iter(run.of_kind("training")), None)
     if part is None:
         return
     unpruned = unpruned_of(run)
@@ -63,6 +63,8 @@ def _request(run: Run) -> Iterator[Element]:
     if part.data is not None:
         size = "×".join(map(str, part.data["input_shape"]))
         facts["Images"] = f"{part.data['dataset']}, {size}, {part.data['num_classes']} classes"
+    if run.derivation is not None:
+        facts |= _budget_facts(run.derivation)
     if run.search is not None:
         facts |= _search_facts(run.search)
     for each in run.of_kind("training"):
@@ -73,30 +75,36 @@ def _request(run: Run) -> Iterator[Element]:
     yield Facts({name: value for name, value in facts.items() if value})
 
 
-def _search_facts(search: Part) -> dict[str, str]:
-    space = search.space
+def _budget_facts(part: Part) -> dict[str, str]:
+    space = part.space
     facts = {}
-    for budget in search.budgets:
+    for budget in part.budgets:
         name = budget.kind.name
         band = f"{amount(budget.floor, name)} to {amount(budget.amount, name)}"
         share = percent(budget.amount / budget.unpruned, 1)
         facts[f"Budget of {name_of(name)}"] = f"{band}; at most {share} of the unpruned"
-    if search.latency is not None:
-        error = search.latency.error
+    if part.latency is not None:
+        error = part.latency.error
         facts["Latency"] = (
-            f"{search.latency.described()}; whole networks differ from the table by "
+            f"{part.latency.described()}; whole networks differ from the table by "
             f"{percent(error['mean'], 1)} on average ({error['networks']} networks), "
             f"{percent(error['largest'], 1)} at most"
         )
     if space is not None:
         widths = sum(len(choice.candidates) > 1 for choice in space.choices)
         depths = sum(len(stage) > 1 for stage in space.depths)
-        facts["Searched"] = f"{widths} widths and {depths} depths: {space_size(space)} networks"
+        name = "Searched" if part.kind == "search" else "Space"
+        facts[name] = f"{widths} widths and {depths} depths: {space_size(space)} networks"
+    return facts
+
+
+def _search_facts(search: Part) -> dict[str, str]:
     supernet = {
         "aggregation": search.setting("Supernet.aggregation"),
         "drawing": search.setting("Supernet.strategy"),
         "precision": search.setting("Supernet.dtype"),
     }
+    facts = {}
     facts["Supernet"] = ", ".join(f"{name} {value}" for name, value in supernet.items() if value)
     facts["Search"] = _settings_text(
         search,
@@ -129,7 +137,7 @@ def _result(run: Run) -> Iterator[Element]:
     network, unpruned, latest = network_of(run), unpruned_of(run), so_far(run)
     networks = {} if unpruned is None else {f"{network_name(unpruned)}, unpruned": unpruned}
     if network is not None:
-        networks["derived" if run.search else network_name(network)] = network
+        networks["derived" if run.derivation else network_name(network)] = network
     elif latest is not None:
         network = networks["most probable so far"] = latest[1]
         yield Text(
@@ -141,11 +149,11 @@ def _result(run: Run) -> Iterator[Element]:
     if shown is None:
         return
     yield _architecture_picture(shown, against)
+    if run.derivation is not None and run.derivation.result is not None:
+        yield Text(_derivation_text(run.derivation.result["derivation"]))
     if run.search is not None:
-        if run.search.result is not None:
-            yield Text(_derivation_text(run.search.result["derivation"]))
         networks |= {f"derived for {name}": each for name, each in run.search.derived.items()}
-    table = run.search.latency if run.search else None
+    table = run.derivation.latency if run.derivation else None
     yield cost_table(networks, latency_table.kinds(table))
     latency = (
         "Latency is the sum of layers that were measured on their own: python -m tas_tf.measure "
@@ -190,7 +198,9 @@ def _derivation_text(summary: Mapping[str, Any]) -> str:
             f"{where} the budget's band of {amount(budget['floor'], kind)} to "
             f"{amount(budget['amount'], kind)}."
         )
-    if summary["is_argmax"]:
+    if "is_argmax" not in summary:
+        texts.append(f"It was found by {summary['method']}.")
+    elif summary["is_argmax"]:
         texts.append("It is the most probable network of all.")
     else:
         costs = " and ".join(

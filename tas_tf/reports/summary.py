@@ -34,12 +34,13 @@ def lead(run: Run) -> str:
     texts = []
     if run.missing:
         texts.append("This run is not complete: the first section says what is missing.")
-    if network is not None and unpruned is not None and run.search is not None:
+    if network is not None and unpruned is not None and run.derivation is not None:
         texts.append(
             f"The network found has {amount(cost(network), 'macs')} MACs, "
             f"{percent(cost(network) / cost(unpruned), 1)} of {network_name(unpruned)}'s."
         )
-        if run.search.result is not None and not run.search.result["derivation"]["in_band"]:
+        result = run.derivation.result
+        if result is not None and not result["derivation"]["in_band"]:
             texts.append("It lies OUTSIDE the budget's band.")
     texts += list(_speed_texts(run))
     said = [f"{percent(result['test']['accuracy'])} ({name})" for name, result in results.items()]

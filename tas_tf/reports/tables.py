@@ -50,15 +50,15 @@ def role(part: Part) -> str:
 
 def unpruned_of(run: Run) -> Architecture | None:
     """Returns the unpruned network of a run, where its records tell it."""
-    if run.search is not None and run.search.space is not None:
-        return run.search.space.unpruned()
+    if run.derivation is not None and run.derivation.space is not None:
+        return run.derivation.space.unpruned()
     unpruned = [p.architecture for p in run.of_kind("training") if role(p) == "unpruned"]
     return unpruned[0] if unpruned else None
 
 
 def network_of(run: Run) -> Architecture | None:
     """Returns the network that a run is about: what was found, else what was trained."""
-    parts = [part for part in (run.search, *run.of_kind("training")) if part is not None]
+    parts = [part for part in (run.derivation, *run.of_kind("training")) if part is not None]
     networks = [p.architecture for p in parts if p.architecture and role(p) != "unpruned"]
     return networks[0] if networks else None
 
@@ -275,24 +275,31 @@ def speed_table(run: Run) -> Table:
 
 def phase(part: Part) -> str:
     """Returns what a part does, as people say it."""
-    return "search" if part.kind == "search" else f"training: {role(part)}"
+    return part.kind if part.kind in ("search", "baseline") else f"training: {role(part)}"
 
 
 def split_table(data: Mapping, kinds: Sequence[str]) -> Table:
     """Returns which images were used for what."""
-    searched, trained = "search" in kinds, "training" in kinds
+    # For each part of the data set what each kind of run uses it for.
     uses = {
-        "train": "weights of the trained networks" if trained else "",
-        "weights": "weights of the supernet, during the search" if searched else "",
-        "architecture": "widths and depths, during the search" if searched else "",
-        "holdout": "accuracy shown during training; no weight, no choice" if trained else "",
-        "test": "the accuracies of this report, after training" if trained else "",
+        "train": {
+            "training": "weights of the trained networks",
+            "baseline": "weights and gates, by l0",
+        },
+        "weights": {"search": "weights of the supernet, during the search"},
+        "architecture": {
+            "search": "widths and depths, during the search",
+            "baseline": "measurements, by taylor and sensitivity",
+        },
+        "holdout": {"training": "accuracy shown during training; no weight, no choice"},
+        "test": {"training": "the accuracies of this report, after training"},
     }
     names = {"train": "training set", "weights": "weight half", "architecture": "architecture half"}
     rows = []
     for name, split in data["splits"].items():
         if split["images"]:
-            use = uses.get(name) or "nothing in this run"
+            of_kinds = [text for kind, text in uses.get(name, {}).items() if kind in kinds]
+            use = "; ".join(of_kinds) or "nothing in this run"
             row = [names.get(name, name), use, f"{split['images']:,}", split["of"]]
             rows.append([*row, split["fingerprint"][:12]])
     header = ["part", "used for", "images", "taken from", "fingerprint"]

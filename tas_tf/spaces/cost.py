@@ -156,6 +156,19 @@ class Budget:
         return f"{self.kind.name} from {floor} to {amount} ({share} of the unpruned {unpruned})"
 
 
+def placed(architecture: Architecture, budgets: Sequence[Budget]) -> dict[str, dict[str, float]]:
+    """Returns what an architecture costs beside each budget, by its kind, as records say it."""
+    return {
+        budget.kind.name: {
+            "floor": budget.floor,
+            "amount": budget.amount,
+            "cost": cost(architecture, budget.kind),
+            "unpruned": budget.unpruned,
+        }
+        for budget in budgets
+    }
+
+
 _SUFFIXES = {"": 1, "k": 10**3, "K": 10**3, "M": 10**6, "G": 10**9}
 _TIMES = {"": 1, "us": 10**3, "ms": 10**6, "s": 10**9}  # in nanoseconds
 _TARGET = re.compile(r"\s*(?:([a-z_]+)\s*:)?\s*([0-9.]+(?:e[+-]?[0-9]+)?)\s*([kKMG]?|[mu]?s)\s*")

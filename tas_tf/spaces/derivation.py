@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 
 from tas_tf.errors import BudgetError
+from tas_tf.spaces import cost
 from tas_tf.spaces.architecture import Architecture
 from tas_tf.spaces.budget_solver import Programme
-from tas_tf.spaces.cost import Budget, cost, shown
+from tas_tf.spaces.cost import Budget, shown
 from tas_tf.spaces.dynamic_program import reachable
 from tas_tf.spaces.search_space import SearchSpace
 
@@ -50,6 +51,9 @@ class Derivation:
 
     def summary(self, budgets: Sequence[Budget]) -> dict[str, Any]:
         """Returns what `architecture.json` and reports say about the derivation."""
+        placed = cost.placed(self.architecture, budgets)
+        for budget in budgets:
+            placed[budget.kind.name]["argmax_cost"] = cost.cost(self.argmax, budget.kind)
         return {
             "method": self.method,
             "in_band": self.in_band,
@@ -57,16 +61,7 @@ class Derivation:
             "log_probability": self.log_probability,
             "optimality_gap": self.optimality_gap,
             "argmax_log_probability": self.argmax_log_probability,
-            "budgets": {
-                budget.kind.name: {
-                    "floor": budget.floor,
-                    "amount": budget.amount,
-                    "cost": cost(self.architecture, budget.kind),
-                    "argmax_cost": cost(self.argmax, budget.kind),
-                    "unpruned": budget.unpruned,
-                }
-                for budget in budgets
-            },
+            "budgets": placed,
         }
 
 
@@ -166,7 +161,7 @@ def of_measured(
     regret += sum(row[index] for row, index in zip(depths, depth_indices, strict=True))
     return Derivation(
         architecture=architecture,
-        in_band=all(budget.contains(cost(architecture, budget.kind)) for budget in budgets),
+        in_band=all(budget.contains(cost.cost(architecture, budget.kind)) for budget in budgets),
         log_probability=-float(regret),
         optimality_gap=None,
         argmax=argmax(space, *values),

@@ -50,6 +50,7 @@ class Measurement:
         finalists: Architectures among which the last round chooses.
         images: Images of the architecture half for each path.
         final_images: Images for each finalist.
+        capacity: Weight of the capacity in a value, see `PathValues`.
     """
 
     paths: int = 200
@@ -57,10 +58,44 @@ class Measurement:
     finalists: int = 8
     images: int = 1000
     final_images: int = 5000
+    capacity: float = 0.4
 
     def total(self, references: Mapping[str, Architecture]) -> int:
         """Returns how many scores there are at most, with those of references."""
         return self.paths + self.near + self.finalists + len(references)
+
+
+class PathValues:
+    """What paths are worth: `-loss + capacity * deviation * z`.
+
+    Paths train for so few steps that they hardly use their parameters: losses rank networks of many
+    parameters too low. `z` is the logarithm of the parameters, standardized over random paths, and
+    `deviation` that of the random paths' losses. docs/study.md has what was measured.
+
+    Args:
+        space: The search space.
+        random: Scores of random paths.
+        capacity: The weight.
+    """
+
+    def __init__(self, space: SearchSpace, random: Sequence[Score], capacity: float):
+        self._space = space
+        logarithms = np.array([self._log_parameters(score.indices) for score in random])
+        deviation = float(np.std([score.loss for score in random]))
+        self._mean = logarithms.mean()
+        self._slope = capacity * deviation / max(float(logarithms.std()), 1e-12)
+
+    def of(self, indices: Indices, loss: float) -> float:
+        """Returns the value of a path of this loss."""
+        return -loss + self._slope * float(self._log_parameters(indices) - self._mean)
+
+    def fitted(self, scores: Sequence[Score]) -> Separable:
+        """Returns the separable model of the values of scores."""
+        values = np.array([self.of(score.indices, score.loss) for score in scores])
+        return separable.fit(self._space, [score.indices for score in scores], values)
+
+    def _log_parameters(self, indices: Indices) -> float:
+        return float(np.log(cost(self._space.architecture(*indices), "parameters")))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,8 +107,8 @@ class Choice:
         model: The fitted model.
         finalists: What it was chosen among, best first, then the references.
         leads: For the runner-up (None if there is none) and for every reference, by name: by how
-            much loss the chosen one leads on the images that judge, and the standard error.
-        curve: Shares of the unpruned network's cost, and the expected loss of the best there.
+            much value the chosen one leads on the images that judge, and the standard error.
+        curve: Shares of the unpruned network's cost, and the expected value of the best there.
     """
 
     architecture: Architecture
@@ -93,10 +128,10 @@ class Choice:
             "width_errors": width_errors,
             "depth_terms": depths,
             "depth_errors": depth_errors,
-            "curve": [{"share": share, "loss": loss} for share, loss in self.curve],
+            "curve": [{"share": share, "value": value} for share, value in self.curve],
             "finalists": [score.record() for score in self.finalists],
             "leads": {
-                name: {"loss": lead, "standard_error": error, "decided": lead > DECIDED * error}
+                name: {"value": lead, "standard_error": error, "decided": lead > DECIDED * error}
                 for name, (lead, error) in self.leads.items()
             },
             "noise": self.model.noise,
@@ -164,11 +199,12 @@ def measure(
         rounds.score(few, "random", random_path(space, search.seed, number))
         for number in range(plan.paths)
     ]
-    model = _fitted(space, measured)
+    values = PathValues(space, measured, plan.capacity)
+    model = values.fitted(measured)
     measured += [
         rounds.score(few, "near", _near(search, model, 2, number)) for number in range(plan.near)
     ]
-    model = _fitted(space, measured)
+    model = values.fitted(measured)
     many = Scorer(search, feed, plan.final_images)
     finalists = [
         rounds.score(many, "final", indices)
@@ -178,7 +214,7 @@ def measure(
         rounds.score(many, "final", space_indices(space, architecture), name)
         for name, architecture in references.items()
     ]
-    return _choose(search, model, finalists, compared)
+    return _choose(search, model, values, finalists, compared)
 
 
 @dataclasses.dataclass
@@ -224,11 +260,6 @@ def space_indices(space: SearchSpace, architecture: Architecture) -> Indices:
     return tuple(widths), tuple(depths)
 
 
-def _fitted(space: SearchSpace, scores: Sequence[Score]) -> Separable:
-    values = np.array([-score.loss for score in scores])
-    return separable.fit(space, [score.indices for score in scores], values)
-
-
 def _near(search: PathSearch, model: Separable, stream: int, number: int) -> Indices:
     """Returns the best within the budget by a model that is drawn from the posterior."""
     space = search.supernet.space
@@ -250,22 +281,26 @@ def _finalists(search: PathSearch, model: Separable, count: int) -> list[Indices
 
 
 def _choose(
-    search: PathSearch, model: Separable, finalists: Sequence[Score], references: Sequence[Score]
+    search: PathSearch,
+    model: Separable,
+    values: PathValues,
+    finalists: Sequence[Score],
+    references: Sequence[Score],
 ) -> Choice:
-    """Returns the finalist of the least loss on the first half of its batches.
+    """Returns the finalist of the best value on the first half of its batches.
 
     On the other half its leads are measured: those on which it was chosen would flatter it.
     """
     half = len(finalists[0].losses) // 2
 
-    def by_choice(score: Score) -> float:
-        return float(np.mean(score.losses[:half]))
+    def by_batch(score: Score) -> np.ndarray:
+        return np.array([values.of(score.indices, loss) for loss in score.losses])
 
-    first, *others = sorted(finalists, key=by_choice)
+    first, *others = sorted(finalists, key=lambda score: -by_batch(score)[:half].mean())
     rivals = [dataclasses.replace(others[0], name="runner-up")] if others else []
     leads = {}
     for rival in [*rivals, *references]:
-        differences = np.subtract(rival.losses[half:], first.losses[half:])
+        differences = (by_batch(first) - by_batch(rival))[half:]
         error = differences.std(ddof=1) / np.sqrt(len(differences)) if len(differences) > 1 else 0
         leads[str(rival.name)] = (float(differences.mean()), float(error))
     return Choice(
@@ -286,6 +321,6 @@ def _curve(search: PathSearch, model: Separable) -> list[tuple[float, float]]:
     for share in np.linspace(smallest, largest, _POINTS + 1)[1:]:
         budget = Budget(kind, share * unpruned, unpruned, _BAND)
         found = derivation.derive(space, *model.logits(), [budget], levels=_COARSE).architecture
-        (loss,) = -model.predict([space_indices(space, found)])
-        points[cost(found, kind) / unpruned] = float(loss)
+        (value,) = model.predict([space_indices(space, found)])
+        points[cost(found, kind) / unpruned] = float(value)
     return sorted(points.items())

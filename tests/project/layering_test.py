@@ -35,6 +35,7 @@ LAYERS = (
         "losses optimizers schedules event_files callbacks progress loop supervised search_loop "
         "architecture_search path_search scores measurement search_records",
     ),
+    ("baselines", "values uniform random_draw gated importance sensitivity hard_concrete"),
     (
         "deployment",
         "classifier saved_model litert quantization_aware runners speed latency_profile alignment "
@@ -47,15 +48,15 @@ LAYERS = (
     ),
     (
         "experiments",
-        "messages live_pictures step_profile common measured_search search train derive export "
-        "measure profile_device pipeline registry",
+        "messages live_pictures step_profile common measured_search search baseline train derive "
+        "export measure profile_device pipeline registry",
     ),
-    ("", "optimizers command_line search train derive export pipeline report measure"),
+    ("", "optimizers command_line search baseline train derive export pipeline report measure"),
     ("", "profile_device"),
 )
 # What a package's `__init__` imports of its own: what users reach as `tas_tf.data.ImageData`.
 EXPORTS = {"data": "image_data"}
-COMMANDS = ("search", "train", "derive", "export", "pipeline", "report", "measure")
+COMMANDS = ("search", "baseline", "train", "derive", "export", "pipeline", "report", "measure")
 COMMANDS += ("profile_device",)
 
 

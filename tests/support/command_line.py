@@ -10,7 +10,7 @@ import sys
 import pytest
 from absl import flags
 
-from tas_tf import command_line, derive, export, pipeline, search, train
+from tas_tf import baseline, command_line, derive, export, pipeline, search, train
 
 PROJECT = pathlib.Path(__file__).parents[2]
 QUICK = "--gin_file=specs/quickstart.gin"
@@ -21,6 +21,7 @@ MUCH_PATIENCE = 300
 
 COMMANDS = {
     "search": search,
+    "baseline": baseline,
     "train": train,
     "derive": derive,
     "export": export,

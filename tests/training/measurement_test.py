@@ -46,6 +46,13 @@ def whole(search, feed, tmp_path_factory):
     return folder, *measured(search, feed, folder)
 
 
+def valued(search, folder):
+    """The values of paths, as the measurement in a folder has them."""
+    scores = Scores(RunDirectory(str(folder))).scores
+    random = [score for score in scores if score.round == "random"]
+    return measurement.PathValues(search.supernet.space, random, PLAN.capacity)
+
+
 def test_a_score_is_the_loss_of_the_derived_shape_by_the_batch_s_statistics(search, feed):
     net = search.supernet
     indices = measurement.random_path(net.space, 0, 5)
@@ -61,25 +68,50 @@ def test_a_score_is_the_loss_of_the_derived_shape_by_the_batch_s_statistics(sear
 
 
 def test_the_choice_is_within_the_budget_and_the_best_of_the_finalists(search, whole):
-    _, choice, _ = whole
+    folder, choice, _ = whole
     (budget,) = search.budgets
     assert budget.contains(cost(choice.architecture, budget.kind))
     finals = [score for score in choice.finalists if score.name is None]
     assert len(finals) == PLAN.finalists
     half = len(finals[0].losses) // 2
-    means = [np.mean(score.losses[:half]) for score in finals]
-    assert means == sorted(means)
+    random = [
+        score for score in Scores(RunDirectory(str(folder))).scores if score.round == "random"
+    ]
+    values = measurement.PathValues(search.supernet.space, random, PLAN.capacity)
+    means = [values.of(score.indices, np.mean(score.losses[:half])) for score in finals]
+    assert means == sorted(means, reverse=True)
     space = search.supernet.space
     assert space.architecture(*finals[0].indices) == choice.architecture
     assert len({score.indices for score in finals}) == len(finals)
 
 
-def test_leads_are_measured_on_the_other_half(whole):
-    _, choice, _ = whole
+def test_values_add_the_capacity_that_losses_lack(search):
+    space = search.supernet.space
+    paths = [measurement.random_path(space, 0, number) for number in range(40)]
+    random = np.random.default_rng(0)
+    scores = [Score("random", path, (float(random.normal()),)) for path in paths]
+    logarithms = np.log([cost(space.architecture(*path), "parameters") for path in paths])
+    losses_ = np.array([score.loss for score in scores])
+    z = (logarithms - logarithms.mean()) / logarithms.std()
+    expected = -losses_ + 0.4 * losses_.std() * z
+    values = measurement.PathValues(space, scores, 0.4)
+    received = [values.of(score.indices, score.loss) for score in scores]
+    np.testing.assert_allclose(received, expected, rtol=1e-9)
+    without = measurement.PathValues(space, scores, 0.0)
+    assert without.of(paths[0], 2.0) == -2
+
+
+def test_leads_are_measured_on_the_other_half(search, whole):
+    folder, choice, _ = whole
     first, *_, unpruned = choice.finalists
     assert unpruned.name == "unpruned"
     half = len(first.losses) // 2
-    differences = np.subtract(unpruned.losses[half:], first.losses[half:])
+    random = [
+        score for score in Scores(RunDirectory(str(folder))).scores if score.round == "random"
+    ]
+    values = measurement.PathValues(search.supernet.space, random, PLAN.capacity)
+    ahead, behind = ([values.of(s.indices, x) for x in s.losses[half:]] for s in (first, unpruned))
+    differences = np.subtract(ahead, behind)
     lead, error = choice.leads["unpruned"]
     assert lead == pytest.approx(differences.mean())
     assert error == pytest.approx(differences.std(ddof=1) / np.sqrt(len(differences)))

@@ -1,0 +1,272 @@
+"""Baselines: what people would pick in place of a search, within the same budget."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Sequence
+from typing import ClassVar, Literal
+
+import keras
+
+from tas_tf.baselines import hard_concrete, importance, random_draw, sensitivity, uniform
+from tas_tf.baselines.gated import gated_network
+from tas_tf.baselines.values import Values
+from tas_tf.config import gin_config
+from tas_tf.data.image_data import DataInfo, ImageData
+from tas_tf.errors import EXIT_DONE, EXIT_OUTSIDE_BAND, ArchitectureError, SpecError
+from tas_tf.experiments import common, messages
+from tas_tf.models import network_files
+from tas_tf.models.inheritance import inherit_weights, order_channels
+from tas_tf.models.spec_compiler import build_model
+from tas_tf.models.supernet import Supernet
+from tas_tf.runtime import devices, files
+from tas_tf.runtime.checkpoints import CheckpointInterval
+from tas_tf.runtime.run_directory import ARCHITECTURE, RESULT, RunDirectory
+from tas_tf.spaces import cost, derivation
+from tas_tf.spaces.derivation import Derivation
+from tas_tf.spaces.latency_table import LatencyTable, kinds
+from tas_tf.spaces.search_space import SearchSpace
+from tas_tf.training import search_records
+from tas_tf.training.loop import Batch
+from tas_tf.training.schedules import warm_cosine
+
+SENSITIVITY = "sensitivity.json"
+_FREE = ("uniform_width", "uniform_depth", "random")  # of any network
+
+
+@dataclasses.dataclass(frozen=True)
+class _Plan:
+    """What a baseline is known to do before anything is built or written.
+
+    Args:
+        directory: The run directory.
+        config: The resolved configuration.
+        info: What is known of the images.
+        space: The search space.
+        latency: The table of latencies, if there is one.
+        budgets: The budgets.
+        network: The trained unpruned network, for baselines that start from one.
+    """
+
+    directory: RunDirectory
+    config: str
+    info: DataInfo
+    space: SearchSpace
+    latency: LatencyTable | None
+    budgets: list[cost.Budget]
+    network: keras.Model | None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class BaselineExperiment:
+    """Finds an architecture within a budget without a search; writes `architecture.json`.
+
+    Args:
+        run_dir: The run directory.
+        dry_run: Whether only to say what would be done.
+        data: The images.
+        space: Makes the search space from `num_classes` and `input_shape`.
+        optimizer: Moves the weights of `l0`; its learning rate falls to 0 by half a cosine.
+        gate_optimizer: Moves the gates of `l0`.
+        kind: `uniform_width`, `uniform_depth` and `random` need no network. The others start from
+            the trained unpruned one: `magnitude`, `taylor`, `sensitivity`, `l0`.
+        target: Budget or budgets, see `cost.parse_targets`.
+        epochs: Epochs of `l0`.
+        batch_size: Images in a batch of `taylor`, `sensitivity` and `l0`.
+        seed: Seed of everything.
+        tolerance: Relative width of the budget's band.
+        start_from: Run directory of the trained unpruned network.
+        criterion: Magnitude of a channel for `magnitude` and the order of `sensitivity`: `scale`,
+            |gamma| of its batch normalization, or `l1`, the L1 norm of its kernel.
+        batches: Batches of the architecture half that `taylor` and `sensitivity` measure on.
+        cost_weight: Weight of the cost loss of `l0`.
+        latency_table: Path of what `python -m tas_tf.profile_device` measured; a budget of latency
+            needs it.
+        checkpoints: How often `l0` saves one within an epoch.
+    """
+
+    NAME: ClassVar[str] = "run_baseline"
+
+    run_dir: str
+    dry_run: bool
+    data: ImageData
+    space: Callable[..., SearchSpace]
+    optimizer: keras.optimizers.Optimizer
+    gate_optimizer: keras.optimizers.Optimizer
+    kind: Literal[
+        "uniform_width", "uniform_depth", "random", "magnitude", "taylor", "sensitivity", "l0"
+    ]
+    target: float | str | Sequence[float | str]
+    epochs: int
+    batch_size: int
+    seed: int = 0
+    tolerance: float = 0.05
+    start_from: str | None = None
+    criterion: importance.Criterion = "scale"
+    batches: int = 10
+    cost_weight: float = 2.0
+    latency_table: str | None = None
+    checkpoints: CheckpointInterval | None = None
+
+    def run(self) -> int:
+        """Runs it; returns `EXIT_OUTSIDE_BAND` if no architecture lies in the band."""
+        plan = self._check()
+        messages.say_baseline(self.kind, plan.directory, plan.info)
+        messages.say_space(plan.space, plan.budgets)
+        messages.say_latency(plan.latency)
+        if self.dry_run:
+            return EXIT_DONE
+        if plan.directory.exists(RESULT):
+            return common.say_done(plan.directory)
+        devices.set_seed(self.seed)
+        images = None if plan.network is None else self.data
+        if images is not None:
+            images.prepare(self.seed)
+        with common.opened(plan.directory, plan.config, images):
+            search_records.write_space(plan.directory, plan.space, plan.budgets, plan.latency)
+            start = time.perf_counter()
+            derived, how = self._derive(plan)
+            return self._finish(plan, derived, how, time.perf_counter() - start)
+
+    def _check(self) -> _Plan:
+        """Refuses whatever can be refused before anything is built or written."""
+        _ = common.peak(self.optimizer), common.peak(self.gate_optimizer)
+        directory, config, info = common.begin(
+            self.NAME,
+            self.run_dir,
+            self.data,
+            parts=2,
+            epochs=self.epochs,
+            batch_size=self.batch_size,
+            batches=self.batches,
+            seed=self.seed,
+            tolerance=self.tolerance,
+            cost_weight=self.cost_weight,
+        )
+        space = self.space(num_classes=info.num_classes, input_shape=info.input_shape)
+        latency = common.load_latency(self.latency_table, space)
+        budgets = cost.parse_targets(self.target, space, self.tolerance, kinds(latency))
+        derivation.check_reachable(space, budgets)
+        search_records.check_latency(directory, latency)
+        network = self._network(info, space)
+        return _Plan(
+            directory=directory,
+            config=config,
+            info=info,
+            space=space,
+            latency=latency,
+            budgets=budgets,
+            network=network,
+        )
+
+    def _network(self, info: DataInfo, space: SearchSpace) -> keras.Model | None:
+        """Returns the trained network that the kind starts from, if it starts from one."""
+        given = gin_config.described(f"{self.NAME}.start_from")
+        if self.kind in _FREE:
+            if self.start_from is not None:
+                raise SpecError(f"{given}: {self.kind} starts from no network; leave it out")
+            return None
+        if self.start_from is None:
+            raise SpecError(
+                f"{given}: {self.kind} needs the run directory of the trained unpruned network"
+            )
+        network = common.load_network(self.start_from, "start_from", info)
+        unpruned = space.unpruned()
+        network_files.copy_weights(network, build_model(unpruned), "start_from")
+        if space.architecture([-1] * len(space.choices), [-1] * len(space.depths)) != unpruned:
+            raise ArchitectureError(
+                f"resnet.ratios: {self.kind} needs 1.0 among them, the widths of the unpruned "
+                "network"
+            )
+        return network
+
+    def _derive(self, plan: _Plan) -> tuple[Derivation, str]:
+        """Returns the derived network, and what people should know of how it was found.
+
+        A trained network then has its channels in order.
+        """
+        space, network = plan.space, plan.network
+        how = f"channels by {self.criterion}"
+        if self.kind == "random":
+            values, how = random_draw.draw(space, plan.budgets, self.seed)
+        elif network is None:
+            return self._uniform(plan)
+        elif self.kind == "magnitude":
+            values = importance.magnitude(network, space, self.criterion)
+        elif self.kind == "taylor":
+            batches = self._measured_on()
+            values, how = importance.taylor(network, space, batches), f"{len(batches)} batches"
+        elif self.kind == "sensitivity":
+            values = self._sensitivity(plan, network)
+        else:
+            values, how = self._l0(plan, network)
+        return derivation.derive(space, *values, plan.budgets), how
+
+    def _uniform(self, plan: _Plan) -> tuple[Derivation, str]:
+        what: Literal["width", "depth"] = "width" if self.kind == "uniform_width" else "depth"
+        values, share = uniform.uniform(plan.space, plan.budgets, what)
+        derived = derivation.derive(plan.space, *values, plan.budgets)
+        return derived, uniform.told(plan.space, derived.architecture, what, share)
+
+    def _measured_on(self) -> list[Batch]:
+        """Returns batches of the architecture half, not augmented."""
+        feed = self.data.training(self.batch_size, self.seed, "architecture", augment=False)
+        return list(feed.batches(0, min(self.batches, feed.steps_per_epoch)))
+
+    def _sensitivity(self, plan: _Plan, network: keras.Model) -> Values:
+        space, directory = plan.space, plan.directory
+        order_channels(network, space.unpruned(), importance.magnitudes(network, self.criterion))
+        measured = sensitivity.measure(
+            gated_network(network, space),
+            space,
+            self._measured_on(),
+            known=directory.read_json(SENSITIVITY) if directory.exists(SENSITIVITY) else {},
+            record=lambda losses: directory.write_json(SENSITIVITY, losses),
+        )
+        return sensitivity.values(space, measured)
+
+    def _l0(self, plan: _Plan, network: keras.Model) -> tuple[Values, str]:
+        feed = self.data.training(self.batch_size, self.seed)
+        training = hard_concrete.L0Training(network, plan.space, self.seed)
+        training.compile(
+            self.optimizer,
+            self.gate_optimizer,
+            plan.budgets,
+            self.cost_weight,
+            warm_cosine(common.peak(self.optimizer), self.epochs * feed.steps_per_epoch),
+        )
+        common.fit(
+            training,
+            feed,
+            title="gates",
+            epochs=self.epochs,
+            directory=plan.directory,
+            interval=self.checkpoints,
+        )
+        training.give_weights(network)
+        return training.values(), training.told()
+
+    def _finish(self, plan: _Plan, derived: Derivation, how: str, seconds: float) -> int:
+        """Records all that came out; returns the exit code."""
+        summary = {
+            "method": f"{self.kind}: {how}",
+            "in_band": derived.in_band,
+            "optimality_gap": derived.optimality_gap,
+            "budgets": cost.placed(derived.architecture, plan.budgets),
+        }
+        architecture = common.with_origin(derived.architecture, plan.space, summary, plan.latency)
+        files.write_whole(plan.directory.file(ARCHITECTURE), architecture.to_json())
+        if plan.network is not None:
+            feed = self.data.training(self.batch_size, self.seed, "weights")
+            images, _ = next(iter(feed.batches(0, 1)))
+            net = Supernet(plan.space)
+            net.start_from(plan.network, images)
+            model = build_model(architecture)
+            inherit_weights(model, architecture, net)
+            network_files.save_model(model, architecture, plan.directory)
+        result = {"derivation": summary, "tolerance": self.tolerance, "seconds": seconds}
+        plan.directory.write_json(RESULT, result)
+        print(f"Found by {summary['method']}")
+        messages.say_derivation(summary, plan.budgets, plan.directory.file(ARCHITECTURE))
+        return EXIT_DONE if derived.in_band else EXIT_OUTSIDE_BAND
