@@ -12,7 +12,7 @@ from tas_tf.errors import SpecError
 
 UNPRUNED = "unpruned"
 TABLE = "table.json"
-# How a training is told of its teacher, and of the network that it starts from.
+# How a training is told of its teacher, and of the network whose weights it starts from.
 _DISTILLED = ("--teacher={teacher}",)
 _INHERITED = ('--gin_bindings=run_training.start_from = "{network}"',)
 WAYS = {
@@ -21,18 +21,8 @@ WAYS = {
     "inherited": _INHERITED,
     "inherited_distilled": (*_DISTILLED, *_INHERITED),
 }
-# How the commands that make networks are told of budget and teacher.
-_COMMANDS = {
-    "search": (
-        "--gin_bindings=TARGET = {quoted}",
-        '--gin_bindings=run_search.start_from = "{teacher}"',
-    ),
-    "baseline": ("--target={target}", "--start_from={teacher}"),
-}
-_LATENCY = {
-    "search": ('--gin_bindings=run_search.latency_table = "{table}"',),
-    "baseline": ("--latency_table={table}",),
-}
+MAKERS = ("search", "baseline")  # commands that make networks
+_TEACHER = "{teacher}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,16 +89,16 @@ class Round:
 class Study:
     """A grid of arms, budgets, ways to train and seeds.
 
-    The teachers are unpruned networks, trained from scratch with seeds 1, 2, ... A search starts
-    from the teacher of its own seed, and a training with distillation learns from the teacher of
-    its own; where there are more seeds, teachers take turns.
+    The teachers are unpruned networks, trained from scratch with seeds 1, 2, ... A search has the
+    teacher of its own seed, and a training with distillation learns from the teacher of its own;
+    where there are more seeds, teachers take turns.
 
     Args:
         name: What it is called.
         spec: The spec of every command.
         bindings: What all commands bind besides.
-        arms: For every arm the command that makes its networks (`search` or `baseline`, with
-            flags), then what that command binds.
+        arms: For every arm the command that makes its networks (one of `MAKERS`, with flags), then
+            what that command binds. `{teacher}` stands for the teacher's run directory.
         rounds: The parts of the grid, the most informative first.
         searches: Networks that an arm makes for a budget, by seeds 1, 2, ...
         once: Arms that make one network for a budget, such as those that no seed changes.
@@ -140,7 +130,7 @@ class Study:
         _check("run_study.once", self.once, self.arms)
         _check("run_study.reference", [self.reference], self.arms)
         commands = [(shlex.split(words[0]) if words else [""])[0] for words in self.arms.values()]
-        _check("run_study.arms", commands, _COMMANDS)
+        _check("run_study.arms", commands, MAKERS)
         for name in ("searches", "teachers"):
             if getattr(self, name) < 1:
                 raise SpecError(f"run_study.{name}: expected at least 1")
@@ -172,8 +162,9 @@ class Study:
     def needs(self, item: Network | Cell) -> list[Network | Cell | str]:
         """Returns whose run directories the command of an item reads, and `TABLE` if it does."""
         if isinstance(item, Network):
-            table = [TABLE] if _is_latency(item.target) else []
-            return [self.teacher(item.search), *table]
+            has_teacher = any(_TEACHER in word for word in self.arms[item.arm])
+            teacher = [self.teacher(item.search)] if has_teacher else []
+            return [*teacher, *([TABLE] if _is_latency(item.target) else [])]
         network = [] if item.network.arm == UNPRUNED else [item.network]
         teacher = [self.teacher(item.training)] if "distilled" in item.way else []
         return [*network, *teacher]
@@ -193,27 +184,27 @@ class Study:
             words = ["profile_device", *shlex.split(self.profile), *common]
             return _module(words, [f"--output={root}/{item}"])
         seed = item.search if isinstance(item, Network) else item.training
-        values = {"teacher": run_dir(self.teacher(seed), root), "table": f"{root}/{TABLE}"}
+        teacher = run_dir(self.teacher(seed), root)
         end = [f"--seed={seed}", f"--run_dir={run_dir(item, root)}"]
         if isinstance(item, Network):
             called, *own = self.arms[item.arm]
             name, *flags = shlex.split(called)
-            told = _COMMANDS[name] + (_LATENCY[name] if _is_latency(item.target) else ())
-            filled = [
-                word.format(target=item.target, quoted=json.dumps(item.target), **values)
-                for word in told
-            ]
-            return _module([name, *flags, *common, *filled], [*_bound(own), *end])
+            told = [f"TARGET = {json.dumps(item.target)}"]
+            if _is_latency(item.target):
+                told.append(f'run_{name}.latency_table = "{root}/{TABLE}"')
+            words = [*flags, *common, *_bound([*told, *own])]
+            return _module([name, *(word.replace(_TEACHER, teacher) for word in words)], end)
         network = run_dir(item.network, root)
         trained = [f"--architecture={architecture or network}"]
         trained = [] if item.network.arm == UNPRUNED else trained
-        filled = [word.format(network=network, **values) for word in WAYS[item.way]]
+        filled = [word.format(network=network, teacher=teacher) for word in WAYS[item.way]]
         return _module(["train", *common], [*trained, *filled, *end])
 
     def group(self, item: Network | Cell) -> str:
         """Returns whose seconds an item takes: those of its arm, or of its way to be trained."""
-        own = isinstance(item, Network) or item.network.arm == UNPRUNED
-        return (item if isinstance(item, Network) else item.network).arm if own else item.way
+        if isinstance(item, Network):
+            return item.arm
+        return UNPRUNED if item.network.arm == UNPRUNED else item.way
 
 
 def run_dir(item: Network | Cell, root: str) -> str:

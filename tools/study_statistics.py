@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,37 +36,49 @@ class Spread:
     trainings: int
 
 
-def spread(searches: Sequence[Sequence[float]]) -> Spread:
+def pooled(searches: Iterable[Sequence[float]]) -> float | None:
+    """Returns the variance between trainings of one network, pooled over networks.
+
+    It is `sum_i (n_i - 1) s_i^2 / sum_i (n_i - 1)`; None where no network was trained twice.
+
+    Args:
+        searches: For every network the accuracies of its trainings.
+    """
+    several = [trainings for trainings in searches if len(trainings) > 1]
+    squares = sum((len(some) - 1) * statistics.variance(some) for some in several)
+    freedom = sum(len(some) - 1 for some in several)
+    return squares / freedom if freedom else None
+
+
+def spread(searches: Sequence[Sequence[float]], noise: float | None = None) -> Spread:
     """Estimates the parts of a method's spread.
 
-    Of k searches with n_i trainings, the variance between trainings is pooled,
-    `w = sum_i (n_i - 1) s_i^2 / sum_i (n_i - 1)`. The variance of the means of searches is expected
-    to be `b + w * mean_i(1 / n_i)`, which gives b (0 where it would be negative), and the standard
-    error is `sqrt((b + w * mean_i(1 / n_i)) / k)`: the analysis of variance of unweighted means
-    (Searle, Casella and McCulloch, "Variance Components", 1992, section 3.6). With one search b is
-    not known, and the error is that of its trainings alone.
+    Of k searches with n_i trainings and the variance w between trainings, the variance of the means
+    of searches is expected to be `b + w * mean_i(1 / n_i)`. That gives b (0 where it would be
+    negative), and the standard error `sqrt((b + w * mean_i(1 / n_i)) / k)`: the analysis of
+    variance of unweighted means (Searle, Casella and McCulloch, "Variance Components", 1992). With
+    one search b is not known, and the error is that of its trainings alone.
 
     Args:
         searches: For every search the accuracies of its trainings, at least one.
+        noise: The variance w where more is known of it than by this method's trainings.
     """
     means = [statistics.fmean(trainings) for trainings in searches]
-    k = len(means)
-    freedom = sum(len(trainings) - 1 for trainings in searches)
-    squares = sum((x - m) ** 2 for xs, m in zip(searches, means, strict=True) for x in xs)
-    within = squares / freedom if freedom else None
-    of_means = statistics.variance(means) if k > 1 else None
+    within = pooled(searches)
+    noise = within if noise is None else noise
+    of_means = statistics.variance(means) if len(means) > 1 else None
     between, error = None, of_means
-    if within is not None:
-        noise = within * statistics.fmean(1 / len(trainings) for trainings in searches)
-        between = None if of_means is None else max(0.0, of_means - noise)
-        error = (between or 0.0) + noise
+    if noise is not None:
+        part = noise * statistics.fmean(1 / len(trainings) for trainings in searches)
+        between = None if of_means is None else max(0.0, of_means - part)
+        error = (between or 0.0) + part
     return Spread(
         mean=statistics.fmean(means),
         between=_root(between),
         within=_root(within),
-        error=_root(None if error is None else error / k),
+        error=_root(None if error is None else error / len(means)),
         lowest=min(means),
-        searches=k,
+        searches=len(means),
         trainings=sum(map(len, searches)),
     )
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from study_grid import UNPRUNED, Network, Study
 from study_records import Records
-from study_statistics import Spread, difference, spread
+from study_statistics import Spread, difference, pooled, spread
 
 from tas_tf.errors import SpecError
 from tas_tf.reports import canvas
@@ -63,11 +63,16 @@ def _places(study: Study) -> dict[Place, None]:
 
 
 def spreads(methods: Methods) -> dict[str, Spread]:
-    """Returns what every method of a table reaches."""
-    return {
-        arm: spread([[record["accuracy"] for record in some] for some in networks.values()])
+    """Returns what every method of a table reaches.
+
+    The noise of a training is taken to be the same for all of them, so that it is known well.
+    """
+    accuracies = {
+        arm: [[record["accuracy"] for record in some] for some in networks.values()]
         for arm, networks in methods.items()
     }
+    noise = pooled(some for searches in accuracies.values() for some in searches)
+    return {arm: spread(searches, noise) for arm, searches in accuracies.items()}
 
 
 def lines(study: Study, records: Records) -> Iterator[str]:
@@ -150,8 +155,12 @@ def draw(study: Study, records: Records) -> str:
     """Returns a picture as SVG: accuracies with error bars, a panel for each table.
 
     A bar is two standard errors to either side of a method's mean; a grey dot is a search's mean.
+    The unpruned network is left out, which would press the others together.
     """
-    tables = finished(study, records)
+    tables = {
+        place: {arm: networks for arm, networks in methods.items() if arm != UNPRUNED}
+        for place, methods in finished(study, records).items()
+    }
     rows = [len(methods) for methods in tables.values()]
     figure = canvas.new_figure(sum(0.6 + 0.24 * count for count in rows) + 0.4)
     axes = figure.subplots(len(rows), 1, height_ratios=[count + 1 for count in rows], squeeze=False)
@@ -163,7 +172,7 @@ def draw(study: Study, records: Records) -> str:
                 100 * statistics.fmean(record["accuracy"] for record in some)
                 for some in methods[arm].values()
             ]
-            ax.plot(means, [height] * len(means), "o", color=canvas.CUT, markersize=4)
+            ax.plot(means, [height] * len(means), "o", color=canvas.MUTED, markersize=3)
             bar = None if reached[arm].error is None else 200 * reached[arm].error
             colour = canvas.VERMILION if arm == study.reference else canvas.BLUE
             ax.errorbar(100 * reached[arm].mean, height, xerr=bar, fmt="D", color=colour,

@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from study_grid import TABLE, Cell, Network, Round, Study
 from study_records import Records
-from study_statistics import difference, spread
+from study_statistics import difference, pooled, spread
 
 from tas_tf.errors import SpecError
 
@@ -28,7 +28,10 @@ TINY = """
 run_study.name = 'tiny'
 run_study.spec = 'specs/quickstart.gin'
 run_study.bindings = ('DEPTH = 8', 'EPOCHS = 1', 'SEARCH_EPOCHS = 1')
-run_study.arms = {'pad': ('search',), 'interpolate': ('search', 'AGGREGATION = "interpolate"')}
+run_study.arms = {
+    'pad': ('search', 'run_search.start_from = "{teacher}"'),
+    'interpolate': ('search', 'AGGREGATION = "interpolate"'),
+}
 run_study.rounds = [@Round()]
 run_study.searches = 2
 run_study.once = ['pad']
@@ -51,7 +54,7 @@ def study(**settings) -> Study:
         trainings=1,
     )
     arms = {
-        "search": ("search", 'AGGREGATION = "pad"'),
+        "search": ("search", 'run_search.start_from = "{teacher}"'),
         "plain": ("baseline --kind=uniform_width",),
         "other": ("baseline --kind=random",),
     }
@@ -106,6 +109,7 @@ def test_items_need_what_their_commands_read():
     network = Network("search", "latency: 0.6", 3)
     assert grid.needs(network) == [grid.teacher(1), TABLE]
     assert grid.needs(Network("search", 0.4, 2)) == [grid.teacher(2)]
+    assert grid.needs(Network("plain", 0.4, 1)) == []
     assert grid.needs(Cell(network, "inherited", 2)) == [network]
     assert grid.needs(Cell(network, "distilled", 2)) == [network, grid.teacher(2)]
     assert grid.needs(grid.teacher(1)) == []
@@ -119,13 +123,13 @@ def test_commands_are_told_budget_teacher_and_seed():
     path = "r/networks/search/latency_0.6/search_2"
     assert grid.command(network, "r") == [
         *["-m", "tas_tf.search", *common, '--gin_bindings=TARGET = "latency: 0.6"'],
-        f'--gin_bindings=run_search.start_from = "{teacher}"',
         '--gin_bindings=run_search.latency_table = "r/table.json"',
-        *['--gin_bindings=AGGREGATION = "pad"', "--seed=2", f"--run_dir={path}"],
+        f'--gin_bindings=run_search.start_from = "{teacher}"',
+        *["--seed=2", f"--run_dir={path}"],
     ]
     assert grid.command(Network("plain", 0.4, 1), "r") == [
-        *["-m", "tas_tf.baseline", "--kind=uniform_width", *common, "--target=0.4"],
-        *[f"--start_from={teacher}", "--seed=1", "--run_dir=r/networks/plain/0.4/search_1"],
+        *["-m", "tas_tf.baseline", "--kind=uniform_width", *common, "--gin_bindings=TARGET = 0.4"],
+        *["--seed=1", "--run_dir=r/networks/plain/0.4/search_1"],
     ]
     way = "inherited_distilled"
     assert grid.command(Cell(network, way, 1), "r") == [
@@ -292,6 +296,19 @@ def test_what_was_not_repeated_has_no_spread():
     assert searched.between is None and searched.within is None
     assert searched.error == pytest.approx(0.1)
     assert difference(one, searched) == (pytest.approx(0.0), None)
+
+
+def test_the_noise_of_trainings_may_be_known_from_elsewhere():
+    noise = pooled([[0.6, 0.8], [0.7], [0.5, 0.6, 0.7]])
+    assert noise == pytest.approx((0.02 + 0.02) / 3)
+    assert pooled([[0.6], [0.7]]) is None
+    one = spread([[0.7]], noise)
+    assert one.within is None and one.error == pytest.approx(noise**0.5)
+    searched = spread([[0.5], [0.9]], noise)
+    assert searched.between == pytest.approx((0.08 - noise) ** 0.5)
+    assert searched.error == pytest.approx(0.2)
+    value, error = difference(searched, one)
+    assert value == pytest.approx(0.0) and error == pytest.approx((0.04 + noise) ** 0.5)
 
 
 ACCURACIES = st.lists(st.lists(st.floats(0, 1), min_size=1, max_size=5), min_size=1, max_size=5)
