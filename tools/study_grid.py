@@ -159,8 +159,10 @@ class Study:
         """Returns the training of the teacher of a seed."""
         return Cell(Network(UNPRUNED, None, 1), "scratch", 1 + (seed - 1) % self.teachers)
 
-    def needs(self, item: Network | Cell) -> list[Network | Cell | str]:
+    def needs(self, item: Network | Cell | str) -> list[Network | Cell | str]:
         """Returns whose run directories the command of an item reads, and `TABLE` if it does."""
+        if isinstance(item, str):
+            return []
         if isinstance(item, Network):
             has_teacher = any(_TEACHER in word for word in self.arms[item.arm])
             teacher = [self.teacher(item.search)] if has_teacher else []

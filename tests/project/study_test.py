@@ -112,7 +112,7 @@ def test_items_need_what_their_commands_read():
     assert grid.needs(Network("plain", 0.4, 1)) == []
     assert grid.needs(Cell(network, "inherited", 2)) == [network]
     assert grid.needs(Cell(network, "distilled", 2)) == [network, grid.teacher(2)]
-    assert grid.needs(grid.teacher(1)) == []
+    assert grid.needs(grid.teacher(1)) == grid.needs(TABLE) == []
 
 
 def test_commands_are_told_budget_teacher_and_seed():
