@@ -79,7 +79,7 @@ def run(folder, *arguments, **options) -> subprocess.Popen:
 def told(folder, *arguments, code=0) -> str:
     """What the tool says when it is run to its end."""
     with run(folder, *arguments) as process:
-        said = process.communicate(timeout=600)[0]
+        said = process.communicate(timeout=3600)[0]
     assert process.returncode == code, said
     return said
 
@@ -370,13 +370,13 @@ def test_a_study_that_is_killed_comes_to_the_same(tmp_path):
     for ending in (signal.SIGKILL, signal.SIGTERM):
         before = len(figures(records)) if records.exists() else 0
         with run(tmp_path, *ask) as process:
-            deadline = time.monotonic() + 300
+            deadline = time.monotonic() + 900
             while not records.exists() or len(figures(records)) == before:
                 assert process.poll() is None and time.monotonic() < deadline
                 time.sleep(0.1)
             time.sleep(3)  # into the next command
             process.send_signal(ending)
-            process.communicate(timeout=120)
+            process.communicate(timeout=300)
         assert process.returncode == (75 if ending == signal.SIGTERM else -signal.SIGKILL)
     said = told(tmp_path, *ask)
     assert "4 of 4 trainings are finished." in said
