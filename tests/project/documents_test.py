@@ -35,6 +35,8 @@ ELSEWHERE = {
     "python -m tas_tf.measure": "in tests/commands/latency_command_test.py",
     "python -m tas_tf.profile_device": "in tests/commands/latency_command_test.py, by layer in "
     "tests/deployment/latency_profile_test.py",
+    "python tools/run_study.py --gin_file=specs/study/cifar10_small.gin --data_dir": "with digits "
+    "in tests/project/study_test.py",
     "saved_model_cli": "in tests/deployment/artifacts_test.py",
     "docker run": "nowhere: it needs Docker; a server of the same protocol stands in",
     "curl": "nowhere, likewise",

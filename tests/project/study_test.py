@@ -1,0 +1,397 @@
+"""tools/run_study.py: the grid, its records and summary, and a study that is killed and goes on."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import scipy.stats
+import study_summary
+from checkout import ROOT
+from hypothesis import given
+from hypothesis import strategies as st
+from study_grid import TABLE, Cell, Network, Round, Study
+from study_records import Records
+from study_statistics import difference, pooled, spread
+
+from tas_tf.errors import SpecError
+
+STUDIES = sorted(path.stem for path in (ROOT / "specs/study").glob("*.gin"))
+EXAMPLE = ROOT / "docs/examples/resnet20_cifar10"
+TINY = """
+run_study.name = 'tiny'
+run_study.spec = 'specs/quickstart.gin'
+run_study.bindings = ('DEPTH = 8', 'EPOCHS = 1', 'SEARCH_EPOCHS = 1')
+run_study.arms = {
+    'pad': ('search', 'run_search.start_from = "{teacher}"'),
+    'interpolate': ('search', 'AGGREGATION = "interpolate"'),
+}
+run_study.rounds = [@Round()]
+run_study.searches = 2
+run_study.once = ['pad']
+run_study.teachers = 1
+run_study.reference = 'pad'
+Round.arms = ['interpolate', 'pad']
+Round.targets = [0.5]
+Round.ways = ['scratch']
+Round.trainings = 1
+"""
+
+
+def study(**settings) -> Study:
+    """A study of a search and of two baselines, one of which is made once."""
+    main = Round(arms=["search", "plain"], targets=[0.4], ways=["scratch"], trainings=2)
+    more = Round(
+        arms=["search", "other"],
+        targets=["latency: 0.6"],
+        ways=["distilled", "inherited"],
+        trainings=1,
+    )
+    arms = {
+        "search": ("search", 'run_search.start_from = "{teacher}"'),
+        "plain": ("baseline --kind=uniform_width",),
+        "other": ("baseline --kind=random",),
+    }
+    fields = {"searches": 2, "once": ["plain"], "teachers": 1, "reference": "plain", **settings}
+    return Study(name="s", spec="a.gin", arms=arms, rounds=[main, more], **fields)
+
+
+def run(folder, *arguments, **options) -> subprocess.Popen:
+    command = [sys.executable, ROOT / "tools/run_study.py", *arguments]
+    environment = {**os.environ, "TF_DETERMINISTIC_OPS": "1"}
+    return subprocess.Popen(
+        command,
+        cwd=folder,
+        env=environment,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        **options,
+    )
+
+
+def told(folder, *arguments, code=0) -> str:
+    """What the tool says when it is run to its end."""
+    with run(folder, *arguments) as process:
+        said = process.communicate(timeout=3600)[0]
+    assert process.returncode == code, said
+    return said
+
+
+def test_few_seeds_of_everything_come_first():
+    assert [cell.key for cell in study().cells()] == [
+        "unpruned/scratch/training_1",
+        "search/0.4/search_1/scratch/training_1",
+        "plain/0.4/search_1/scratch/training_1",
+        "search/latency_0.6/search_1/distilled/training_1",
+        "other/latency_0.6/search_1/distilled/training_1",
+        "search/latency_0.6/search_1/inherited/training_1",
+        "other/latency_0.6/search_1/inherited/training_1",
+        "search/0.4/search_1/scratch/training_2",
+        "plain/0.4/search_1/scratch/training_2",
+        "search/0.4/search_2/scratch/training_1",
+        "search/0.4/search_2/scratch/training_2",
+        "search/latency_0.6/search_2/distilled/training_1",
+        "other/latency_0.6/search_2/distilled/training_1",
+        "search/latency_0.6/search_2/inherited/training_1",
+        "other/latency_0.6/search_2/inherited/training_1",
+    ]
+
+
+def test_items_need_what_their_commands_read():
+    grid = study(teachers=2)
+    network = Network("search", "latency: 0.6", 3)
+    assert grid.needs(network) == [grid.teacher(1), TABLE]
+    assert grid.needs(Network("search", 0.4, 2)) == [grid.teacher(2)]
+    assert grid.needs(Network("plain", 0.4, 1)) == []
+    assert grid.needs(Cell(network, "inherited", 2)) == [network]
+    assert grid.needs(Cell(network, "distilled", 2)) == [network, grid.teacher(2)]
+    assert grid.needs(grid.teacher(1)) == grid.needs(TABLE) == []
+
+
+def test_commands_are_told_budget_teacher_and_seed():
+    grid = study(bindings=["EPOCHS = 2"])
+    common = ["--gin_file=a.gin", "--gin_bindings=EPOCHS = 2"]
+    teacher = "r/trainings/unpruned/scratch/training_1"
+    network = Network("search", "latency: 0.6", 2)
+    path = "r/networks/search/latency_0.6/search_2"
+    assert grid.command(network, "r") == [
+        *["-m", "tas_tf.search", *common, '--gin_bindings=TARGET = "latency: 0.6"'],
+        '--gin_bindings=run_search.latency_table = "r/table.json"',
+        f'--gin_bindings=run_search.start_from = "{teacher}"',
+        *["--seed=2", f"--run_dir={path}"],
+    ]
+    assert grid.command(Network("plain", 0.4, 1), "r") == [
+        *["-m", "tas_tf.baseline", "--kind=uniform_width", *common, "--gin_bindings=TARGET = 0.4"],
+        *["--seed=1", "--run_dir=r/networks/plain/0.4/search_1"],
+    ]
+    way = "inherited_distilled"
+    assert grid.command(Cell(network, way, 1), "r") == [
+        *["-m", "tas_tf.train", *common, f"--architecture={path}", f"--teacher={teacher}"],
+        f'--gin_bindings=run_training.start_from = "{path}"',
+        *["--seed=1", f"--run_dir=r/trainings/{network.key}/{way}/training_1"],
+    ]
+    assert grid.command(grid.teacher(1), "r")[1:] == [
+        *["tas_tf.train", *common, "--seed=1", f"--run_dir={teacher}"]
+    ]
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (
+            {"once": ["plane"]},
+            "run_study.once: expected of search, plain, other. Received: 'pl",
+        ),
+        ({"reference": "none"}, "run_study.reference: expected of search, plain, other"),
+        ({"searches": 0}, "run_study.searches: expected at least 1"),
+    ],
+)
+def test_what_is_not_declared_is_refused(settings, message):
+    with pytest.raises(SpecError, match=re.escape(message)):
+        study(**settings)
+
+
+@pytest.fixture
+def made(tmp_path) -> tuple[Study, str, Records]:
+    """A study some of whose runs are there: those of the example."""
+    grid, root = study(), str(tmp_path / "root")
+    network = Network("search", 0.4, 1)
+    copies = {
+        "trainings/unpruned/scratch/training_1": "teacher",
+        f"networks/{network.key}": "search",
+        f"trainings/{Cell(network, 'scratch', 1).key}": "student",
+        f"trainings/{Cell(network, 'scratch', 2).key}": "student_kd",
+    }
+    for path, part in copies.items():
+        shutil.copytree(EXAMPLE / part, f"{root}/{path}")
+    records = Records(tmp_path / "records.json", grid, "runs/s")
+    taken = [cell for cell in grid.cells() if records.take(cell, root)]
+    assert len(taken) == 3
+    return grid, root, records
+
+
+def test_finished_runs_are_recorded(made):
+    grid, root, records = made
+    network = Network("search", 0.4, 1)
+    result = json.loads((EXAMPLE / "search/result.json").read_text())
+    budget = result["derivation"]["budgets"]["macs"]
+    recorded = Records(records.path, grid, "runs/s").get(network)
+    assert recorded["seconds"] == result["seconds"]
+    assert recorded["shares"]["macs"] == pytest.approx(
+        budget["cost"] / budget["unpruned"], abs=1e-4
+    )
+    assert recorded["command"].startswith("python -m tas_tf.search --gin_file=a.gin ")
+    student = json.loads((EXAMPLE / "student/result.json").read_text())
+    assert records.get(Cell(network, "scratch", 1))["accuracy"] == student["test"]["accuracy"]
+    assert records.get(Cell(network, "scratch", 1))["seconds"] == student["seconds"]
+
+
+def test_records_outlive_the_runs(made):
+    grid, root, records = made
+    before = records.path.read_text()
+    shutil.rmtree(root)
+    again = Records(records.path, grid, "runs/s")
+    assert again.take(grid.teacher(1), root) == records.get(grid.teacher(1))
+    assert again.take(Cell(Network("plain", 0.4, 1), "scratch", 1), root) is None
+    assert records.path.read_text() == before
+
+
+def test_a_record_of_another_command_is_refused(made):
+    _, _, records = made
+    with pytest.raises(SpecError, match=r"records\.json: unpruned/scratch/training_1 was made by"):
+        Records(records.path, study(bindings=["EPOCHS = 2"]), "runs/s")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ('"accuracy": 0.', '"accuracy": 7.', "accuracy: unexpected"),
+        ("{", "[", "Expecting|expected"),
+    ],
+)
+def test_damaged_records_are_refused(made, old, new, message):
+    grid, _, records = made
+    records.path.write_text(records.path.read_text().replace(old, new))
+    with pytest.raises(SpecError, match=rf"records\.json: .*{message}"):
+        Records(records.path, grid, "runs/s")
+
+
+def test_the_summary_is_of_what_is_finished(made):
+    grid, _, records = made
+    lines = [*study_summary.lines(grid, records)]
+    assert lines[0] == "3 of 15 trainings are finished."
+    rows = {line.split()[1]: line.split(" | ") for line in lines if line.startswith("| `")}
+    accuracies = [
+        json.loads((EXAMPLE / part / "result.json").read_text())["test"]["accuracy"]
+        for part in ("student", "student_kd")
+    ]
+    assert [*rows] == ["`unpruned`", "`search`"]
+    assert rows["`search`"][1] == f"{100 * np.mean(accuracies):.2f}"
+    assert rows["`search`"][3] == f"{100 * np.std(accuracies, ddof=1):.2f}"
+    assert rows["`search`"][2] == rows["`search`"][5] == "-"  # one search, and no reference
+    picture = study_summary.draw(grid, records)
+    assert picture.startswith("<svg") and "40% of the MACs, scratch" in picture
+
+
+def test_the_summary_takes_its_place_on_a_page(made, tmp_path):
+    grid, _, records = made
+    page = tmp_path / "page.md"
+    page.write_text("Before\n<!-- study s -->\nold\n<!-- end of study s -->\nAfter\n")
+    study_summary.write(grid, records, page)
+    written = page.read_text()
+    assert written.startswith("Before\n<!-- study s -->\n\n3 of 15 trainings are finished.")
+    assert written.endswith("(page/s.svg)\n\n<!-- end of study s -->\nAfter\n")
+    assert (tmp_path / "page/s.svg").read_text() == study_summary.draw(grid, records)
+    study_summary.write(grid, records, page)
+    assert page.read_text() == written
+    page.write_text("No place\n")
+    with pytest.raises(SpecError, match="there is no place for s"):
+        study_summary.write(grid, records, page)
+
+
+def hierarchy(rng, between, within, sizes):
+    """Accuracies of trainings within searches within a method."""
+    return [rng.normal(rng.normal(0.75, between), within, size) for size in sizes]
+
+
+@pytest.mark.parametrize("sizes", [(4, 4, 4), (2, 5, 3, 7)])
+@pytest.mark.parametrize(("between", "within"), [(0.02, 0.01), (0.01, 0.02)])
+def test_parts_of_the_spread_are_those_of_a_simulation(sizes, between, within):
+    rng = np.random.default_rng(0)
+    found = [spread(hierarchy(rng, between, within, sizes)) for _ in range(20_000)]
+    mean_square = {
+        name: np.mean([getattr(each, name) ** 2 for each in found])
+        for name in ("between", "within", "error")
+    }
+    assert mean_square["within"] == pytest.approx(within**2, rel=0.03)
+    noise = within**2 * np.mean([1 / size for size in sizes])
+    # Negative estimates become 0, which lifts the mean where trainings differ more than searches.
+    assert between**2 * 0.97 < mean_square["between"] < between**2 + noise / 2
+    assert mean_square["error"] == pytest.approx(np.var([each.mean for each in found]), rel=0.12)
+
+
+def test_balanced_parts_are_those_of_the_analysis_of_variance():
+    accuracies = hierarchy(np.random.default_rng(1), 0.03, 0.01, (5, 5, 5, 5))
+    found = spread(accuracies)
+    ratio = scipy.stats.f_oneway(*accuracies).statistic
+    assert 1 + 5 * found.between**2 / found.within**2 == pytest.approx(ratio)
+    assert found.error == pytest.approx(np.std([a.mean() for a in accuracies], ddof=1) / 2)
+    assert (found.searches, found.trainings) == (4, 20)
+    assert found.lowest == pytest.approx(min(a.mean() for a in accuracies))
+
+
+def test_what_was_not_repeated_has_no_spread():
+    one = spread([[0.7]])
+    assert (one.mean, one.between, one.within, one.error) == (0.7, None, None, None)
+    trained = spread([[0.6, 0.8]])
+    assert trained.between is None and trained.error == pytest.approx(trained.within / 2**0.5)
+    searched = spread([[0.6], [0.8]])
+    assert searched.between is None and searched.within is None
+    assert searched.error == pytest.approx(0.1)
+    assert difference(one, searched) == (pytest.approx(0.0), None)
+
+
+def test_the_noise_of_trainings_may_be_known_from_elsewhere():
+    noise = pooled([[0.6, 0.8], [0.7], [0.5, 0.6, 0.7]])
+    assert noise == pytest.approx((0.02 + 0.02) / 3)
+    assert pooled([[0.6], [0.7]]) is None
+    one = spread([[0.7]], noise)
+    assert one.within is None and one.error == pytest.approx(noise**0.5)
+    searched = spread([[0.5], [0.9]], noise)
+    assert searched.between == pytest.approx((0.08 - noise) ** 0.5)
+    assert searched.error == pytest.approx(0.2)
+    value, error = difference(searched, one)
+    assert value == pytest.approx(0.0) and error == pytest.approx((0.04 + noise) ** 0.5)
+
+
+ACCURACIES = st.lists(st.lists(st.floats(0, 1), min_size=1, max_size=5), min_size=1, max_size=5)
+
+
+@given(ACCURACIES, st.floats(-1, 1), st.floats(0.1, 3))
+def test_spread_moves_and_scales_with_the_accuracies(accuracies, shift, scale):
+    one = spread(accuracies)
+    other = spread([[scale * x + shift for x in some] for some in accuracies])
+    assert other.mean == pytest.approx(scale * one.mean + shift)
+    for name in ("within", "error"):
+        ours, theirs = getattr(one, name), getattr(other, name)
+        assert (ours is None) == (theirs is None)
+        assert ours is None or theirs == pytest.approx(scale * ours, abs=1e-6)
+    assert difference(other, one)[0] == pytest.approx(other.mean - one.mean)
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_studies_can_be_planned_and_their_page_is_current(name, tmp_path):
+    spec = f"--gin_file=specs/study/{name}.gin"
+    plan = told(ROOT, spec, "--dry_run", f"--run_dir={tmp_path}/runs")
+    assert plan.startswith(f"Study {name}: ") and not (tmp_path / "runs").exists()
+    page = tmp_path / "study.md"
+    shutil.copy(ROOT / "docs/study.md", page)
+    told(ROOT, spec, "--summary", f"--write_docs={page}")
+    assert page.read_text() == (ROOT / "docs/study.md").read_text()
+
+
+def test_what_is_asked_wrongly_is_refused(tmp_path):
+    (tmp_path / "tiny.gin").write_text(TINY)
+    said = told(tmp_path, "--gin_file=tiny.gin", "--dry_run", "--only=nothing", code=2)
+    assert said.startswith("Error: --only: no training has 'nothing'")
+    said = told(tmp_path, "--gin_file=tiny.gin", "--dry_run", "--only=(", code=2)
+    assert said.startswith("Error: --only: '(' is no regular expression")
+    (tmp_path / "tiny.gin").write_text(TINY + "Round.ways = ['fast']\n")
+    said = told(tmp_path, "--gin_file=tiny.gin", "--dry_run", code=2)
+    assert said.startswith("Error: Round.ways: expected of scratch, distilled, inherited")
+
+
+def figures(path) -> dict:
+    """What records say, less how long it took."""
+    parts = json.loads(path.read_text())
+    return {
+        key: {name: value for name, value in record.items() if name != "seconds"}
+        for part in parts.values()
+        for key, record in part.items()
+    }
+
+
+@pytest.mark.slow
+def test_a_study_that_is_killed_comes_to_the_same(tmp_path):
+    """Minutes: it runs a study of small scans of digits twice, and once from records alone."""
+    (tmp_path / "tiny.gin").write_text(TINY)
+    ask = ["--gin_file=tiny.gin", "--run_dir=undisturbed", "--records=one"]
+    said = told(tmp_path, *ask)
+    assert "4 of 4 trainings are finished." in said and "| `interpolate` |" in said
+    ask = ["--gin_file=tiny.gin", "--run_dir=killed", "--records=other"]
+    records = tmp_path / "other/tiny.json"
+    for ending in (signal.SIGKILL, signal.SIGTERM):
+        before = len(figures(records)) if records.exists() else 0
+        with run(tmp_path, *ask) as process:
+            deadline = time.monotonic() + 900
+            while not records.exists() or len(figures(records)) == before:
+                assert process.poll() is None and time.monotonic() < deadline
+                time.sleep(0.1)
+            time.sleep(3)  # into the next command
+            process.send_signal(ending)
+            process.communicate(timeout=300)
+        assert process.returncode == (75 if ending == signal.SIGTERM else -signal.SIGKILL)
+    said = told(tmp_path, *ask)
+    assert "4 of 4 trainings are finished." in said
+    assert figures(records) == figures(tmp_path / "one/tiny.json")
+    assert "4 trainings, 0 left" in told(tmp_path, *ask)
+    check_a_training_starts_from_records(tmp_path, records)
+
+
+def check_a_training_starts_from_records(folder, records):
+    """Asserts that another machine needs no search for a further training of what is recorded."""
+    everything = json.loads(records.read_text())
+    key = "pad/0.5/search_1/scratch/training_1"
+    accuracy = everything["trainings"].pop(key)["accuracy"]
+    records.write_text(json.dumps(everything))
+    told(folder, "--gin_file=tiny.gin", "--run_dir=elsewhere", f"--records={records.parent}")
+    assert json.loads(records.read_text())["trainings"][key]["accuracy"] == accuracy
+    assert not (folder / "elsewhere/networks").exists()
+    assert (folder / "elsewhere/trainings" / key / "result.json").exists()
