@@ -2,7 +2,7 @@
 
     python tools/kill_test.py --kills 20
 
-A small search, a distillation and an export, on scikit-learn's digits. Each is killed while it
+Two small searches, a distillation and an export, on scikit-learn's digits. Each is killed while it
 starts, in its steps, in a checkpoint and in an export, started again by the same command until it
 is done, and compared with the same command undisturbed: architecture, logits and weights bit for
 bit, metrics without gap or repeat, times aside. Exits with 1 if anything differs.
@@ -38,9 +38,16 @@ DEPTH = 8
 EPOCHS = 3
 SEARCH_EPOCHS = 5
 CheckpointInterval.steps = 3
+Measurement.paths = 25
+Measurement.near = 3
+Measurement.finalists = 3
+Measurement.images = 128
+Measurement.final_images = 256
 """
+MEASURED = "--gin_bindings=run_search.decide = 'measurement'"
+DERIVED = "--gin_bindings=Supernet.streams = 'derived'"
 # Kills of one round: the commands run once through them to their end.
-ROUND = {"search": 8, "distillation": 8, "export": 4}
+ROUND = {"search": 8, "measured": 6, "distillation": 8, "export": 4}
 PATIENCE = 600
 LOOK_SECONDS = 0.001
 
@@ -83,6 +90,7 @@ def commands(spec: str = "../spec.gin", teacher: str = "../teacher") -> dict[str
     distil = ("--architecture=search", f"--teacher={teacher}")
     return {
         "search": Command(("tas_tf.search", f"--gin_file={spec}"), "search"),
+        "measured": Command(("tas_tf.search", f"--gin_file={spec}", MEASURED, DERIVED), "measured"),
         "distillation": Command(("tas_tf.train", f"--gin_file={spec}", *distil), "student"),
         "export": Command(("tas_tf.export", "--model=student"), "export"),
     }
@@ -120,6 +128,11 @@ class Watch:
         """Returns the steps of the checkpoints that are finished."""
         matches = (re.fullmatch(r"ckpt-(\d+)\.json", name) for name in self.names())
         return {int(match[1]) for match in matches if match}
+
+    def scores(self) -> int:
+        """Returns how many paths are measured."""
+        path = self._run / "scores.jsonl"
+        return len(path.read_text().splitlines()) if path.exists() else 0
 
     def _has_result(self) -> bool:
         return (self._run / "result.json").exists()
@@ -180,7 +193,7 @@ def aim(kind: str, watch: Watch, last: int, every: int, rng: random.Random) -> b
     """Waits for a moment of a kind; returns False if the process ends before.
 
     Args:
-        kind: `start`, `step`, `checkpoint` or `export`.
+        kind: `start`, `step`, `checkpoint`, `score` or `export`.
         watch: What is seen of the process.
         last: The last step of the run; 0 where it takes none.
         every: About how many steps may be done before.
@@ -188,6 +201,10 @@ def aim(kind: str, watch: Watch, last: int, every: int, rng: random.Random) -> b
     """
     if kind == "start":
         return watch.wait(rng.uniform(0, 12))
+    if kind == "score":
+        # What is measured follows the last checkpoint.
+        count = rng.randint(0, 30)
+        return watch.until(lambda: watch.works() and watch.scores() >= count)
     if kind == "export":
         # What is exported follows the last checkpoint; a temporary file is there only for moments.
         begun = watch.until(lambda: watch.works() and max(watch.saved(), default=0) == last)
@@ -203,7 +220,7 @@ def aim(kind: str, watch: Watch, last: int, every: int, rng: random.Random) -> b
     return watch.caught(lambda: watch.half_written() == "checkpoint")
 
 
-def kinds(kills: int, steps: bool) -> list[str]:
+def kinds(kills: int, steps: bool, end: str = "export") -> list[str]:
     """Returns which moments to aim at in turn: what ends a run comes last."""
     if not steps:
         return ["start", *["export"] * kills][:kills]
@@ -211,7 +228,7 @@ def kinds(kills: int, steps: bool) -> list[str]:
     turn = itertools.islice(
         itertools.cycle(["checkpoint", "step", "start", "step", "checkpoint"]), kills
     )
-    return [*turn][: kills - exports] + ["export"] * exports
+    return [*turn][: kills - exports] + [end] * exports
 
 
 def disturb(
@@ -227,7 +244,7 @@ def disturb(
         last: Its last step.
         rng: Chooses the moments.
     """
-    aims = kinds(kills, last > 0)
+    aims = kinds(kills, last > 0, "score" if name == "measured" else "export")
     waiting: list[Kill] = []
     for kind in [*aims, None]:
         process = command.start(folder)

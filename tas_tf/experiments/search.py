@@ -32,6 +32,7 @@ from tas_tf.training.architecture_search import ArchitectureSearch
 from tas_tf.training.measurement import Measurement
 from tas_tf.training.path_search import PathSearch
 from tas_tf.training.schedules import warm_cosine
+from tas_tf.training.scores import read_scores
 from tas_tf.training.search_loop import Search
 
 
@@ -200,6 +201,7 @@ class SearchExperiment:
         budgets = cost.parse_targets(self.target, space, self.tolerance, kinds(latency))
         derivation.check_reachable(space, budgets)
         search_records.check_latency(directory, latency)
+        read_scores(directory)  # refuses damaged ones before anything is trained
         start = common.load_network(self.start_from, "start_from", info)
         return _Plan(
             directory=directory,

@@ -16,6 +16,7 @@ import numpy as np
 import tensorflow as tf
 
 from tas_tf.data.batches import Feed
+from tas_tf.errors import SpecError
 from tas_tf.layers.sampling import Draw
 from tas_tf.layers.searchable_unit import Mode
 from tas_tf.spaces import derivation, separable
@@ -51,6 +52,9 @@ class Measurement:
         images: Images of the architecture half for each path.
         final_images: Images for each finalist.
         capacity: Weight of the capacity in a value, see `PathValues`.
+
+    Raises:
+        SpecError: If there is less than what a choice needs.
     """
 
     paths: int = 200
@@ -59,6 +63,15 @@ class Measurement:
     images: int = 1000
     final_images: int = 5000
     capacity: float = 0.4
+
+    def __post_init__(self) -> None:
+        least = {"paths": 2, "finalists": 1, "images": 1, "final_images": 1}
+        for field in dataclasses.fields(self):
+            value, smallest = getattr(self, field.name), least.get(field.name, 0)
+            if value < smallest:
+                raise SpecError(
+                    f"Measurement.{field.name}: expected at least {smallest}. Received: {value}"
+                )
 
     def total(self, references: Mapping[str, Architecture]) -> int:
         """Returns how many scores there are at most, with those of references."""
