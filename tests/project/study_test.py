@@ -265,7 +265,7 @@ def hierarchy(rng, between, within, sizes):
 @pytest.mark.parametrize(("between", "within"), [(0.02, 0.01), (0.01, 0.02)])
 def test_parts_of_the_spread_are_those_of_a_simulation(sizes, between, within):
     rng = np.random.default_rng(0)
-    found = [spread(hierarchy(rng, between, within, sizes)) for _ in range(20_000)]
+    found = [spread(hierarchy(rng, between, within, sizes)) for _ in range(6_000)]
     mean_square = {
         name: np.mean([getattr(each, name) ** 2 for each in found])
         for name in ("between", "within", "error")
