@@ -1,5 +1,6 @@
 """tools/run_study.py: the grid, its records and summary, and a study that is killed and goes on."""
 
+import ast
 import json
 import os
 import re
@@ -11,16 +12,14 @@ import time
 
 import numpy as np
 import pytest
-import scipy.stats
 import study_summary
 from checkout import ROOT
-from hypothesis import given
-from hypothesis import strategies as st
 from study_grid import TABLE, Cell, Network, Round, Study
 from study_records import Records
-from study_statistics import difference, pooled, spread
 
+from tas_tf.config import gin_config
 from tas_tf.errors import SpecError
+from tas_tf.experiments import registry  # noqa: F401, what gin can bind
 
 STUDIES = sorted(path.stem for path in (ROOT / "specs/study").glob("*.gin"))
 EXAMPLE = ROOT / "docs/examples/resnet20_cifar10"
@@ -256,76 +255,6 @@ def test_the_summary_takes_its_place_on_a_page(made, tmp_path):
         study_summary.write(grid, records, page)
 
 
-def hierarchy(rng, between, within, sizes):
-    """Accuracies of trainings within searches within a method."""
-    return [rng.normal(rng.normal(0.75, between), within, size) for size in sizes]
-
-
-@pytest.mark.parametrize("sizes", [(4, 4, 4), (2, 5, 3, 7)])
-@pytest.mark.parametrize(("between", "within"), [(0.02, 0.01), (0.01, 0.02)])
-def test_parts_of_the_spread_are_those_of_a_simulation(sizes, between, within):
-    rng = np.random.default_rng(0)
-    found = [spread(hierarchy(rng, between, within, sizes)) for _ in range(6_000)]
-    mean_square = {
-        name: np.mean([getattr(each, name) ** 2 for each in found])
-        for name in ("between", "within", "error")
-    }
-    assert mean_square["within"] == pytest.approx(within**2, rel=0.03)
-    noise = within**2 * np.mean([1 / size for size in sizes])
-    # Negative estimates become 0, which lifts the mean where trainings differ more than searches.
-    assert between**2 * 0.97 < mean_square["between"] < between**2 + noise / 2
-    assert mean_square["error"] == pytest.approx(np.var([each.mean for each in found]), rel=0.12)
-
-
-def test_balanced_parts_are_those_of_the_analysis_of_variance():
-    accuracies = hierarchy(np.random.default_rng(1), 0.03, 0.01, (5, 5, 5, 5))
-    found = spread(accuracies)
-    ratio = scipy.stats.f_oneway(*accuracies).statistic
-    assert 1 + 5 * found.between**2 / found.within**2 == pytest.approx(ratio)
-    assert found.error == pytest.approx(np.std([a.mean() for a in accuracies], ddof=1) / 2)
-    assert (found.searches, found.trainings) == (4, 20)
-    assert found.lowest == pytest.approx(min(a.mean() for a in accuracies))
-
-
-def test_what_was_not_repeated_has_no_spread():
-    one = spread([[0.7]])
-    assert (one.mean, one.between, one.within, one.error) == (0.7, None, None, None)
-    trained = spread([[0.6, 0.8]])
-    assert trained.between is None and trained.error == pytest.approx(trained.within / 2**0.5)
-    searched = spread([[0.6], [0.8]])
-    assert searched.between is None and searched.within is None
-    assert searched.error == pytest.approx(0.1)
-    assert difference(one, searched) == (pytest.approx(0.0), None)
-
-
-def test_the_noise_of_trainings_may_be_known_from_elsewhere():
-    noise = pooled([[0.6, 0.8], [0.7], [0.5, 0.6, 0.7]])
-    assert noise == pytest.approx((0.02 + 0.02) / 3)
-    assert pooled([[0.6], [0.7]]) is None
-    one = spread([[0.7]], noise)
-    assert one.within is None and one.error == pytest.approx(noise**0.5)
-    searched = spread([[0.5], [0.9]], noise)
-    assert searched.between == pytest.approx((0.08 - noise) ** 0.5)
-    assert searched.error == pytest.approx(0.2)
-    value, error = difference(searched, one)
-    assert value == pytest.approx(0.0) and error == pytest.approx((0.04 + noise) ** 0.5)
-
-
-ACCURACIES = st.lists(st.lists(st.floats(0, 1), min_size=1, max_size=5), min_size=1, max_size=5)
-
-
-@given(ACCURACIES, st.floats(-1, 1), st.floats(0.1, 3))
-def test_spread_moves_and_scales_with_the_accuracies(accuracies, shift, scale):
-    one = spread(accuracies)
-    other = spread([[scale * x + shift for x in some] for some in accuracies])
-    assert other.mean == pytest.approx(scale * one.mean + shift)
-    for name in ("within", "error"):
-        ours, theirs = getattr(one, name), getattr(other, name)
-        assert (ours is None) == (theirs is None)
-        assert ours is None or theirs == pytest.approx(scale * ours, abs=1e-6)
-    assert difference(other, one)[0] == pytest.approx(other.mean - one.mean)
-
-
 @pytest.mark.parametrize("name", STUDIES)
 def test_studies_can_be_planned_and_their_page_is_current(name, tmp_path):
     spec = f"--gin_file=specs/study/{name}.gin"
@@ -335,6 +264,20 @@ def test_studies_can_be_planned_and_their_page_is_current(name, tmp_path):
     shutil.copy(ROOT / "docs/study.md", page)
     told(ROOT, spec, "--summary", f"--write_docs={page}")
     assert page.read_text() == (ROOT / "docs/study.md").read_text()
+
+
+def arms() -> dict[str, tuple[str, ...]]:
+    """The arms that the studies share, as their spec has them."""
+    text = (ROOT / "specs/study/base/arms.gin").read_text()
+    return ast.literal_eval(re.search(r"^run_study\.arms = (\{.*?^\})", text, re.M | re.S)[1])
+
+
+@pytest.mark.parametrize("arm", arms())
+def test_arms_have_a_command_and_bind_what_exists(arm):
+    called, *own = arms()[arm]
+    assert (ROOT / "tas_tf" / f"{called.split()[0]}.py").is_file()
+    gin_config.load(["specs/study/base/resnet20.gin"], ["TARGET = 0.4", *own])
+    assert gin_config.whole().count("TARGET = 0.4") == 1
 
 
 def test_what_is_asked_wrongly_is_refused(tmp_path):
