@@ -48,7 +48,11 @@ class PaddedConv2D(keras.layers.Conv2D):
         *size, inside, filters = self.kernel.shape
         pads = [[0, 0]] * len(size)
         pads += [[0, inputs.shape[-1] - inside], [0, self._width() - filters]]
-        kernel = tf.pad(tf.convert_to_tensor(self.kernel), pads)
+        # Not tf.pad: where nothing else reads the kernel, in inference, TensorFlow for oneDNN
+        # takes its padding for that of the images, and ends the process.
+        kernel = tf.convert_to_tensor(self.kernel)
+        zero = tf.zeros([], kernel.dtype)
+        kernel = tf.raw_ops.PadV2(input=kernel, paddings=pads, constant_values=zero)
         return tf.nn.conv2d(inputs, kernel, self.strides, self.padding.upper())
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:

@@ -12,7 +12,8 @@ from spaces import odd_architectures
 from tas_tf.layers import padding
 from tas_tf.models.spec_compiler import TRAINING_LAYERS, build_model
 from tas_tf.spaces.architecture import Architecture
-from tas_tf.training.supervised import Training
+from tas_tf.spaces.search_space import SearchSpace
+from tas_tf.training.supervised import Training, evaluate
 
 DEVICE_WIDTH = padding.device_width
 
@@ -108,3 +109,21 @@ def test_under_mixed_precision_variables_and_logits_are_float32():
     ]
     assert min(moved) > 0
     assert model(images).dtype == tf.float32
+
+
+@pytest.mark.parametrize("precision", ["float32", "mixed_bfloat16"])
+def test_a_padded_network_can_be_evaluated(precision):
+    """In a graph of inference alone, as held-out accuracy is: it once ended the process."""
+    space = SearchSpace.resnet(8, 10, (8, 8, 1))
+    narrow = space.architecture([2] * len(space.choices), [0] * len(space.depths))
+    keras.config.set_dtype_policy(precision)
+    try:
+        padded = build_model(narrow, TRAINING_LAYERS)
+    finally:
+        keras.config.set_dtype_policy("float32")
+    true = build_model(narrow)
+    true.set_weights(padded.get_weights())
+    images = np.random.default_rng(0).normal(size=(40, 8, 8, 1)).astype("float32")
+    dataset = tf.data.Dataset.from_tensor_slices((images, np.zeros(40, "int32"))).batch(20)
+    losses = [evaluate(model, dataset)["loss"] for model in (padded, true)]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5 if precision == "float32" else 1e-2)
