@@ -83,7 +83,7 @@ class PathValues:
 
     Paths train for so few steps that they hardly use their parameters: losses rank networks of many
     parameters too low. `z` is the logarithm of the parameters, standardized over random paths, and
-    `deviation` that of the random paths' losses. docs/study.md has what was measured.
+    `deviation` that of the random paths' losses (benchmarks/README.md, Ranking).
 
     Args:
         space: The search space.

@@ -1,0 +1,64 @@
+"""The ladder, on a few networks whose accuracy is made up."""
+
+import json
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from command_line import PROJECT
+
+from tas_tf.spaces.cost import cost
+from tas_tf.spaces.search_space import SearchSpace
+
+SPEC = """
+include 'specs/quickstart.gin'
+include 'specs/base/measured.gin'
+DEPTH = 8
+EPOCHS = 1
+SEARCH_EPOCHS = 1
+SEARCH = 'width'
+resnet.ratios = (0.5, 0.75, 1.0)
+Measurement.paths = 12
+Measurement.near = 0
+Measurement.finalists = 1
+Measurement.images = 128
+Measurement.final_images = 128
+"""
+
+
+def networks(count=10):
+    """Random networks whose accuracy is the logarithm of their parameters."""
+    space = SearchSpace.resnet(8, 10, (8, 8, 1), ratios=(0.5, 0.75, 1.0), search="width")
+    random = np.random.default_rng(0)
+    records = []
+    for _ in range(count):
+        widths = [int(random.choice(choice.candidates)) for choice in space.choices]
+        indices = [c.candidates.index(w) for c, w in zip(space.choices, widths, strict=True)]
+        architecture = space.architecture(indices, [len(d) - 1 for d in space.depths])
+        records.append((widths, float(np.log(cost(architecture, "parameters")))))
+    return {"networks": records}
+
+
+@pytest.mark.slow
+def test_it_ranks_and_goes_on_from_what_it_has(tmp_path):
+    (tmp_path / "networks.json").write_text(json.dumps(networks()))
+    (tmp_path / "spec.gin").write_text(SPEC)
+    command = [sys.executable, str(PROJECT / "benchmarks/ranking.py"), "--networks=networks.json"]
+    command += ["--gin_file=spec.gin", "--seeds=2", "--scored=4", "--json=found.json"]
+    tables = []
+    for _ in range(2):
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr[-2000:]
+        rows = json.loads((tmp_path / "found.json").read_text())["rows"]
+        tables.append({row["predictor"]: row for row in rows})
+    first, again = tables
+    assert first["parameters"]["kendall"] == pytest.approx(1)
+    assert {"macs", "sensitivities", "raw, mean", "fitted, seed 1", "fitted, deviation"} <= set(
+        first
+    )
+    assert first["fitted, mean"]["epochs"] > 0
+    for name, row in first.items():
+        assert row["kendall"] == again[name]["kendall"]  # nothing was trained or measured anew
+    assert len((pathlib.Path(tmp_path) / "runs/ranking/search_1/scores.jsonl").read_text()) > 0
