@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,10 @@ from tas_tf.json_schema import ANY, Optional, count, number, positive, text, tru
 from tas_tf.spaces.architecture import Architecture
 from tas_tf.spaces.search_space import SearchSpace
 from tas_tf.spaces.separable import table_shapes
-from tas_tf.training.scores import Score
+from tas_tf.training.measurement import RUNNER_UP
+from tas_tf.training.scores import Score, standard_error
+
+CHOSEN = "chosen"
 
 
 def _not_negative(value: Any) -> bool:
@@ -20,17 +24,26 @@ def _not_negative(value: Any) -> bool:
     return number(value) and value >= 0
 
 
+def _name(value: Any) -> bool:
+    """A name that has room in a picture."""
+    return text(value) and 0 < len(value) <= 30
+
+
 # Of `measurement` in the result of a search, see `Choice.record`.
 PATTERN = {
     **dict.fromkeys(("width_terms", "depth_terms"), [[number]]),
     **dict.fromkeys(("width_errors", "depth_errors"), [[_not_negative]]),
-    "curve": [{"share": positive, "loss": number}],
+    "curve": [{"share": positive, "value": number}],
     "finalists": [
-        {"name": Optional(text), "widths": [count], "depths": [count], "losses": [number]}
+        {
+            "name": Optional(_name),
+            "widths": [count],
+            "depths": [count],
+            "losses": [number],
+            "value": number,
+        }
     ],
-    "leads": {
-        ANY: {"loss": number, "standard_error": Optional(_not_negative), "decided": truth}
-    },
+    "leads": {ANY: {"value": number, "standard_error": Optional(_not_negative), "decided": truth}},
 }
 
 
@@ -39,39 +52,55 @@ class Lead:
     """By how much the chosen network leads another one.
 
     Args:
-        loss: Loss of the other one, less that of the chosen one.
+        loss: Corrected loss of the other one, less that of the chosen one.
         error: Its standard error; None where it is not known.
-        decided: Whether the lead is one.
+        decided: Whether that is enough.
     """
 
     loss: float
     error: float | None
     decided: bool
 
-    @property
-    def errors(self) -> float | None:
-        """The lead in standard errors; None where these are not known."""
-        return self.loss / self.error if self.error else None
+
+@dataclasses.dataclass(frozen=True)
+class Finalist:
+    """A network of the last round.
+
+    Args:
+        name: What it is called.
+        is_reference: Whether the others are compared with it, and it could not be chosen.
+        network: The network.
+        loss: Mean cross-entropy on the images that judge.
+        corrected: That loss, corrected for capacity: minus the value (`measurement.PathValues`).
+        lead: By how much the chosen one leads it there.
+        error: The standard error of that; infinite where it is not known.
+    """
+
+    name: str
+    is_reference: bool
+    network: Architecture
+    loss: float
+    corrected: float
+    lead: float
+    error: float
 
 
 @dataclasses.dataclass(frozen=True)
 class Measured:
-    """What a search by measurement knows.
+    """What a search by measurement knows; losses are corrected for capacity.
 
     Args:
         widths: Terms (choices, max candidates) of minus the loss, and their standard errors.
         depths: Terms (stages, max depths), likewise.
         curve: Shares of the unpruned network's cost, and the least expected loss there.
         finalists: The chosen network, the other finalists, and what they are compared with.
-        networks: Their architectures.
         leads: Of the chosen network, by the name of the other one.
     """
 
     widths: tuple[np.ndarray, np.ndarray]
     depths: tuple[np.ndarray, np.ndarray]
     curve: list[tuple[float, float]]
-    finalists: list[Score]
-    networks: list[Architecture]
+    finalists: list[Finalist]
     leads: dict[str, Lead]
 
 
@@ -86,30 +115,46 @@ def read(record: Any, space: SearchSpace) -> Measured:
         ValueError: If it is damaged, or of another space.
     """
     json_schema.check(record, PATTERN)
-    finalists = [
-        Score("final", (tuple(of["widths"]), tuple(of["depths"])), tuple(of["losses"]), of["name"])
-        for of in record["finalists"]
-    ]
-    if not finalists or not record["curve"]:
-        raise ValueError("finalists or curve: nothing stands there")
-    batches = len(finalists[0].losses)
-    if batches < 2 or any(len(score.losses) != batches for score in finalists):
-        raise ValueError("finalists: the losses are not of the same batches, two at least")
     widths, depths = (
         (_table(record, f"{name}_terms", shape), _table(record, f"{name}_errors", shape))
         for name, shape in zip(("width", "depth"), table_shapes(space), strict=True)
     )
+    if not record["curve"]:
+        raise ValueError("curve: nothing stands there")
     return Measured(
         widths=widths,
         depths=depths,
-        curve=sorted((point["share"], point["loss"]) for point in record["curve"]),
-        finalists=finalists,
-        networks=[_network(space, score) for score in finalists],
+        curve=sorted((point["share"], -point["value"]) for point in record["curve"]),
+        finalists=list(_finalists(record["finalists"], space)),
         leads={
-            name: Lead(lead["loss"], lead["standard_error"], lead["decided"])
+            name: Lead(lead["value"], lead["standard_error"], lead["decided"])
             for name, lead in record["leads"].items()
         },
     )
+
+
+def _finalists(records: list[dict[str, Any]], space: SearchSpace) -> Iterator[Finalist]:
+    """Yields the networks of the last round."""
+    scores = [
+        Score("final", (tuple(of["widths"]), tuple(of["depths"])), tuple(of["losses"]), of["name"])
+        for of in records
+    ]
+    batches = {len(score.losses) for score in scores}
+    if len(batches) != 1 or min(batches) < 2:
+        raise ValueError("finalists: expected the losses of the same batches, two at least")
+    first = scores[0].halves[1]
+    for place, (of, score) in enumerate(zip(records, scores, strict=True), start=1):
+        losses = score.halves[1]
+        yield Finalist(
+            name=score.name or {1: CHOSEN, 2: RUNNER_UP}.get(place, f"finalist {place}"),
+            is_reference=score.name is not None,
+            network=_network(space, score),
+            loss=float(np.mean(losses)),
+            corrected=-of["value"],
+            lead=records[0]["value"] - of["value"],
+            # What corrects a loss is the same for all batches.
+            error=standard_error(np.subtract(losses, first)),
+        )
 
 
 def _table(record: dict[str, Any], name: str, shape: tuple[int, int]) -> np.ndarray:

@@ -23,6 +23,7 @@ from tas_tf.spaces.search_space import SearchSpace
 if TYPE_CHECKING:
     from matplotlib.typing import LineStyleType
 
+Terms = tuple[np.ndarray, np.ndarray]  # values and standard errors
 Point = tuple[float, float]  # cost as a share of the unpruned network's, and loss
 # Curves beside each other, and how many where a network has more than so many layers.
 _COLUMNS, _MANY_LAYERS, _MANY_COLUMNS = 6, 60, 9
@@ -68,60 +69,61 @@ Rows = list[tuple[str, list[_Curve]]]  # titles, and curves beside each other
 
 
 @styled
-def draw_width_worth(
-    space: SearchSpace, terms: np.ndarray, errors: np.ndarray, architecture: Architecture
-) -> Figure:
-    """Draws what every width adds to the loss: a curve for every layer, all on one scale.
+def draw_worth(
+    space: SearchSpace, widths: Terms, depths: Terms, architecture: Architecture
+) -> dict[str, Figure]:
+    """Draws what candidates add to the loss: `widths` by layer, `depths` by stage, on one scale.
 
     Args:
-        space: The search space; some width of it is searched.
-        terms: (choices, max candidates), terms of minus the loss: `Separable.width_terms`.
-        errors: Their standard errors, likewise.
-        architecture: The network whose widths are marked.
+        space: The search space; what is not searched has no picture.
+        widths: Terms (choices, max candidates) of minus the loss, and their standard errors:
+            `Separable.width_terms`.
+        depths: Terms (stages, max depths), likewise: `Separable.depth_terms`.
+        architecture: The network whose candidates are marked.
     """
+    rows = {
+        "widths": _width_rows(space, widths, architecture),
+        "depths": _depth_rows(space, depths, architecture),
+    }
+    return {name: _draw_rows(of_kind) for name, of_kind in rows.items() if of_kind}
+
+
+def _width_rows(space: SearchSpace, terms: Terms, architecture: Architecture) -> Rows:
+    """Returns the curves of the searched widths, a few beside each other."""
     taken = taken_widths(space, architecture)
     layers = _layers(space)
     columns = _COLUMNS if len(space.choices) <= _MANY_LAYERS else _MANY_COLUMNS
     rows: Rows = []
     for s in range(len(space.depths)):
         curves = [
-            _curve(name, space.choices[c].candidates, terms[c], errors[c], taken[c])
+            _curve(name, space.choices[c].candidates, terms, c, taken[c])
             for c, (stage, name) in layers.items()
             if stage == s and len(space.choices[c].candidates) > 1
         ]
         # The stem stands before the others of its row: blocks begin a row after it.
         first = columns + (bool(curves) and curves[0].name == "stem")
-        starts = [0, *range(first, len(curves), columns)] if curves else []
-        for start, end in zip(starts, [*starts[1:], None], strict=True):
-            rows.append(("" if start else f"stage {s + 1}", curves[start:end]))
-    return _draw_rows(rows)
+        for start in (0, *range(first, len(curves), columns)):
+            of_row = curves[start : start + columns if start else first]
+            if of_row:
+                rows.append(("" if start else f"stage {s + 1}", of_row))
+    return rows
 
 
-@styled
-def draw_depth_worth(
-    space: SearchSpace, terms: np.ndarray, errors: np.ndarray, architecture: Architecture
-) -> Figure:
-    """Draws what every depth adds to the loss: a curve for every stage.
-
-    Args:
-        space: The search space; some depth of it is searched.
-        terms: (stages, max depths), terms of minus the loss: `Separable.depth_terms`.
-        errors: Their standard errors, likewise.
-        architecture: The network whose depths are marked.
-    """
+def _depth_rows(space: SearchSpace, terms: Terms, architecture: Architecture) -> Rows:
+    """Returns the curves of the searched depths, beside each other."""
     curves = [
-        _curve(f"stage {s + 1}", depths, terms[s], errors[s], len(architecture.stages[s]))
+        _curve(f"stage {s + 1}", depths, terms, s, len(architecture.stages[s]))
         for s, depths in enumerate(space.depths)
         if len(depths) > 1
     ]
-    return _draw_rows([("", curves)])
+    return [("", curves)] if curves else []
 
 
 def _curve(
-    name: str, candidates: Sequence[int], terms: np.ndarray, errors: np.ndarray, taken: int | None
+    name: str, candidates: Sequence[int], terms: Terms, row: int, taken: int | None
 ) -> _Curve:
-    count = len(candidates)
-    return _Curve(name, candidates, -terms[:count], errors[:count], taken)
+    losses, errors = (table[row, : len(candidates)] for table in terms)
+    return _Curve(name, candidates, -losses, errors, taken)
 
 
 def _layers(space: SearchSpace) -> dict[int, tuple[int, str]]:
@@ -136,24 +138,27 @@ def _layers(space: SearchSpace) -> dict[int, tuple[int, str]]:
 
 def _draw_rows(rows: Rows) -> Figure:
     """Draws rows of curves, on one scale of loss."""
-    height = 1.3 if len(rows) <= 4 else max(7.5 / len(rows), 0.45)
+    height = {1: 1.7}.get(len(rows), 1.3) if len(rows) <= 4 else max(7.5 / len(rows), 0.45)
     figure = new_figure(0.5 + height * len(rows))
     axes = figure.subplots(len(rows), 1, sharey=True, squeeze=False)[:, 0]
     columns = max(len(curves) for _, curves in rows)
     curves = [curve for _, several in rows for curve in several]
     lowest = min(float(curve.band[0].min()) for curve in curves)
     highest = max(float(curve.band[1].max()) for curve in curves)
-    span = max(highest - lowest, 1e-9)
+    span = highest - lowest or abs(highest) or 1.0
+    ticks = MaxNLocator(3 if height > 1 else 2).tick_values(lowest, highest)
     for ax, (title, several) in zip(axes, rows, strict=True):
         ax.set(xlim=(-0.1, columns), ylim=(lowest - 0.06 * span, highest + 0.2 * span))
         ax.set_title(title, loc="left", fontsize=9)
         ax.grid(axis="y", color=GRID, linewidth=0.7)
-        ax.yaxis.set_major_locator(MaxNLocator(3 if height > 1 else 2))
+        # None where names stand.
+        ax.set_yticks([tick for tick in ticks if lowest <= tick <= highest])
         ax.yaxis.set_major_formatter(FuncFormatter(lambda loss, _: f"{loss:+g}" if loss else "0"))
         for place, curve in enumerate(several):
             _draw_curve(ax, place, curve)
-        _label_candidates(ax, several)
-    figure.supylabel("added to the loss", fontsize=10)
+        # All rows of a stage have the same candidates.
+        _label_candidates(ax, several if title or len(rows) == 1 else [])
+    figure.supylabel("added loss", fontsize=10)
     figure.legend(handles=list(_legend(curves)), loc="outside lower center", ncols=4)
     return figure
 
@@ -171,9 +176,11 @@ def _draw_curve(ax: Axes, place: int, curve: _Curve) -> None:
     if curve.taken in curve.candidates:
         index = curve.candidates.index(curve.taken)
         spot = (xs[index], float(curve.losses[index]))
+        # Numbers of neighbours do not touch.
+        side = ("left", "center", "right")[min(3 * index // len(xs), 2)]
         ax.plot(*spot, "o", ms=5.5, mfc=VERMILION, mec="none", zorder=3)
         ax.annotate(
-            str(curve.taken), spot, (0, 4), textcoords="offset points", ha="center", fontsize=8,
+            str(curve.taken), spot, (0, 4), textcoords="offset points", ha=side, fontsize=8,
             fontweight="bold",
         )  # fmt: skip
 
@@ -231,7 +238,7 @@ def draw_loss_against_cost(
         ax.plot(*zip(*points, strict=True), linestyle="", label=f"{name}, measured", **look)
     ax.xaxis.set_major_formatter(PercentFormatter(1, None))
     kind = budget.kind.name
-    ax.set(xlabel=f"{name_of(kind)}, of {shown(budget.unpruned, kind)}", ylabel="loss")
+    ax.set(xlabel=f"{name_of(kind)}, of {shown(budget.unpruned, kind)}", ylabel="corrected loss")
     ax.grid(color=GRID, linewidth=0.7)
     figure.legend(loc="outside lower center", ncols=2)
     return figure
