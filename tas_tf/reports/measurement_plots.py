@@ -146,7 +146,7 @@ def _draw_rows(rows: Rows) -> Figure:
     lowest = min(float(curve.band[0].min()) for curve in curves)
     highest = max(float(curve.band[1].max()) for curve in curves)
     span = highest - lowest or abs(highest) or 1.0
-    ticks = MaxNLocator(3 if height > 1 else 2).tick_values(lowest, highest)
+    ticks = MaxNLocator(4 if height > 1 else 2).tick_values(lowest, highest)
     for ax, (title, several) in zip(axes, rows, strict=True):
         ax.set(xlim=(-0.1, columns), ylim=(lowest - 0.06 * span, highest + 0.2 * span))
         ax.set_title(title, loc="left", fontsize=9)
@@ -188,7 +188,7 @@ def _draw_curve(ax: Axes, place: int, curve: _Curve) -> None:
 def _places(place: int, curve: _Curve) -> list[float]:
     """Returns where the candidates of a curve stand in a row."""
     first, last = curve.candidates[0], curve.candidates[-1]
-    return [place + 0.05 + 0.85 * (c - first) / (last - first) for c in curve.candidates]
+    return [place + 0.05 + 0.8 * (c - first) / (last - first) for c in curve.candidates]
 
 
 def _label_candidates(ax: Axes, curves: Sequence[_Curve]) -> None:

@@ -36,6 +36,10 @@ def measurement_section(search: Part) -> Iterator[Element]:
         pictures += [_curve(measured, budget) for budget in search.budgets[:1]]
         yield Pictures([*pictures, _losses(search)])
         yield _table(measured, search.budgets)
+        yield Text(
+            "± is the standard error of “behind the chosen”: smaller than that of a loss, because "
+            "all networks saw the same images."
+        )
         return
     if search.records:
         if search.result is None and not epochs_text(search):
@@ -145,7 +149,7 @@ def _curve(measured: Measured, budget: Budget) -> Picture:
         "Loss against cost",
         "The line is the best that the model of widths and depths expects at each cost: what "
         "python -m tas_tf.derive would find for another budget, with no further search. Marks are "
-        "networks whose own loss was measured.",
+        "networks whose own loss was measured, on more images: they need not lie on the line.",
         f"The least expected loss by share of {cost.name_of(budget.kind.name)}: {at_first:.4f} at "
         f"{percent(first, 0)}, {at_last:.4f} at {percent(last, 0)}. The chosen network has "
         f"{percent(share, 1)} and a measured loss of {loss:.4f}.",
@@ -173,11 +177,7 @@ def _table(measured: Measured, budgets: list[Budget]) -> Table:
         row += [amount(cost.cost(finalist.network, kind), kind.name) for kind in kinds]
     header = ["network", "loss", "corrected", "behind the chosen", "±"]
     header += [cost.name_of(kind.name) for kind in kinds]
-    caption = (
-        "Networks of the last round, on the images that judge. ± is the standard error of the "
-        "difference: all networks saw the same images"
-    )
-    return Table(caption, header, rows)
+    return Table("Networks of the last round, on the images that judge", header, rows)
 
 
 def _row(finalist: Finalist) -> list[str]:
