@@ -140,10 +140,19 @@ def parse(content: str | bytes, pattern: dict[str, Any], what: str = "file") -> 
         ValueError: If `load` refuses it, or where a field differs.
     """
     value = load(content, what)
+    check(value, pattern)
+    return value
+
+
+def check(value: Any, pattern: Any) -> None:
+    """Refuses a value that does not have a pattern, see `parse`.
+
+    Raises:
+        ValueError: Where it differs.
+    """
     mismatch = next(_mismatches(value, pattern), None)
     if mismatch:
         raise ValueError(mismatch)
-    return value
 
 
 def _mismatches(value: Any, pattern: Any, place: str = "") -> Iterator[str]:

@@ -30,13 +30,15 @@ class _Plan:
         directory: The search's run directory.
         space: What was searched.
         logits: Logits of widths (choices, n) and depths (stages, m).
+        measured: Whether they are terms of minus the loss, of a search by measurement.
         latency: The table of latencies, if there is one.
         budgets: For every target its budgets.
     """
 
     directory: RunDirectory
     space: SearchSpace
-    logits: list[np.ndarray]
+    logits: tuple[np.ndarray, np.ndarray]
+    measured: bool
     latency: LatencyTable | None
     budgets: list[list[Budget]]
 
@@ -81,13 +83,12 @@ class DerivationExperiment:
             raise RunDirectoryError(
                 f"{directory.path} holds no finished search ({LOGITS} is missing)"
             )
-        tolerance = self.tolerance
-        if tolerance is None:
-            tolerance = directory.read_json(RESULT, ("tolerance",))["tolerance"]
+        result = directory.read_json(RESULT, ("tolerance",))
+        tolerance = result["tolerance"] if self.tolerance is None else self.tolerance
         common.check_ranges(self.NAME, tolerance=tolerance)
         searched = network_files.load_architecture(directory.path)
         space = self.space(num_classes=searched.num_classes, input_shape=searched.input_shape)
-        logits = search_records.read_logits(directory, space)
+        widths, depths = search_records.read_logits(directory, space)
         table = self.latency_table
         if table is None and directory.exists(LATENCY_TABLE):
             table = directory.path
@@ -98,14 +99,21 @@ class DerivationExperiment:
         for several in budgets:
             derivation.check_reachable(space, several)
         return _Plan(
-            directory=directory, space=space, logits=logits, latency=latency, budgets=budgets
+            directory=directory,
+            space=space,
+            logits=(widths, depths),
+            measured="measurement" in result,
+            latency=latency,
+            budgets=budgets,
         )
 
 
 def _derive(plan: _Plan, target: object, budgets: Sequence[Budget]) -> int:
     """Derives one architecture and writes it; returns the exit code."""
-    widths, depths = plan.logits
-    derived = derivation.derive(plan.space, widths, depths, budgets)
+    if plan.measured:
+        derived = derivation.of_expected(plan.space, plan.logits, budgets)
+    else:
+        derived = derivation.derive(plan.space, *plan.logits, budgets)
     summary = derived.summary(budgets)
     architecture = common.with_origin(derived.architecture, plan.space, summary, plan.latency)
     name = re.sub(r"[^\w.]+", "_", str(target)).strip("_")

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from tas_tf.data.batches import Feed
+from tas_tf.reports import canvas, measurement_plots, shape_plots
 from tas_tf.runtime.run_directory import RunDirectory
 from tas_tf.spaces.architecture import Architecture
 from tas_tf.training import measurement
+from tas_tf.training.event_files import EventFiles
 from tas_tf.training.measurement import Choice, Measurement
 from tas_tf.training.path_search import PathSearch
 from tas_tf.training.progress import Progress
@@ -43,6 +45,26 @@ def choose(
         return choice
     finally:
         display.on_train_end()
+
+
+def draw_choice(choice: Choice, directory: RunDirectory, step: int) -> None:
+    """Writes the network for TensorBoard, and what its widths and depths are worth.
+
+    Args:
+        choice: What was chosen.
+        directory: The run directory.
+        step: Steps that trained the paths.
+    """
+    space, model = choice.model.space, choice.model
+    figures = {
+        "architecture": shape_plots.draw_architecture(choice.architecture, space.unpruned()),
+        **measurement_plots.draw_worth(
+            space, model.width_terms(), model.depth_terms(), choice.architecture
+        ),
+    }
+    with EventFiles(directory) as events:
+        for name, figure in figures.items():
+            events.picture(name, canvas.image(figure), step)
 
 
 def say_choice(choice: Choice) -> None:

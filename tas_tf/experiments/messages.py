@@ -131,7 +131,9 @@ def say_derivation(summary: dict[str, Any], budgets: Sequence[cost.Budget], path
             for key, value in placed.items()
         }
         # A baseline has no distributions, and no argmax.
-        argmax = f"; plain argmax {said['argmax_cost']}" if "argmax_cost" in said else ""
+        of_losses = summary["method"] in derivation.MEASURED
+        best = "least expected loss at any cost" if of_losses else "plain argmax"
+        argmax = f"; {best} {said['argmax_cost']}" if "argmax_cost" in said else ""
         _say(
             f"Derived: {said['cost']} {name} ({placed['cost'] / budget.unpruned:.1%} of the "
             f"unpruned network's); band {budget}{argmax}"

@@ -177,6 +177,7 @@ class SearchExperiment:
         derived = derivation.of_measured(plan.space, values, plan.budgets, choice.architecture)
         more = {"measurement": choice.record(), "seconds": seconds}
         _record(search, plan, derived, values, more)
+        measured_search.draw_choice(choice, plan.directory, int(search.step.numpy()))
         measured_search.say_choice(choice)
         return EXIT_DONE if derived.in_band else EXIT_OUTSIDE_BAND
 

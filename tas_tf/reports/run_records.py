@@ -14,7 +14,8 @@ from tas_tf.config import recorded
 from tas_tf.deployment import manifest
 from tas_tf.errors import RunDirectoryError, UserError
 from tas_tf.models import network_files
-from tas_tf.reports import record_schema
+from tas_tf.reports import measured_record, record_schema
+from tas_tf.reports.measured_record import Measured
 from tas_tf.reports.record_schema import PIPELINE
 from tas_tf.runtime import files
 from tas_tf.runtime.metrics import METRICS
@@ -54,7 +55,9 @@ class Part:
         space: What was searched.
         budgets: Within which budgets.
         latency: The table of a budget of latency.
-        logits: Logits of widths and depths at the end of a search.
+        logits: Logits of widths and depths at the end of a search; of one by measurement, terms
+            of minus the loss.
+        measured: What a search by measurement knows.
         derived: What was derived from a search for further budgets, by their names.
         missing: What is missing or damaged, for people.
     """
@@ -73,12 +76,19 @@ class Part:
     budgets: list[Budget] = dataclasses.field(default_factory=list)
     latency: LatencyTable | None = None
     logits: list[np.ndarray] | None = None
+    measured: Measured | None = None
     derived: dict[str, Architecture] = dataclasses.field(default_factory=dict)
     missing: list[str] = dataclasses.field(default_factory=list)
 
     def setting(self, name: str) -> Any:
         """Returns what its configuration binds a parameter to, None where nothing does."""
         return self.settings.get(name)
+
+    @property
+    def is_measured(self) -> bool:
+        """Whether it is a search by measurement."""
+        recorded = "measurement" in (self.result or {})
+        return recorded or self.setting("run_search.decide") == "measurement"
 
 
 @dataclasses.dataclass
@@ -183,6 +193,8 @@ def read_part(directory: RunDirectory, name: str) -> Part:
     if kind == "search":
         if part.space is not None and part.result is not None:
             part.logits = reader.logits(part.space)
+            if part.is_measured:
+                part.measured = reader.measured(part.result, part.space)
         part.derived = reader.derived()
     if kind != "baseline" or directory.exists(METRICS):
         part.records = reader.records(part.space)
@@ -280,6 +292,13 @@ class _Reader:
         except RunDirectoryError as error:
             # As commands say it: whoever reads this has given the report's --run_dir.
             self.say(f"{LOGITS}: {error.worded({'run_dir': '--run_dir'})}")
+            return None
+
+    def measured(self, result: dict[str, Any], space: SearchSpace) -> Measured | None:
+        try:
+            return measured_record.read(result.get("measurement"), space)
+        except ValueError as error:
+            self.say(f"{RESULT} is damaged: measurement: {files.first_line(error)}")
             return None
 
     def records(self, space: SearchSpace | None) -> list[dict[str, Any]]:

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 
 from tas_tf.reports import curve_plots, shape_plots
+from tas_tf.reports.measurement_section import measurement_section
 from tas_tf.reports.pages import Element, Picture, Pictures, Text
 from tas_tf.reports.run_records import Part, Run
-from tas_tf.reports.tables import comparable, planned_epochs
+from tas_tf.reports.tables import comparable, epochs_text
 from tas_tf.spaces import cost, derivation
 from tas_tf.spaces.architecture import Architecture
 from tas_tf.spaces.cost import Budget
@@ -23,23 +24,30 @@ def search_section(run: Run) -> Iterator[Element]:
     search = run.search
     if search is None:
         return
-    if search.records:
-        yield Text(_verdict(search))
-        pictures = [_losses(search), *(_costs(search, budget) for budget in search.budgets)]
-        pictures.append(_decision(search))
-        moved = [record for record in search.records if "argmax_widths" in record]
-        if moved and search.space is not None:
-            pictures.append(_movement(search.space, moved))
-        if search.space is not None and search.logits is not None:
-            pictures.append(_distributions(search.space, search.logits, search.architecture))
-        yield Pictures(pictures)
+    if unfinished := epochs_text(search):
+        yield Text(unfinished)
+    if search.is_measured:
+        yield from measurement_section(search)
+    elif search.records:
+        yield from _gradient_section(search)
 
 
-def _verdict(search: Part) -> str:
+def _gradient_section(search: Part) -> Iterator[Element]:
+    """Yields what is to be said of a search whose logits are moved by gradients."""
+    if entropies := _entropy_text(search):
+        yield Text(entropies)
+    pictures = [_losses(search), *(_costs(search, budget) for budget in search.budgets)]
+    pictures.append(_decision(search))
+    moved = [record for record in search.records if "argmax_widths" in record]
+    if moved and search.space is not None:
+        pictures.append(_movement(search.space, moved))
+    if search.space is not None and search.logits is not None:
+        pictures.append(_distributions(search.space, search.logits, search.architecture))
+    yield Pictures(pictures)
+
+
+def _entropy_text(search: Part) -> str:
     last, texts = search.records[-1], []
-    planned = planned_epochs(search)
-    if planned and last["epoch"] < planned:
-        texts.append(f"So far {last['epoch']} of {planned} epochs are done.")
     entropies = {
         name: last[field]
         for name, field in (("widths", "width_entropy"), ("depths", "depth_entropy"))

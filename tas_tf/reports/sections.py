@@ -30,7 +30,7 @@ from tas_tf.reports.tables import (
     time_table,
     unpruned_of,
 )
-from tas_tf.spaces import latency_table
+from tas_tf.spaces import derivation, latency_table
 from tas_tf.spaces.architecture import Architecture
 from tas_tf.spaces.cost import cost, name_of
 
@@ -99,22 +99,32 @@ def _budget_facts(part: Part) -> dict[str, str]:
 
 
 def _search_facts(search: Part) -> dict[str, str]:
+    measured = search.is_measured
     supernet = {
         "aggregation": search.setting("Supernet.aggregation"),
-        "drawing": search.setting("Supernet.strategy"),
+        "streams": search.setting("Supernet.streams"),
+        "normalization": search.setting("Supernet.normalization"),
+        "drawing": "random paths" if measured else search.setting("Supernet.strategy"),
         "precision": search.setting("Supernet.dtype"),
     }
     facts = {}
     facts["Supernet"] = ", ".join(f"{name} {value}" for name, value in supernet.items() if value)
-    facts["Search"] = _settings_text(
-        search,
-        "search",
-        epochs="epochs",
-        batch_size="batch",
-        weight_warmup_epochs="epochs of weights alone",
-        cost_weight="weight of the cost",
-        seed="seed",
-    )
+    of_gradients = {
+        "weight_warmup_epochs": "epochs of weights alone",
+        "cost_weight": "weight of the cost",
+    }
+    names = {"epochs": "epochs", "batch_size": "batch", **({} if measured else of_gradients)}
+    facts["Search"] = _settings_text(search, "search", **names, seed="seed")
+    if measured:
+        counts = {
+            "random paths": search.setting("Measurement.paths"),
+            "near the budget": search.setting("Measurement.near"),
+            "finalists": search.setting("Measurement.finalists"),
+            "weight of capacity": search.setting("Measurement.capacity"),
+        }
+        facts["Measurement"] = ", ".join(
+            f"{name} {value}" for name, value in counts.items() if value is not None
+        )
     return facts
 
 
@@ -200,21 +210,34 @@ def _derivation_text(summary: Mapping[str, Any]) -> str:
         )
     if "is_argmax" not in summary:
         texts.append(f"It was found by {summary['method']}.")
-    elif summary["is_argmax"]:
-        texts.append("It is the most probable network of all.")
     else:
-        costs = " and ".join(
-            f"{amount(budget['argmax_cost'], kind)} {name_of(kind)}"
-            for kind, budget in summary["budgets"].items()
-        )
-        regret = summary["argmax_log_probability"] - summary["log_probability"]
-        texts.append(
-            f"The most probable network of all has {costs}; the one found is the most probable "
-            f"within the budget (its log-probability is {regret:.2f} lower)."
-        )
+        texts.append(_argmax_text(summary))
     if not summary["in_band"]:
         texts.append("No network was found in the band: this is the nearest below.")
     return " ".join(texts)
+
+
+def _argmax_text(summary: Mapping[str, Any]) -> str:
+    """Says how the network that was derived differs from the best at any cost."""
+    measured = summary.get("method") in derivation.MEASURED
+    best = "of the least expected loss" if measured else "the most probable"
+    if summary["is_argmax"]:
+        return f"It is the network {best} of all." if measured else f"It is {best} network of all."
+    costs = " and ".join(
+        f"{amount(budget['argmax_cost'], kind)} {name_of(kind)}"
+        for kind, budget in summary["budgets"].items()
+    )
+    regret = summary["argmax_log_probability"] - summary["log_probability"]
+    if measured:
+        return (
+            f"The network of the least expected loss of all has {costs}; the one found had the "
+            f"least measured loss of the finalists within the budget (its expected loss is "
+            f"{regret:.4f} higher)."
+        )
+    return (
+        f"The most probable network of all has {costs}; the one found is the most probable "
+        f"within the budget (its log-probability is {regret:.2f} lower)."
+    )
 
 
 def _accuracy(run: Run) -> Iterator[Element]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from tas_tf.deployment.speed import is_faster
+from tas_tf.reports.measured_record import Measured
+from tas_tf.reports.measurement_section import UNIFORM, decision, size_of
 from tas_tf.reports.run_records import Run
 from tas_tf.reports.tables import (
     amount,
@@ -42,11 +44,24 @@ def lead(run: Run) -> str:
         result = run.derivation.result
         if result is not None and not result["derivation"]["in_band"]:
             texts.append("It lies OUTSIDE the budget's band.")
+    if run.search is not None and run.search.measured is not None:
+        texts += _lead_texts(run.search.measured)
     texts += list(_speed_texts(run))
     said = [f"{percent(result['test']['accuracy'])} ({name})" for name, result in results.items()]
     if said:
         texts.append(f"Accuracy on the test split: {', '.join(said)}.")
     return " ".join(texts) or "Nothing has been found yet."
+
+
+def _lead_texts(measured: Measured) -> Iterator[str]:
+    """Yields whether a search by measurement decided against what a user would pick instead."""
+    lead = measured.leads.get(UNIFORM)
+    if lead is not None:
+        where = "leads" if lead.loss >= 0 else "is behind"
+        yield (
+            f"By measured loss it {where} uniform narrowing within the same budget: "
+            f"{decision(lead)} ({size_of(lead)})."
+        )
 
 
 def _speed_texts(run: Run) -> Iterator[str]:

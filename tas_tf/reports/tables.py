@@ -189,6 +189,12 @@ def planned_epochs(part: Part) -> int | None:
     return epochs if isinstance(epochs, int) else None
 
 
+def epochs_text(part: Part) -> str:
+    """Returns how far a part is that has not done all its epochs; nothing of others."""
+    done, planned = part.records[-1]["epoch"] if part.records else 0, planned_epochs(part)
+    return f"So far {done} of {planned} epochs are done." if planned and 0 < done < planned else ""
+
+
 def time_table(parts: Sequence[Part]) -> Table:
     """Returns wall time and device time of every part."""
     rows, totals = [], [0.0, 0.0]

@@ -19,6 +19,9 @@ from tas_tf.spaces.search_space import SearchSpace
 # What a derivation's architecture is.
 MOST_PROBABLE = "most probable within the budget"
 LEAST_LOSS = "least measured loss within the budget"
+LEAST_EXPECTED_LOSS = "least expected loss within the budget"
+# Those whose sums are of terms of minus the loss, in place of log-probabilities.
+MEASURED = (LEAST_LOSS, LEAST_EXPECTED_LOSS)
 
 # Cost levels of the dynamic programme: more is finer, and takes time and memory in proportion.
 LEVELS = 4_000
@@ -37,8 +40,7 @@ class Derivation:
             None where that is not known (many costs and several budgets, or nothing in the band).
         argmax: The plain argmax architecture (the paper's).
         argmax_log_probability: Its sum.
-        method: What the architecture is. If it is `LEAST_LOSS`, sums are of terms of minus the
-            loss in place of log-probabilities.
+        method: What the architecture is, which says what the sums are of: see `MEASURED`.
     """
 
     architecture: Architecture
@@ -135,6 +137,28 @@ def derive(
         optimality_gap=gap,
         argmax=argmax(space, width_logits, depth_logits),
         argmax_log_probability=float(best_sum),
+    )
+
+
+def of_expected(
+    space: SearchSpace, values: tuple[np.ndarray, np.ndarray], budgets: Sequence[Budget]
+) -> Derivation:
+    """Returns what `derive` finds where a search by measurement gives the values.
+
+    Args:
+        space: The search space.
+        values: Terms of widths (choices, n) and of depths (stages, m), of minus the loss.
+        budgets: The budgets.
+
+    Raises:
+        BudgetError: If every architecture of the space exceeds a budget.
+    """
+    derived = derive(space, *values, budgets)
+    return dataclasses.replace(
+        derived,
+        log_probability=derived.log_probability - derived.argmax_log_probability,
+        argmax_log_probability=0.0,
+        method=LEAST_EXPECTED_LOSS,
     )
 
 

@@ -28,10 +28,12 @@ from tas_tf.spaces.separable import Indices, Separable
 from tas_tf.training import losses
 from tas_tf.training.loop import Batch, batch_share
 from tas_tf.training.path_search import PathSearch
-from tas_tf.training.scores import Score, Scores
+from tas_tf.training.scores import Score, Scores, standard_error
 
 # A lead of so many standard errors is one.
 DECIDED = 2.0
+# What leads call the second of the finalists.
+RUNNER_UP = "runner-up"
 # Models that are drawn for every finalist at most: they may all agree.
 _DRAWS = 4
 # Points of the curve of loss against cost, and the band in which each is looked for.
@@ -119,14 +121,17 @@ class Choice:
         architecture: The architecture.
         model: The fitted model.
         finalists: What it was chosen among, best first, then the references.
+        values: Their values on the images that judge.
         leads: For the runner-up (None if there is none) and for every reference, by name: by how
-            much value the chosen one leads on the images that judge, and the standard error.
+            much value the chosen one leads on the images that judge, and the standard error
+            (infinite if a single batch judges).
         curve: Shares of the unpruned network's cost, and the expected value of the best there.
     """
 
     architecture: Architecture
     model: Separable
     finalists: list[Score]
+    values: list[float]
     leads: dict[str, tuple[float, float]]
     curve: list[tuple[float, float]]
 
@@ -142,9 +147,16 @@ class Choice:
             "depth_terms": depths,
             "depth_errors": depth_errors,
             "curve": [{"share": share, "value": value} for share, value in self.curve],
-            "finalists": [score.record() for score in self.finalists],
+            "finalists": [
+                {**score.record(), "value": value}
+                for score, value in zip(self.finalists, self.values, strict=True)
+            ],
             "leads": {
-                name: {"value": lead, "standard_error": error, "decided": lead > DECIDED * error}
+                name: {
+                    "value": lead,
+                    "standard_error": error if math.isfinite(error) else None,
+                    "decided": lead > DECIDED * error,
+                }
                 for name, (lead, error) in self.leads.items()
             },
             "noise": self.model.noise,
@@ -304,22 +316,22 @@ def _choose(
 
     On the other half its leads are measured: those on which it was chosen would flatter it.
     """
-    half = len(finalists[0].losses) // 2
 
-    def by_batch(score: Score) -> np.ndarray:
-        return np.array([values.of(score.indices, loss) for loss in score.losses])
+    def by_batch(score: Score, half: int) -> np.ndarray:
+        return np.array([values.of(score.indices, loss) for loss in score.halves[half]])
 
-    first, *others = sorted(finalists, key=lambda score: -by_batch(score)[:half].mean())
-    rivals = [dataclasses.replace(others[0], name="runner-up")] if others else []
+    first, *others = sorted(finalists, key=lambda score: -by_batch(score, 0).mean())
+    rivals = [dataclasses.replace(others[0], name=RUNNER_UP)] if others else []
     leads = {}
     for rival in [*rivals, *references]:
-        differences = (by_batch(first) - by_batch(rival))[half:]
-        error = differences.std(ddof=1) / np.sqrt(len(differences)) if len(differences) > 1 else 0
-        leads[str(rival.name)] = (float(differences.mean()), float(error))
+        differences = by_batch(first, 1) - by_batch(rival, 1)
+        leads[str(rival.name)] = (float(differences.mean()), standard_error(differences))
+    compared = [first, *others, *references]
     return Choice(
         architecture=search.supernet.space.architecture(*first.indices),
         model=model,
-        finalists=[first, *others, *references],
+        finalists=compared,
+        values=[float(by_batch(score, 1).mean()) for score in compared],
         leads=leads,
         curve=_curve(search, model),
     )

@@ -40,6 +40,12 @@ class Score:
         """Mean cross-entropy."""
         return float(np.mean(self.losses))
 
+    @property
+    def halves(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """The losses by which finalists are chosen, and those by which the choice is judged."""
+        half = len(self.losses) // 2
+        return self.losses[:half], self.losses[half:]
+
     def record(self) -> dict[str, Any]:
         """Returns it as plain data."""
         widths, depths = self.indices
@@ -50,6 +56,12 @@ class Score:
             "depths": [*depths],
             "losses": [*self.losses],
         }
+
+
+def standard_error(differences: Sequence[float] | np.ndarray) -> float:
+    """Returns the standard error of the mean of differences (n,); a single one tells nothing."""
+    count = len(differences)
+    return float(np.std(differences, ddof=1) / np.sqrt(count)) if count > 1 else float("inf")
 
 
 class Scores:

@@ -43,8 +43,8 @@ LAYERS = (
     ),
     (
         "reports",
-        "canvas shape_plots curve_plots record_schema run_records pages tables search_section "
-        "sections summary report",
+        "canvas shape_plots curve_plots measurement_plots record_schema measured_record "
+        "run_records pages tables measurement_section search_section sections summary report",
     ),
     (
         "experiments",

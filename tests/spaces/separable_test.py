@@ -8,7 +8,13 @@ from hypothesis import strategies as st
 
 from tas_tf.spaces import separable
 from tas_tf.spaces.cost import cost, parse_targets
-from tas_tf.spaces.derivation import LEAST_LOSS, derive, of_measured
+from tas_tf.spaces.derivation import (
+    LEAST_EXPECTED_LOSS,
+    LEAST_LOSS,
+    derive,
+    of_expected,
+    of_measured,
+)
 from tas_tf.spaces.search_space import SearchSpace
 
 
@@ -136,6 +142,20 @@ def test_a_measured_derivation_says_so():
     assert measured.argmax == derived.argmax
     whole = of_measured(space, true.logits(), budgets, space.unpruned())
     assert not whole.in_band
+
+
+@given(st.integers(0, 2**16))
+@settings(max_examples=15, deadline=None)
+def test_an_expected_derivation_has_the_sum_of_a_measured_one(seed):
+    space = deep()
+    true = truth(space, seed)
+    budgets = parse_targets(0.5, space, 0.05)
+    expected = of_expected(space, true.logits(), budgets)
+    assert expected.architecture == derive(space, *true.logits(), budgets).architecture
+    assert expected.method == LEAST_EXPECTED_LOSS
+    measured = of_measured(space, true.logits(), budgets, expected.architecture)
+    assert expected.log_probability == pytest.approx(measured.log_probability)
+    assert expected.argmax_log_probability == measured.argmax_log_probability == 0
 
 
 def test_drawn_models_spread_as_the_posterior_does():

@@ -120,6 +120,23 @@ def test_leads_are_measured_on_the_other_half(search, whole):
     assert set(choice.leads) == {"runner-up", "unpruned"}
 
 
+def test_values_are_those_of_the_images_that_judge(whole):
+    _, choice, _ = whole
+    assert choice.values[0] - choice.values[-1] == pytest.approx(choice.leads["unpruned"][0])
+    assert [of["value"] for of in choice.record()["finalists"]] == choice.values
+
+
+def test_a_single_batch_that_judges_decides_nothing(search, feed, whole, tmp_path):
+    folder, _, _ = whole
+    lines = (folder / SCORES).read_text().splitlines(keepends=True)
+    (tmp_path / SCORES).write_text("".join(lines[: PLAN.paths + PLAN.near]))
+    plan = dataclasses.replace(PLAN, finalists=2, final_images=100)
+    choice, _ = measured(search, feed, tmp_path, plan)
+    assert [len(half) for half in choice.finalists[0].halves] == [1, 1]
+    for lead in choice.record()["leads"].values():
+        assert lead["standard_error"] is None and not lead["decided"]
+
+
 def test_every_score_is_shown_once(whole):
     _, _, seen = whole
     assert [done for done, _, _ in seen] == list(range(1, PLAN.total({"unpruned": None}) + 1))
