@@ -129,7 +129,7 @@ class Ladder:
         scores = read_scores(RunDirectory(str(self.runs / f"search_{seed}")))
         random = [score for score in scores if score.round == "random"]
         values = PathValues(self.space, random, capacity)
-        return values.fitted(random).predict(self.networks)
+        return values.predicted(random, self.networks)
 
     def raw(self, seed: int) -> np.ndarray:
         """Returns the scores of the first networks by the trained supernet of a seed."""

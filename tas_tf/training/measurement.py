@@ -39,6 +39,8 @@ _DRAWS = 4
 # Points of the curve of loss against cost, and the band in which each is looked for.
 _POINTS = 12
 _BAND = 0.05
+# Random paths whose capacity is fitted.
+_KNOWN = 1000
 # Levels of cost of a derivation by a model that is only drawn.
 _COARSE = 500
 
@@ -102,12 +104,29 @@ class PathValues:
 
     def of(self, indices: Indices, loss: float) -> float:
         """Returns the value of a path of this loss."""
-        return -loss + self._slope * float(self._log_parameters(indices) - self._mean)
+        return -loss + self._capacity(indices)
 
     def fitted(self, scores: Sequence[Score]) -> Separable:
-        """Returns the separable model of the values of scores."""
-        values = np.array([self.of(score.indices, score.loss) for score in scores])
-        return separable.fit(self._space, [score.indices for score in scores], values)
+        """Returns the separable model of the values of scores.
+
+        Losses and capacity are fitted apart: the capacity is known exactly, of any paths.
+        """
+        losses_ = self._of_losses(scores)
+        known = [random_path(self._space, 0, number) for number in range(_KNOWN)]
+        capacity = separable.fit(self._space, known, np.array([self._capacity(i) for i in known]))
+        return dataclasses.replace(losses_, mean=losses_.mean + capacity.mean)
+
+    def predicted(self, scores: Sequence[Score], architectures: Sequence[Indices]) -> np.ndarray:
+        """Returns the values (n,) that scores make expect of architectures, capacity exact."""
+        expected = self._of_losses(scores).predict(architectures)
+        return expected + np.array([self._capacity(indices) for indices in architectures])
+
+    def _of_losses(self, scores: Sequence[Score]) -> Separable:
+        negative = np.array([-score.loss for score in scores])
+        return separable.fit(self._space, [score.indices for score in scores], negative)
+
+    def _capacity(self, indices: Indices) -> float:
+        return self._slope * float(self._log_parameters(indices) - self._mean)
 
     def _log_parameters(self, indices: Indices) -> float:
         return float(np.log(cost(self._space.architecture(*indices), "parameters")))

@@ -97,6 +97,12 @@ def test_values_add_the_capacity_that_losses_lack(search):
     values = measurement.PathValues(space, scores, 0.4)
     received = [values.of(score.indices, score.loss) for score in scores]
     np.testing.assert_allclose(received, expected, rtol=1e-9)
+    # The derivation's model has the capacity as a sum of terms, a prediction has it exactly.
+    model = values.fitted(scores)
+    alone = measurement.PathValues(space, scores, 0.0).fitted(scores)
+    exact = values.predicted(scores, paths)
+    np.testing.assert_allclose(exact - alone.predict(paths), expected + losses_, atol=1e-9)
+    assert np.corrcoef(model.predict(paths), exact)[0, 1] > 0.95
     without = measurement.PathValues(space, scores, 0.0)
     assert without.of(paths[0], 2.0) == -2
 
