@@ -192,16 +192,17 @@ def _places(place: int, curve: _Curve) -> list[float]:
 
 
 def _label_candidates(ax: Axes, curves: Sequence[_Curve]) -> None:
-    """Labels the candidates of every curve, or its ends where they are many."""
+    """Labels the candidates of every curve; of many the ends, where there is room for both."""
     ticks: list[float] = []
     names: list[str] = []
     sides: list[str] = []
     for place, curve in enumerate(curves):
-        xs = _places(place, curve)
-        shown = range(len(xs)) if len(xs) <= _FEW else (0, len(xs) - 1)
-        ticks += [xs[index] for index in shown]
-        sides += ["left", *["center"] * (len(shown) - 2), "right"]
-        names += [str(curve.candidates[index]) for index in shown]
+        last = len(curve.candidates) - 1
+        ends = [0, last] if len(f"{curve.candidates[0]}{curve.candidates[-1]}") < 7 else [last]
+        shown_at = range(last + 1) if last < _FEW else ends
+        ticks += [_places(place, curve)[index] for index in shown_at]
+        names += [str(curve.candidates[index]) for index in shown_at]
+        sides += [{0: "left", last: "right"}.get(index, "center") for index in shown_at]
     ax.set_xticks(ticks, names, fontsize=7.5)
     ax.tick_params(axis="x", length=2)
     for label, side in zip(ax.get_xticklabels(), sides, strict=True):
