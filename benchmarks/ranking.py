@@ -16,6 +16,7 @@ steps are timed in the same run.
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import pathlib
@@ -33,7 +34,7 @@ import scipy.stats
 
 from tas_tf.config import gin_config
 from tas_tf.data.batches import Feed
-from tas_tf.experiments import registry
+from tas_tf.experiments import registry  # noqa: F401, what gin can bind
 from tas_tf.experiments.search import SearchExperiment
 from tas_tf.models import network_files
 from tas_tf.models.inheritance import order_channels
@@ -43,19 +44,13 @@ from tas_tf.runtime.run_directory import RunDirectory
 from tas_tf.spaces import cost
 from tas_tf.spaces.search_space import SearchSpace
 from tas_tf.spaces.separable import Indices
-from tas_tf.training.measurement import Measurement, PathValues, Scorer, space_indices
+from tas_tf.training.measurement import PathValues, Scorer
 from tas_tf.training.path_search import PathSearch
 from tas_tf.training.scores import Score, Scores, read_scores
 
-assert registry  # what gin binds
 STOCK_STEPS = 15
-# What is fitted: losses alone, and with the capacity that a search takes by default.
-CAPACITIES = {"fitted, losses alone": 0.0, "fitted": Measurement().capacity}
-
-
-def run(command: str, *flags: str) -> None:
-    """Runs a command of the product; one that is done already says so and ends."""
-    subprocess.run([sys.executable, "-m", f"tas_tf.{command}", *flags], check=True)
+# Weights of the capacity beside that of a search, which has a row for every seed.
+OTHER_CAPACITIES = (0.0, 0.3, 0.5)
 
 
 def correlations(values: np.ndarray, accuracies: np.ndarray) -> dict[str, float]:
@@ -77,8 +72,7 @@ class Ladder:
 
     def __init__(self, flags: Any):
         self.runs = pathlib.Path(flags.runs).expanduser()
-        self.shared = [f"--gin_file={flags.gin_file}"]
-        self.shared += [f"--data_dir={flags.data_dir}"] if flags.data_dir else []
+        self.gin_file = flags.gin_file
         self.bindings = [*flags.gin_bindings]
         self.scored = flags.scored
         self.data_dir = flags.data_dir
@@ -109,27 +103,38 @@ class Ladder:
 
     def teach(self) -> None:
         """Trains the teacher."""
-        flags = [f"--gin_bindings={binding}" for binding in self.bindings]
-        run("train", *self.shared, *flags, f"--run_dir={self.runs / 'teacher'}")
+        self._run("train", self.bindings, "teacher")
+
+    def _run(self, command: str, bindings: Sequence[str], name: str) -> None:
+        """Runs a command of the product; one that is done already says so and ends."""
+        flags = [f"--gin_file={self.gin_file}", f"--run_dir={self.runs / name}"]
+        flags += [f"--data_dir={self.data_dir}"] if self.data_dir else []
+        flags += [f"--gin_bindings={binding}" for binding in bindings]
+        subprocess.run([sys.executable, "-m", f"tas_tf.{command}", *flags], check=True)
 
     def search(self, seed: int) -> float:
         """Runs a search; returns the seconds that it took, the measurement included."""
         directory = RunDirectory(str(self.runs / f"search_{seed}"))
-        flags = [f"--gin_bindings={binding}" for binding in self._bindings(seed)]
-        run("search", *self.shared, *flags, f"--run_dir={directory.path}")
+        self._run("search", self._bindings(seed), f"search_{seed}")
         return directory.read_json("result.json")["seconds"]
 
-    def fitted(self, seed: int, capacity: float) -> np.ndarray:
-        """Returns what the fitted model predicts for all networks.
+    def fitted(self, seed: int) -> dict[str, np.ndarray]:
+        """Returns what the fitted model predicts for all networks, by its name.
 
-        Args:
-            seed: Seed of the search.
-            capacity: Weight of the capacity in its values.
+        `as terms` has the capacity as the derivation does, a sum of terms of single widths.
         """
         scores = read_scores(RunDirectory(str(self.runs / f"search_{seed}")))
         random = [score for score in scores if score.round == "random"]
+        capacity = self.experiment.measurement.capacity
         values = PathValues(self.space, random, capacity)
-        return values.predicted(random, self.networks)
+        predictions = {
+            "fitted": values.predicted(random, self.networks),
+            "fitted, as terms": values.fitted(random).predict(self.networks),
+        }
+        for other in OTHER_CAPACITIES:
+            values = PathValues(self.space, random, other)
+            predictions[f"fitted, capacity {other}"] = values.predicted(random, self.networks)
+        return predictions
 
     def raw(self, seed: int) -> np.ndarray:
         """Returns the scores of the first networks by the trained supernet of a seed."""
@@ -146,7 +151,7 @@ class Ladder:
         order_channels(model, self.space.unpruned())
         images, _ = next(iter(feed.batches(0, 1)))
         search.supernet.start_from(model, images)
-        whole = space_indices(self.space, self.space.unpruned())
+        whole = self.space.indices(self.space.unpruned())
         places = [
             (c, k)
             for c, choice in enumerate(self.space.choices)
@@ -167,7 +172,7 @@ class Ladder:
 
     def _supernet(self, seed: int) -> tuple[PathSearch, Feed]:
         """Returns the search of a seed as it begins, and the images that measure."""
-        gin_config.load([self.shared[0].partition("=")[2]], self._bindings(seed))
+        gin_config.load([self.gin_file], self._bindings(seed))
         experiment = self._experiment(seed)
         experiment.data.prepare(seed)
         search = PathSearch(experiment.supernet(self.space), None, seed)
@@ -183,10 +188,13 @@ class Ladder:
         directory = RunDirectory(str(self.runs / name))
         directory.make()
         known = Scores(directory)
-        scorer = Scorer(search, feed, self.experiment.measurement.images)
+        images = self.experiment.measurement.images
+        scorer = Scorer(search, feed, images)
         values = []
         for indices in wanted:
-            score = known.next(Score("random", indices, ()), lambda i=indices: scorer.losses(i))
+            score = known.next(
+                Score("random", indices, ()), lambda i=indices: scorer.losses(i, images)
+            )
             values.append(-score.loss)
         return np.array(values)
 
@@ -228,13 +236,16 @@ def main() -> None:
         epochs = ladder.search(seed) / ladder.stock_epoch()
         raw = correlations(ladder.raw(seed), ladder.accuracies[: flags.scored])
         of_seed = {"raw": raw}
-        for name, capacity in CAPACITIES.items():
-            of_seed[name] = correlations(ladder.fitted(seed, capacity), ladder.accuracies)
+        for name, predicted in ladder.fitted(seed).items():
+            of_seed[name] = correlations(predicted, ladder.accuracies)
         for name, values in of_seed.items():
             found.setdefault(name, []).append({**values, "epochs": epochs})
             rows.append({"predictor": f"{name}, seed {seed}", **found[name][-1]})
     for name, of_seeds in found.items():
-        for what, function in (("mean", np.mean), ("deviation", np.std)):
+        summaries = {"mean": np.mean}
+        if len(of_seeds) > 1:
+            summaries["deviation"] = functools.partial(np.std, ddof=1)
+        for what, function in summaries.items():
             values = {key: float(function([s[key] for s in of_seeds])) for key in of_seeds[0]}
             rows.append({"predictor": f"{name}, {what}", **values})
     rows = [{"epochs": "", **row} for row in rows]

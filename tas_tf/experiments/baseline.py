@@ -15,17 +15,17 @@ from tas_tf.baselines.values import Values
 from tas_tf.config import gin_config
 from tas_tf.data.image_data import DataInfo, ImageData
 from tas_tf.errors import EXIT_DONE, EXIT_OUTSIDE_BAND, ArchitectureError, SpecError
-from tas_tf.experiments import common, messages
+from tas_tf.experiments import budgeted, common, messages
+from tas_tf.experiments.budgeted import Plan
 from tas_tf.models import network_files
-from tas_tf.models.inheritance import inherit_weights, order_channels
+from tas_tf.models.inheritance import order_channels
 from tas_tf.models.spec_compiler import build_model
 from tas_tf.models.supernet import Supernet
-from tas_tf.runtime import devices, files
+from tas_tf.runtime import devices
 from tas_tf.runtime.checkpoints import CheckpointInterval
-from tas_tf.runtime.run_directory import ARCHITECTURE, RESULT, RunDirectory
+from tas_tf.runtime.run_directory import RESULT
 from tas_tf.spaces import cost, derivation
 from tas_tf.spaces.derivation import Derivation
-from tas_tf.spaces.latency_table import LatencyTable, kinds
 from tas_tf.spaces.search_space import SearchSpace
 from tas_tf.training import search_records
 from tas_tf.training.loop import Batch
@@ -33,29 +33,6 @@ from tas_tf.training.schedules import warm_cosine
 
 SENSITIVITY = "sensitivity.json"
 _FREE = ("uniform_width", "uniform_depth", "random")  # of any network
-
-
-@dataclasses.dataclass(frozen=True)
-class _Plan:
-    """What a baseline is known to do before anything is built or written.
-
-    Args:
-        directory: The run directory.
-        config: The resolved configuration.
-        info: What is known of the images.
-        space: The search space.
-        latency: The table of latencies, if there is one.
-        budgets: The budgets.
-        network: The trained unpruned network, for baselines that start from one.
-    """
-
-    directory: RunDirectory
-    config: str
-    info: DataInfo
-    space: SearchSpace
-    latency: LatencyTable | None
-    budgets: list[cost.Budget]
-    network: keras.Model | None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -129,36 +106,11 @@ class BaselineExperiment:
             derived, how = self._derive(plan)
             return self._finish(plan, derived, how, time.perf_counter() - start)
 
-    def _check(self) -> _Plan:
+    def _check(self) -> Plan:
         """Refuses whatever can be refused before anything is built or written."""
         _ = common.peak(self.optimizer), common.peak(self.gate_optimizer)
-        directory, config, info = common.begin(
-            self.NAME,
-            self.run_dir,
-            self.data,
-            parts=2,
-            epochs=self.epochs,
-            batch_size=self.batch_size,
-            batches=self.batches,
-            seed=self.seed,
-            tolerance=self.tolerance,
-            cost_weight=self.cost_weight,
-        )
-        space = self.space(num_classes=info.num_classes, input_shape=info.input_shape)
-        latency = common.load_latency(self.latency_table, space)
-        budgets = cost.parse_targets(self.target, space, self.tolerance, kinds(latency))
-        derivation.check_reachable(space, budgets)
-        search_records.check_latency(directory, latency)
-        network = self._network(info, space)
-        return _Plan(
-            directory=directory,
-            config=config,
-            info=info,
-            space=space,
-            latency=latency,
-            budgets=budgets,
-            network=network,
-        )
+        plan = budgeted.check(self, batches=self.batches)
+        return dataclasses.replace(plan, network=self._network(plan.info, plan.space))
 
     def _network(self, info: DataInfo, space: SearchSpace) -> keras.Model | None:
         """Returns the trained network that the kind starts from, if it starts from one."""
@@ -181,7 +133,7 @@ class BaselineExperiment:
             )
         return network
 
-    def _derive(self, plan: _Plan) -> tuple[Derivation, str]:
+    def _derive(self, plan: Plan) -> tuple[Derivation, str]:
         """Returns the derived network, and what people should know of how it was found.
 
         A trained network then has its channels in order.
@@ -203,7 +155,7 @@ class BaselineExperiment:
             values, how = self._l0(plan, network)
         return derivation.derive(space, *values, plan.budgets), how
 
-    def _uniform(self, plan: _Plan) -> tuple[Derivation, str]:
+    def _uniform(self, plan: Plan) -> tuple[Derivation, str]:
         what: Literal["width", "depth"] = "width" if self.kind == "uniform_width" else "depth"
         values, share = uniform.uniform(plan.space, plan.budgets, what)
         derived = derivation.derive(plan.space, *values, plan.budgets)
@@ -214,7 +166,7 @@ class BaselineExperiment:
         feed = self.data.training(self.batch_size, self.seed, "architecture", augment=False)
         return list(feed.batches(0, min(self.batches, feed.steps_per_epoch)))
 
-    def _sensitivity(self, plan: _Plan, network: keras.Model) -> Values:
+    def _sensitivity(self, plan: Plan, network: keras.Model) -> Values:
         space, directory = plan.space, plan.directory
         order_channels(network, space.unpruned(), importance.magnitudes(network, self.criterion))
         measured = sensitivity.measure(
@@ -226,7 +178,7 @@ class BaselineExperiment:
         )
         return sensitivity.values(space, measured)
 
-    def _l0(self, plan: _Plan, network: keras.Model) -> tuple[Values, str]:
+    def _l0(self, plan: Plan, network: keras.Model) -> tuple[Values, str]:
         feed = self.data.training(self.batch_size, self.seed)
         training = hard_concrete.L0Training(network, plan.space, self.seed)
         training.compile(
@@ -247,7 +199,7 @@ class BaselineExperiment:
         training.give_weights(network)
         return training.values(), training.told()
 
-    def _finish(self, plan: _Plan, derived: Derivation, how: str, seconds: float) -> int:
+    def _finish(self, plan: Plan, derived: Derivation, how: str, seconds: float) -> int:
         """Records all that came out; returns the exit code."""
         summary = {
             "method": f"{self.kind}: {how}",
@@ -255,18 +207,12 @@ class BaselineExperiment:
             "optimality_gap": derived.optimality_gap,
             "budgets": cost.placed(derived.architecture, plan.budgets),
         }
-        architecture = common.with_origin(derived.architecture, plan.space, summary, plan.latency)
-        files.write_whole(plan.directory.file(ARCHITECTURE), architecture.to_json())
+        net = None
         if plan.network is not None:
             feed = self.data.training(self.batch_size, self.seed, "weights")
             images, _ = next(iter(feed.batches(0, 1)))
             net = Supernet(plan.space)
             net.start_from(plan.network, images)
-            model = build_model(architecture)
-            inherit_weights(model, architecture, net)
-            network_files.save_model(model, architecture, plan.directory)
-        result = {"derivation": summary, "tolerance": self.tolerance, "seconds": seconds}
-        plan.directory.write_json(RESULT, result)
         print(f"Found by {summary['method']}")
-        messages.say_derivation(summary, plan.budgets, plan.directory.file(ARCHITECTURE))
+        budgeted.record(plan, derived.architecture, summary, net, {"seconds": seconds})
         return EXIT_DONE if derived.in_band else EXIT_OUTSIDE_BAND

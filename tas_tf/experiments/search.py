@@ -12,20 +12,18 @@ import numpy as np
 
 from tas_tf.baselines import uniform
 from tas_tf.data.batches import Feed
-from tas_tf.data.image_data import DataInfo, ImageData, paired
+from tas_tf.data.image_data import ImageData, paired
 from tas_tf.errors import EXIT_DONE, EXIT_OUTSIDE_BAND
-from tas_tf.experiments import common, measured_search, messages
-from tas_tf.models import network_files
-from tas_tf.models.inheritance import inherit_weights, order_channels
-from tas_tf.models.spec_compiler import build_model
+from tas_tf.experiments import budgeted, common, measured_search, messages
+from tas_tf.experiments.budgeted import Plan
+from tas_tf.models.inheritance import order_channels
 from tas_tf.models.supernet import Supernet
-from tas_tf.runtime import devices, files
+from tas_tf.runtime import devices
 from tas_tf.runtime.checkpoints import CheckpointInterval
-from tas_tf.runtime.run_directory import ARCHITECTURE, RESULT, RunDirectory
+from tas_tf.runtime.run_directory import RESULT
 from tas_tf.spaces import cost, derivation
 from tas_tf.spaces.architecture import Architecture
 from tas_tf.spaces.derivation import Derivation
-from tas_tf.spaces.latency_table import LatencyTable, kinds
 from tas_tf.spaces.search_space import SearchSpace
 from tas_tf.training import search_records
 from tas_tf.training.architecture_search import ArchitectureSearch
@@ -34,31 +32,6 @@ from tas_tf.training.path_search import PathSearch
 from tas_tf.training.schedules import warm_cosine
 from tas_tf.training.scores import read_scores
 from tas_tf.training.search_loop import Search
-
-
-@dataclasses.dataclass(frozen=True)
-class _Plan:
-    """What a search is known to do before anything is built or written.
-
-    Args:
-        directory: The run directory.
-        config: The resolved configuration.
-        info: What is known of the images.
-        peak: The largest learning rate of the weights.
-        space: The search space.
-        latency: The table of latencies, if there is one.
-        budgets: The budgets.
-        start: The network that the supernet starts from, if there is one.
-    """
-
-    directory: RunDirectory
-    config: str
-    info: DataInfo
-    peak: float
-    space: SearchSpace
-    latency: LatencyTable | None
-    budgets: list[cost.Budget]
-    start: keras.Model | None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -144,7 +117,7 @@ class SearchExperiment:
             messages.say_entropies(entropies)
             return EXIT_DONE if derived.in_band else EXIT_OUTSIDE_BAND
 
-    def _fit(self, search: Search, feed: Feed, plan: _Plan) -> float:
+    def _fit(self, search: Search, feed: Feed, plan: Plan) -> float:
         """Trains the supernet; returns the seconds that it took in all."""
         return common.fit(
             search,
@@ -156,13 +129,12 @@ class SearchExperiment:
             profile_steps=self.profile_steps,
         )
 
-    def _measure(self, plan: _Plan, net: Supernet) -> int:
+    def _measure(self, plan: Plan, net: Supernet) -> int:
         """Trains single paths, measures some, and chooses by that; returns the exit code."""
         feed = self.data.training(self.batch_size, self.seed, "weights")
         self._start(plan, net)
-        search = PathSearch(net, plan.start, self.seed)
-        steps = self.epochs * feed.steps_per_epoch
-        search.compile(self.optimizer, plan.budgets, warm_cosine(plan.peak, steps))
+        search = PathSearch(net, plan.network, self.seed)
+        search.compile(self.optimizer, plan.budgets, self._schedule(feed))
         seconds = self._fit(search, feed, plan)
         begun = time.monotonic()
         choice = measured_search.choose(
@@ -181,57 +153,39 @@ class SearchExperiment:
         measured_search.say_choice(choice)
         return EXIT_DONE if derived.in_band else EXIT_OUTSIDE_BAND
 
-    def _check(self) -> _Plan:
+    def _check(self) -> Plan:
         """Refuses whatever can be refused before anything is built or written."""
-        peak, _ = common.peak(self.optimizer), common.peak(self.arch_optimizer)
-        directory, config, info = common.begin(
-            self.NAME,
-            self.run_dir,
-            self.data,
-            parts=2,
-            epochs=self.epochs,
-            batch_size=self.batch_size,
-            seed=self.seed,
-            tolerance=self.tolerance,
-            cost_weight=self.cost_weight,
+        _ = common.peak(self.optimizer), common.peak(self.arch_optimizer)
+        plan = budgeted.check(
+            self,
             weight_warmup_epochs=self.weight_warmup_epochs,
             temperature=min(self.temperature(epoch, self.epochs) for epoch in (0, self.epochs - 1)),
         )
-        space = self.space(num_classes=info.num_classes, input_shape=info.input_shape)
-        latency = common.load_latency(self.latency_table, space)
-        budgets = cost.parse_targets(self.target, space, self.tolerance, kinds(latency))
-        derivation.check_reachable(space, budgets)
-        search_records.check_latency(directory, latency)
-        read_scores(directory)  # refuses damaged ones before anything is trained
-        start = common.load_network(self.start_from, "start_from", info)
-        return _Plan(
-            directory=directory,
-            config=config,
-            info=info,
-            peak=peak,
-            space=space,
-            latency=latency,
-            budgets=budgets,
-            start=start,
-        )
+        read_scores(plan.directory)  # refuses damaged ones before anything is trained
+        network = common.load_network(self.start_from, "start_from", plan.info)
+        return dataclasses.replace(plan, network=network)
 
-    def _announce(self, plan: _Plan) -> None:
+    def _announce(self, plan: Plan) -> None:
         messages.say_what(
             "Search", plan.directory, plan.info, self.epochs, self.batch_size, halves=True
         )
         messages.say_space(plan.space, plan.budgets)
         messages.say_latency(plan.latency)
 
-    def _start(self, plan: _Plan, net: Supernet) -> None:
+    def _schedule(self, feed: Feed) -> Callable[[int], float]:
+        """Returns the learning rate of the weights by step."""
+        return warm_cosine(common.peak(self.optimizer), self.epochs * feed.steps_per_epoch)
+
+    def _start(self, plan: Plan, net: Supernet) -> None:
         """Starts the supernet from a trained network where one is given."""
-        if plan.start is not None:
+        if plan.network is not None:
             if self.order_by_importance:
-                order_channels(plan.start, plan.space.unpruned())
+                order_channels(plan.network, plan.space.unpruned())
             training = self.data.training(self.batch_size, self.seed, "weights")
             images, _ = next(iter(training.batches(0, 1)))
-            net.start_from(plan.start, images)
+            net.start_from(plan.network, images)
 
-    def _build(self, plan: _Plan, net: Supernet, feed: Feed) -> ArchitectureSearch:
+    def _build(self, plan: Plan, net: Supernet, feed: Feed) -> ArchitectureSearch:
         """Returns the search by gradients."""
         self._start(plan, net)
         search = ArchitectureSearch(net, self.seed)
@@ -242,13 +196,13 @@ class SearchExperiment:
             temperature=self.temperature,
             cost_weight=self.cost_weight,
             weight_warmup_epochs=self.weight_warmup_epochs,
-            learning_rate=warm_cosine(plan.peak, self.epochs * feed.steps_per_epoch),
+            learning_rate=self._schedule(feed),
             cost_formula=self.cost_formula,
         )
         return search
 
 
-def _uniform(plan: _Plan) -> Architecture:
+def _uniform(plan: Plan) -> Architecture:
     """Returns what uniform narrowing gives within the budget."""
     values, _ = uniform.uniform(plan.space, plan.budgets, "width")
     return derivation.derive(plan.space, *values, plan.budgets).architecture
@@ -256,7 +210,7 @@ def _uniform(plan: _Plan) -> Architecture:
 
 def _record(
     search: Search,
-    plan: _Plan,
+    plan: Plan,
     derived: Derivation,
     logits: Sequence[np.ndarray],
     more: Mapping[str, Any],
@@ -267,23 +221,14 @@ def _record(
         search: The finished search.
         plan: What was known before.
         derived: What was derived.
-        logits: Values of widths (choices, n) and depths (stages, m).
+        logits: Values of widths (choices, n) and depths (stages, m), for further derivations.
         more: What else the result says.
     """
-    directory = plan.directory
+    search_records.write_logits(plan.directory, logits)
     summary = derived.summary(plan.budgets)
-    architecture = common.with_origin(derived.architecture, plan.space, summary, plan.latency)
-    files.write_whole(directory.file(ARCHITECTURE), architecture.to_json())
-    messages.say_derivation(summary, plan.budgets, directory.file(ARCHITECTURE))
-    model = build_model(architecture)
-    inherit_weights(model, architecture, search.supernet)
-    # A training may start from the network, and a derivation from the values.
-    network_files.save_model(model, architecture, directory)
-    search_records.write_logits(directory, logits)
-    result = {"derivation": summary, "tolerance": plan.budgets[0].tolerance}
-    directory.write_json(RESULT, {**result, **more})
+    architecture = budgeted.record(plan, derived.architecture, summary, search.supernet, more)
     ratios = {
         f"derived_{budget.kind.name}_ratio": cost.cost(architecture, budget.kind) / budget.unpruned
         for budget in plan.budgets
     }
-    common.record_end(directory, int(search.step.numpy()), architecture, **ratios)
+    common.record_end(plan.directory, int(search.step.numpy()), architecture, **ratios)

@@ -94,7 +94,11 @@ def draw(
 
 
 def uniform_path(
-    width_sizes: tf.Tensor, depth_sizes: tf.Tensor, most_depths: int, seed: tf.Tensor
+    width_sizes: tf.Tensor,
+    depth_sizes: tf.Tensor,
+    most_depths: int,
+    seed: tf.Tensor,
+    dtype: tf.DType = tf.float32,
 ) -> Draw:
     """Draws one candidate of every choice and one depth of every stage, all equally probable.
 
@@ -103,19 +107,20 @@ def uniform_path(
         depth_sizes: (stages,) int32.
         most_depths: Entries of the depth weights.
         seed: (2,) int32.
+        dtype: Type of the weights.
     """
-    seeds = [tf.random.experimental.stateless_fold_in(seed, n, alg=_RANDOM) for n in range(2)]
-    widths, depths = (
-        tf.cast(
-            tf.random.stateless_uniform(sizes.shape, of_sizes, alg=_RANDOM)
-            * tf.cast(sizes, tf.float32),
-            tf.int32,
-        )
-        for sizes, of_sizes in zip((width_sizes, depth_sizes), seeds, strict=True)
+    indices = []
+    for number, sizes in enumerate((width_sizes, depth_sizes)):
+        of_sizes = tf.random.experimental.stateless_fold_in(seed, number, alg=_RANDOM)
+        uniform = tf.random.stateless_uniform(sizes.shape, of_sizes, alg=_RANDOM)
+        drawn = tf.cast(uniform * tf.cast(sizes, uniform.dtype), tf.int32)
+        indices.append(tf.minimum(drawn, sizes - 1))  # a product may round up to the size
+    widths, depths = indices
+    return Draw(
+        widths[:, None],
+        tf.ones([*widths.shape, 1], dtype),
+        tf.one_hot(depths, most_depths, dtype=dtype),
     )
-    indices = tf.minimum(widths, width_sizes - 1)[:, None]
-    depth_weights = tf.one_hot(tf.minimum(depths, depth_sizes - 1), most_depths)
-    return Draw(indices, tf.ones(indices.shape), depth_weights)
 
 
 def relaxed_logits(

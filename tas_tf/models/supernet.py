@@ -20,7 +20,7 @@ from tas_tf.models import trained_weights
 from tas_tf.models.shape_plans import PLANS
 from tas_tf.spaces import families
 from tas_tf.spaces.architecture import Architecture
-from tas_tf.spaces.expected_cost import max_candidates, max_depths
+from tas_tf.spaces.expected_cost import table_shapes
 from tas_tf.spaces.search_space import SearchSpace
 
 SHAPES = ("auto", *PLANS)
@@ -150,13 +150,11 @@ class Supernet(keras.layers.Layer):
         space = self.space
         self._width_sizes = np.array([len(c.candidates) for c in space.choices], np.int32)
         self._depth_sizes = np.array([len(depths) for depths in space.depths], np.int32)
+        sizes = self._width_sizes, self._depth_sizes
         self.width_logits, self.depth_logits = (
-            self.add_weight(
-                name=name, shape=(len(sizes), width), initializer=sampling.InitialLogits(sizes)
-            )
-            for name, sizes, width in (
-                ("width_logits", self._width_sizes, max_candidates(space)),
-                ("depth_logits", self._depth_sizes, max_depths(space)),
+            self.add_weight(name=name, shape=shape, initializer=sampling.InitialLogits(of_rows))
+            for name, shape, of_rows in zip(
+                ("width_logits", "depth_logits"), table_shapes(space), sizes, strict=True
             )
         )
 
@@ -215,8 +213,6 @@ class Supernet(keras.layers.Layer):
             temperature: Temperature tau.
             seed: (2,) int32.
         """
-        if self.draws == "own":
-            seed = sampling.replica_seed(seed)
         return sampling.draw(
             self.strategy,
             width_logits=tf.convert_to_tensor(self.width_logits),
@@ -224,7 +220,7 @@ class Supernet(keras.layers.Layer):
             depth_logits=tf.convert_to_tensor(self.depth_logits),
             depth_sizes=tf.constant(self._depth_sizes),
             temperature=temperature,
-            seed=seed,
+            seed=self._own_seed(seed),
         )
 
     def uniform_path(self, seed: tf.Tensor) -> Draw:
@@ -233,16 +229,17 @@ class Supernet(keras.layers.Layer):
         Args:
             seed: (2,) int32.
         """
-        if self.draws == "own":
-            seed = sampling.replica_seed(seed)
-        indices, weights, depth_weights = sampling.uniform_path(
+        return sampling.uniform_path(
             tf.constant(self._width_sizes),
             tf.constant(self._depth_sizes),
             most_depths=self.depth_logits.shape[1],
-            seed=seed,
+            seed=self._own_seed(seed),
+            dtype=tf.as_dtype(self.variable_dtype),
         )
-        dtype = self.variable_dtype
-        return Draw(indices, tf.cast(weights, dtype), tf.cast(depth_weights, dtype))
+
+    def _own_seed(self, seed: tf.Tensor) -> tf.Tensor:
+        """Returns the seed of a draw: this replica's own, where each draws for itself."""
+        return sampling.replica_seed(seed) if self.draws == "own" else seed
 
     def fixed_draw(self, architecture: Architecture) -> Draw:
         """Returns the draw under which the supernet is one architecture of its space.

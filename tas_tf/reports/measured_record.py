@@ -11,8 +11,8 @@ import numpy as np
 from tas_tf import json_schema
 from tas_tf.json_schema import ANY, Optional, count, number, positive, text, truth
 from tas_tf.spaces.architecture import Architecture
+from tas_tf.spaces.expected_cost import table_shapes
 from tas_tf.spaces.search_space import SearchSpace
-from tas_tf.spaces.separable import table_shapes
 from tas_tf.training.measurement import RUNNER_UP
 from tas_tf.training.scores import Score, standard_error
 

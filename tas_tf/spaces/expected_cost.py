@@ -278,3 +278,9 @@ def max_candidates(space: SearchSpace) -> int:
 def max_depths(space: SearchSpace) -> int:
     """The largest number of candidate depths of any stage."""
     return max(len(depths) for depths in space.depths)
+
+
+def table_shapes(space: SearchSpace) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Returns the shapes of tables of all widths (choices, n) and of all depths (stages, m)."""
+    widths, depths = len(space.choices), len(space.depths)
+    return (widths, max_candidates(space)), (depths, max_depths(space))

@@ -171,7 +171,7 @@ class SearchSpace:
             name=name,
         )
 
-    def indices(self, architecture: Architecture) -> tuple[list[int], list[int]]:
+    def indices(self, architecture: Architecture) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """Returns the candidates that make an architecture, as `architecture` takes them.
 
         Args:
@@ -194,7 +194,7 @@ class SearchSpace:
             _index(f"stage{s + 1}", len(stage), depths)
             for s, (stage, depths) in enumerate(zip(architecture.stages, self.depths, strict=True))
         ]
-        return width_indices, depth_indices
+        return tuple(width_indices), tuple(depth_indices)
 
     def unpruned(self) -> Architecture:
         """Returns the unpruned network's architecture, whether its widths are candidates or not."""

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from tas_tf.spaces.expected_cost import table_shapes
 from tas_tf.spaces.search_space import SearchSpace
 
 # Deviations of a coefficient, in deviations of the noise, among which the evidence chooses.
@@ -43,11 +44,6 @@ class Separable:
     def predict(self, architectures: Sequence[Indices]) -> np.ndarray:
         """Returns the expected scores (n,) of architectures."""
         return features(self.space, architectures) @ self.mean
-
-    def lead(self, one: Indices, other: Indices) -> tuple[float, float]:
-        """Returns the expected lead of an architecture over another, and its standard error."""
-        ahead, behind = features(self.space, [one, other])
-        return self._term(ahead - behind)
 
     def drawn(self, random: np.random.Generator) -> Separable:
         """Returns a model whose coefficients are drawn from the posterior."""
@@ -161,12 +157,6 @@ def features(space: SearchSpace, architectures: Sequence[Indices]) -> np.ndarray
         curves = np.array([_curve(space, c, k) for k in range(len(choice.candidates))])
         columns.append(curves[widths[:, c]] * present[:, c, None])
     return np.concatenate(columns, axis=1).astype(np.float64)
-
-
-def table_shapes(space: SearchSpace) -> tuple[tuple[int, int], tuple[int, int]]:
-    """Returns the shapes of tables of all widths (choices, n) and of all depths (stages, m)."""
-    most = max(len(choice.candidates) for choice in space.choices)
-    return (len(space.choices), most), (len(space.depths), max(map(len, space.depths)))
 
 
 def _present(space: SearchSpace, depths: np.ndarray) -> np.ndarray:

@@ -124,7 +124,8 @@ class ArchitectureSearch(Search):
         """One step of the weights and one of the logits."""
         weight_batch, architecture_batch = batch
         with tf.name_scope("weights_half"):
-            logs = self._weight_step(*weight_batch, step)
+            draw = self.supernet.draw(self.temperature, sampling.step_seed(self.seed, step, 0))
+            logs = self.move_weights(weight_batch, draw, _label_losses, WEIGHTS_HALF)
         if self.phase == "search":
             with tf.name_scope("architecture_half"):
                 more, before = self._architecture_step(*architecture_batch, step)
@@ -133,20 +134,6 @@ class ArchitectureSearch(Search):
             for name, value in fault(WEIGHTS_HALF, before).items():
                 logs[name] = tf.maximum(logs[name], value)
         return logs
-
-    def _weight_step(
-        self, images: tf.Tensor, labels: tf.Tensor, step: tf.Tensor
-    ) -> dict[str, tf.Tensor]:
-        draw = self.supernet.draw(self.temperature, sampling.step_seed(self.seed, step, 0))
-        variables = self.supernet.weight_variables
-        with tf.GradientTape(watch_accessed_variables=False) as tape:
-            tape.watch([variable.value for variable in variables])
-            logits = self.supernet(images, draw, mode=Mode.WEIGHTS)
-            share = batch_share(logits)
-            loss = tf.reduce_sum(losses.cross_entropy(labels, logits)) * share
-        self.optimizer.apply(gradients_of(tape, loss, variables), variables)
-        faults = faults_after(loss, variables, WEIGHTS_HALF)
-        return {"loss": loss, "accuracy": correct(labels, logits) * share, **faults}
 
     def _architecture_step(
         self, images: tf.Tensor, labels: tf.Tensor, step: tf.Tensor
@@ -270,3 +257,8 @@ class ArchitectureSearch(Search):
     def state(self) -> dict[str, Any]:
         """Returns what a checkpoint holds."""
         return {**super().state(), "arch_optimizer": self.arch_optimizer}
+
+
+def _label_losses(images: tf.Tensor, labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
+    del images
+    return losses.cross_entropy(labels, logits)

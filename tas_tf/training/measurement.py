@@ -8,6 +8,7 @@ the first half of the final images, and judged on the second.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -111,15 +112,20 @@ class PathValues:
 
         Losses and capacity are fitted apart: the capacity is known exactly, of any paths.
         """
-        losses_ = self._of_losses(scores)
-        known = [random_path(self._space, 0, number) for number in range(_KNOWN)]
-        capacity = separable.fit(self._space, known, np.array([self._capacity(i) for i in known]))
-        return dataclasses.replace(losses_, mean=losses_.mean + capacity.mean)
+        of_losses = self._of_losses(scores)
+        return dataclasses.replace(of_losses, mean=of_losses.mean + self._capacity_terms)
 
     def predicted(self, scores: Sequence[Score], architectures: Sequence[Indices]) -> np.ndarray:
         """Returns the values (n,) that scores make expect of architectures, capacity exact."""
         expected = self._of_losses(scores).predict(architectures)
         return expected + np.array([self._capacity(indices) for indices in architectures])
+
+    @functools.cached_property
+    def _capacity_terms(self) -> np.ndarray:
+        """The coefficients (features,) of the capacity as a separable model."""
+        known = [random_path(self._space, 0, number) for number in range(_KNOWN)]
+        capacities = np.array([self._capacity(indices) for indices in known])
+        return separable.fit(self._space, known, capacities).mean
 
     def _of_losses(self, scores: Sequence[Score]) -> Separable:
         negative = np.array([-score.loss for score in scores])
@@ -178,7 +184,6 @@ class Choice:
                 }
                 for name, (lead, error) in self.leads.items()
             },
-            "noise": self.model.noise,
         }
 
 
@@ -188,29 +193,37 @@ class Scorer:
     Args:
         search: The search, whose supernet is trained.
         feed: Batches of the architecture half, not augmented.
-        images: Images that are used at most; the number of batches is rounded up.
+        images: Images that are held for it at most; the number of batches is rounded up.
     """
 
     def __init__(self, search: PathSearch, feed: Feed, images: int):
         self._search = search
-        size = max(int(tf.shape(next(iter(feed.batches(0, 1)))[0])[0]), 1)
-        count = min(max(math.ceil(images / size), 2), feed.steps_per_epoch)
+        _, labels = next(iter(feed.batches(0, 1)))
+        self._size = len(labels)
+        count = min(self._count(images), feed.steps_per_epoch)
         self._batches = list(iter(feed.distributed(0, count, search.strategy)))
 
-    def losses(self, indices: Indices) -> list[float]:
-        """Returns the mean cross-entropy of each batch."""
-        space = self._search.supernet.space
-        draw = self._search.supernet.fixed_draw(space.architecture(*indices))
-        parts = [self._loss(batch, draw.indices, draw.depth_weights) for batch in self._batches]
-        return [float(part) for part in parts]
+    def losses(self, indices: Indices, images: int) -> list[float]:
+        """Returns the mean cross-entropy of each of the first batches.
+
+        Args:
+            indices: The candidates of the path.
+            images: Images that it is measured on.
+        """
+        supernet = self._search.supernet
+        draw = supernet.fixed_draw(supernet.space.architecture(*indices))
+        batches = self._batches[: self._count(images)]
+        return [float(part) for part in [self._loss(batch, draw) for batch in batches]]
+
+    def _count(self, images: int) -> int:
+        """Returns the number of batches, at least one to choose by and one to judge by."""
+        return max(math.ceil(images / self._size), 2)
 
     @tf.function(autograph=False)
-    def _loss(self, batch: Batch, indices: tf.Tensor, depth_weights: tf.Tensor) -> tf.Tensor:
+    def _loss(self, batch: Batch, draw: Draw) -> tf.Tensor:
         search = self._search
-        weights = tf.ones(indices.shape, depth_weights.dtype)
 
         def share(images: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
-            draw = Draw(indices, weights, depth_weights)
             logits = search.supernet(images, draw, mode=Mode.ARCHITECTURE)
             return tf.reduce_sum(losses.cross_entropy(labels, logits)) * batch_share(logits)
 
@@ -236,50 +249,52 @@ def measure(
         references: Architectures of the space that the choice is compared with, by name.
         show: Is told how many scores there are, whether the last was measured now, and its loss.
     """
-    rounds = _Rounds(scores, show)
+    scorer = Scorer(search, feed, max(plan.images, plan.final_images))
+    rounds = _Rounds(scorer, plan, scores, show)
     space = search.supernet.space
-    few = Scorer(search, feed, plan.images)
     measured = [
-        rounds.score(few, "random", random_path(space, search.seed, number))
+        rounds.score("random", random_path(space, search.seed, number))
         for number in range(plan.paths)
     ]
     values = PathValues(space, measured, plan.capacity)
     model = values.fitted(measured)
     measured += [
-        rounds.score(few, "near", _near(search, model, 2, number)) for number in range(plan.near)
+        rounds.score("near", _near(search, model, 2, number)) for number in range(plan.near)
     ]
     model = values.fitted(measured)
-    many = Scorer(search, feed, plan.final_images)
     finalists = [
-        rounds.score(many, "final", indices)
-        for indices in _finalists(search, model, plan.finalists)
+        rounds.score("final", indices) for indices in _finalists(search, model, plan.finalists)
     ]
     compared = [
-        rounds.score(many, "final", space_indices(space, architecture), name)
+        rounds.score("final", space.indices(architecture), name)
         for name, architecture in references.items()
     ]
     return _choose(search, model, values, finalists, compared)
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(frozen=True)
 class _Rounds:
     """The scores of a measurement, one after the other.
 
     Args:
+        scorer: Measures paths.
+        plan: How much is measured.
         scores: The scores so far.
         show: See `measure`.
     """
 
+    scorer: Scorer
+    plan: Measurement
     scores: Scores
     show: Callable[[int, bool, float], None]
 
-    def score(
-        self, scorer: Scorer, name_of_round: str, indices: Indices, name: str | None = None
-    ) -> Score:
+    def score(self, name_of_round: str, indices: Indices, name: str | None = None) -> Score:
         """Returns the score of a path."""
-        wanted = Score(name_of_round, indices, (), name)
+        images = self.plan.final_images if name_of_round == "final" else self.plan.images
         known = len(self.scores.scores)
-        score = self.scores.next(wanted, lambda: scorer.losses(indices))
+        score = self.scores.next(
+            Score(name_of_round, indices, (), name), lambda: self.scorer.losses(indices, images)
+        )
         self.show(self.scores.taken, len(self.scores.scores) > known, score.loss)
         return score
 
@@ -298,25 +313,19 @@ def random_path(space: SearchSpace, seed: int, number: int) -> Indices:
     return tuple(widths), tuple(depths)
 
 
-def space_indices(space: SearchSpace, architecture: Architecture) -> Indices:
-    """Returns the candidates of an architecture as tuples."""
-    widths, depths = space.indices(architecture)
-    return tuple(widths), tuple(depths)
-
-
 def _near(search: PathSearch, model: Separable, stream: int, number: int) -> Indices:
     """Returns the best within the budget by a model that is drawn from the posterior."""
     space = search.supernet.space
     drawn = model.drawn(np.random.default_rng([search.seed, stream, number]))
     found = derivation.derive(space, *drawn.logits(), search.budgets, levels=_COARSE)
-    return space_indices(space, found.architecture)
+    return space.indices(found.architecture)
 
 
 def _finalists(search: PathSearch, model: Separable, count: int) -> list[Indices]:
     """Returns distinct architectures within the budget: the best, and the best by drawn models."""
     space = search.supernet.space
     best = derivation.derive(space, *model.logits(), search.budgets)
-    found = {space_indices(space, best.architecture): None}
+    found: dict[Indices, None] = {space.indices(best.architecture): None}
     for number in range(_DRAWS * count):
         if len(found) == count:
             break
@@ -365,6 +374,6 @@ def _curve(search: PathSearch, model: Separable) -> list[tuple[float, float]]:
     for share in np.linspace(smallest, largest, _POINTS + 1)[1:]:
         budget = Budget(kind, share * unpruned, unpruned, _BAND)
         found = derivation.derive(space, *model.logits(), [budget], levels=_COARSE).architecture
-        (value,) = model.predict([space_indices(space, found)])
+        (value,) = model.predict([space.indices(found)])
         points[cost(found, kind) / unpruned] = float(value)
     return sorted(points.items())

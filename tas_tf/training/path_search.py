@@ -12,11 +12,10 @@ import keras
 import tensorflow as tf
 
 from tas_tf.layers import sampling
-from tas_tf.layers.searchable_unit import Mode
 from tas_tf.models.supernet import Supernet
 from tas_tf.spaces import cost, derivation
 from tas_tf.training import losses
-from tas_tf.training.loop import Batch, batch_share, correct, faults_after, gradients_of
+from tas_tf.training.loop import Batch
 from tas_tf.training.search_loop import Search
 from tas_tf.training.supervised import check_fits
 
@@ -69,17 +68,8 @@ class PathSearch(Search):
 
     def train_step(self, batch: Batch, step: tf.Tensor) -> dict[str, tf.Tensor]:
         """One step of the weights."""
-        images, labels = batch
         draw = self.supernet.uniform_path(sampling.step_seed(self.seed, step, 0))
-        variables = self.supernet.weight_variables
-        with tf.GradientTape(watch_accessed_variables=False) as tape:
-            tape.watch([variable.value for variable in variables])
-            logits = self.supernet(images, draw, mode=Mode.WEIGHTS)
-            share = batch_share(logits)
-            loss = tf.reduce_sum(self._losses(images, labels, logits)) * share
-        self.optimizer.apply(gradients_of(tape, loss, variables), variables)
-        faults = faults_after(loss, variables, "the training of paths")
-        return {"loss": loss, "accuracy": correct(labels, logits) * share, **faults}
+        return self.move_weights(batch, draw, self._losses, "the training of paths")
 
     def _losses(self, images: tf.Tensor, labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
         if self.teacher is None:

@@ -16,7 +16,6 @@ from tas_tf.runtime.run_directory import RunDirectory
 from tas_tf.spaces.separable import Indices
 
 SCORES = "scores.jsonl"
-ROUNDS = ("random", "near", "final")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,7 +23,7 @@ class Score:
     """The measured losses of one path.
 
     Args:
-        round: One of `ROUNDS`.
+        round: `random`, `near` or `final`, see `measurement`.
         indices: Its candidates.
         losses: (batches,), mean cross-entropy of each batch.
         name: What a reference is called; None for others.

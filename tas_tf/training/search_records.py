@@ -12,7 +12,7 @@ from tas_tf.errors import RunDirectoryError
 from tas_tf.runtime import files
 from tas_tf.runtime.run_directory import RunDirectory
 from tas_tf.spaces import cost
-from tas_tf.spaces.expected_cost import max_candidates, max_depths
+from tas_tf.spaces.expected_cost import table_shapes
 from tas_tf.spaces.latency_table import LatencyTable
 from tas_tf.spaces.search_space import SearchSpace
 
@@ -66,9 +66,8 @@ def read_logits(directory: RunDirectory, space: SearchSpace) -> list[np.ndarray]
         RunDirectoryError: If they are damaged, or of another space.
     """
     record = directory.read_json(LOGITS, ("width_logits", "depth_logits"))
-    shapes = (len(space.choices), max_candidates(space)), (len(space.depths), max_depths(space))
     logits = []
-    for name, shape in zip(("width_logits", "depth_logits"), shapes, strict=True):
+    for name, shape in zip(("width_logits", "depth_logits"), table_shapes(space), strict=True):
         try:
             values = np.array(record[name], np.float64)
         except (TypeError, ValueError):

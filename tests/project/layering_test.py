@@ -48,8 +48,8 @@ LAYERS = (
     ),
     (
         "experiments",
-        "messages live_pictures step_profile common measured_search search baseline train derive "
-        "export measure profile_device pipeline registry",
+        "messages live_pictures step_profile common budgeted measured_search search baseline train "
+        "derive export measure profile_device pipeline registry",
     ),
     ("", "optimizers command_line search baseline train derive export pipeline report measure"),
     ("", "profile_device"),

@@ -8,7 +8,7 @@ from pictures import some_architecture, texts
 
 from tas_tf.reports import canvas, measurement_plots
 from tas_tf.reports.shape_plots import taken_widths
-from tas_tf.spaces import separable
+from tas_tf.spaces import expected_cost
 from tas_tf.spaces.cost import parse_targets
 from tas_tf.spaces.search_space import SearchSpace
 
@@ -17,7 +17,7 @@ def terms_of(space, seed=0):
     """Terms and errors of widths and of depths, as a model of random numbers has them."""
     random = np.random.default_rng(seed)
     found = []
-    for shape in separable.table_shapes(space):
+    for shape in expected_cost.table_shapes(space):
         found.append((random.normal(size=shape), random.uniform(0.1, 1, shape)))
     return found
 
@@ -104,7 +104,9 @@ def test_tied_and_frozen_widths_have_one_curve_or_none():
 @pytest.mark.parametrize("value", [0.0, 1e17, -1e17])
 def test_terms_without_a_difference_can_be_drawn(value):
     space = SearchSpace.resnet(8)
-    terms = [(np.full(shape, value), np.zeros(shape)) for shape in separable.table_shapes(space)]
+    terms = [
+        (np.full(shape, value), np.zeros(shape)) for shape in expected_cost.table_shapes(space)
+    ]
     for figure in measurement_plots.draw_worth(space, *terms, space.unpruned()).values():
         assert canvas.image(figure).any()
 

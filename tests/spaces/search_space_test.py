@@ -203,7 +203,7 @@ def test_indices_are_those_of_an_architecture(space, data):
     network = space.architecture(widths, depths)
     found = space.indices(network)
     assert space.architecture(*found) == network
-    assert found[1] == depths
+    assert found[1] == tuple(depths)
     built = {
         space.unit_choices[unit]
         for units, stage in zip(space.block_units, network.stages, strict=True)

@@ -64,7 +64,10 @@ def test_a_score_is_the_loss_of_the_derived_shape_by_the_batch_s_statistics(sear
         )
         for images, labels in feed.batches(0, 2)
     ]
-    np.testing.assert_allclose(scorer.losses(indices), expected, rtol=1e-5)
+    np.testing.assert_allclose(scorer.losses(indices, 100), expected, rtol=1e-5)
+    more = Scorer(search, feed, 200)
+    assert len(more.losses(indices, 200)) == 4
+    np.testing.assert_allclose(more.losses(indices, 100), expected, rtol=1e-5)
 
 
 def test_the_choice_is_within_the_budget_and_the_best_of_the_finalists(search, whole):

@@ -1,0 +1,132 @@
+"""What searches and baselines share: the checks before an architecture is found, and its record."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar, Protocol
+
+import keras
+
+from tas_tf.data.image_data import DataInfo, ImageData
+from tas_tf.experiments import common, messages
+from tas_tf.models import network_files
+from tas_tf.models.inheritance import inherit_weights
+from tas_tf.models.spec_compiler import build_model
+from tas_tf.models.supernet import Supernet
+from tas_tf.runtime import files
+from tas_tf.runtime.run_directory import ARCHITECTURE, RESULT, RunDirectory
+from tas_tf.spaces import cost, derivation
+from tas_tf.spaces.architecture import Architecture
+from tas_tf.spaces.latency_table import LatencyTable, kinds
+from tas_tf.spaces.search_space import SearchSpace
+from tas_tf.training import search_records
+
+
+class Budgeted(Protocol):
+    """An experiment that finds an architecture within a budget, by its settings."""
+
+    NAME: ClassVar[str]
+
+    @property
+    def run_dir(self) -> str: ...
+    @property
+    def data(self) -> ImageData: ...
+    @property
+    def space(self) -> Callable[..., SearchSpace]: ...
+    @property
+    def target(self) -> float | str | Sequence[float | str]: ...
+    @property
+    def epochs(self) -> int: ...
+    @property
+    def batch_size(self) -> int: ...
+    @property
+    def seed(self) -> int: ...
+    @property
+    def tolerance(self) -> float: ...
+    @property
+    def cost_weight(self) -> float: ...
+    @property
+    def latency_table(self) -> str | None: ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What is known before anything is built or written.
+
+    Args:
+        directory: The run directory.
+        config: The resolved configuration.
+        info: What is known of the images.
+        space: The search space.
+        latency: The table of latencies, if there is one.
+        budgets: The budgets.
+        network: The trained unpruned network to start from, if there is one.
+    """
+
+    directory: RunDirectory
+    config: str
+    info: DataInfo
+    space: SearchSpace
+    latency: LatencyTable | None
+    budgets: list[cost.Budget]
+    network: keras.Model | None = None
+
+
+def check(experiment: Budgeted, **ranges: float) -> Plan:
+    """Refuses whatever can be refused before anything is built or written.
+
+    Args:
+        experiment: The experiment.
+        ranges: Further settings of it whose range is checked.
+    """
+    directory, config, info = common.begin(
+        experiment.NAME,
+        experiment.run_dir,
+        experiment.data,
+        parts=2,
+        epochs=experiment.epochs,
+        batch_size=experiment.batch_size,
+        seed=experiment.seed,
+        tolerance=experiment.tolerance,
+        cost_weight=experiment.cost_weight,
+        **ranges,
+    )
+    space = experiment.space(num_classes=info.num_classes, input_shape=info.input_shape)
+    latency = common.load_latency(experiment.latency_table, space)
+    budgets = cost.parse_targets(experiment.target, space, experiment.tolerance, kinds(latency))
+    derivation.check_reachable(space, budgets)
+    search_records.check_latency(directory, latency)
+    return Plan(
+        directory=directory, config=config, info=info, space=space, latency=latency, budgets=budgets
+    )
+
+
+def record(
+    plan: Plan,
+    found: Architecture,
+    summary: dict[str, Any],
+    weights: Supernet | None,
+    more: Mapping[str, Any],
+) -> Architecture:
+    """Records an architecture that was found, and says it; returns it with costs and origin.
+
+    Args:
+        plan: What was known before.
+        found: The architecture.
+        summary: How it was found.
+        weights: The supernet whose weights it keeps, in a model from which a training may start;
+            None saves no model.
+        more: What else the result says. With the result, the run is finished.
+    """
+    architecture = common.with_origin(found, plan.space, summary, plan.latency)
+    path = plan.directory.file(ARCHITECTURE)
+    files.write_whole(path, architecture.to_json())
+    messages.say_derivation(summary, plan.budgets, path)
+    if weights is not None:
+        model = build_model(architecture)
+        inherit_weights(model, architecture, weights)
+        network_files.save_model(model, architecture, plan.directory)
+    result = {"derivation": summary, "tolerance": plan.budgets[0].tolerance, **more}
+    plan.directory.write_json(RESULT, result)
+    return architecture
