@@ -2,10 +2,11 @@
 
     python benchmarks/ranking.py --networks=networks.json --data_dir=~/tensorflow_datasets
 
-The file has a list `networks` of pairs: the widths of a network from the stem on, and its accuracy.
-A spec (`--gin_file`, by default `benchmarks/ranking.gin`) says how the supernet is trained and how
-many paths are measured. All lies under `--runs`, and goes on from there: the trained teacher, a
-search for every seed, and scores of networks of the file.
+The file has a list `networks` of pairs: the widths of a network from the stem on, and its accuracy;
+or it has the records of a study (benchmarks/ladder.json). A spec (`--gin_file`, by default
+`benchmarks/ranking.gin`) says how the supernet is trained and how many paths are measured. All lies
+under `--runs`, and goes on from there: the trained teacher, a search for every seed, and scores of
+networks of the file.
 
 For every seed it prints the correlation with the true accuracies of raw scores, and of the model
 that is fitted to the scores of random paths; beside them that of the MACs, the parameters, and the
@@ -41,7 +42,8 @@ from tas_tf.models.inheritance import order_channels
 from tas_tf.models.spec_compiler import build_model
 from tas_tf.runtime.checkpoints import Checkpoints
 from tas_tf.runtime.run_directory import RunDirectory
-from tas_tf.spaces import cost
+from tas_tf.spaces import cost, separable
+from tas_tf.spaces.architecture import Architecture
 from tas_tf.spaces.search_space import SearchSpace
 from tas_tf.spaces.separable import Indices
 from tas_tf.training.measurement import PathValues, Scorer
@@ -82,9 +84,9 @@ class Ladder:
         self.space: SearchSpace = self.experiment.space(
             num_classes=info.num_classes, input_shape=info.input_shape
         )
-        records = json.loads(pathlib.Path(flags.networks).read_text())["networks"]
-        self.accuracies = np.array([accuracy for _, accuracy in records])
-        self.networks = [self._indices(widths) for widths, _ in records]
+        pairs = self._read(pathlib.Path(flags.networks).expanduser())
+        self.accuracies = np.array([accuracy for _, accuracy in pairs])
+        self.networks = [indices for indices, _ in pairs]
 
     def _bindings(self, seed: int) -> list[str]:
         where = [f"ImageData.data_dir = {self.data_dir!r}"] if self.data_dir else []
@@ -94,6 +96,20 @@ class Ladder:
     def _experiment(self, seed: int) -> SearchExperiment:
         run_dir = str(self.runs / f"search_{seed}")
         return gin_config.call("run_search", run_dir=run_dir, dry_run=False, profile_steps=None)
+
+    def _read(self, path: pathlib.Path) -> list[tuple[Indices, float]]:
+        """Returns the networks of a file, with their accuracies."""
+        found = json.loads(path.read_text())
+        if "trainings" not in found:
+            return [(self._indices(widths), accuracy) for widths, accuracy in found["networks"]]
+        pairs = []
+        for key, record in found["trainings"].items():
+            network, _, _ = key.rsplit("/", 2)
+            if network != "unpruned":
+                text = json.dumps(found["networks"][network]["architecture"])
+                indices = self.space.indices(Architecture.from_json(text))
+                pairs.append((indices, record["accuracy"]))
+        return pairs
 
     def _indices(self, widths: Sequence[int]) -> Indices:
         """Returns the candidates of a network whose widths follow each other from the stem on."""
@@ -145,30 +161,26 @@ class Ladder:
         return self._scores(search, feed, f"networks_{seed}", self.networks[: self.scored])
 
     def sensitivities(self) -> np.ndarray:
-        """Returns the sums of what each width costs the teacher alone, the others being whole."""
+        """Returns the sums of what each width or depth costs the teacher alone."""
         search, feed = self._supernet(0)
         model = network_files.load_model(str(self.runs / "teacher"), "teacher")
         order_channels(model, self.space.unpruned())
         images, _ = next(iter(feed.batches(0, 1)))
         search.supernet.start_from(model, images)
-        whole = self.space.indices(self.space.unpruned())
-        places = [
-            (c, k)
-            for c, choice in enumerate(self.space.choices)
-            for k in range(len(choice.candidates) - 1)
-        ]
-        narrowed = [
-            (tuple(k if c == narrow else i for c, i in enumerate(whole[0])), whole[1])
-            for narrow, k in places
-        ]
-        first, *others = self._scores(search, feed, "sensitivities", [whole, *narrowed])
-        terms = dict(zip(places, np.array(others) - first, strict=True))
-        return np.array(
-            [
-                sum(terms.get(place, 0.0) for place in enumerate(widths))
-                for widths, _ in self.networks
-            ]
-        )
+        widths, depths = self.space.indices(self.space.unpruned())
+        whole, count = [*widths, *depths], len(widths)
+        places = [(c, k) for c, last in enumerate(whole) for k in range(last)]
+        narrowed = []
+        for c, k in places:
+            one = [*whole[:c], k, *whole[c + 1 :]]
+            narrowed.append((tuple(one[:count]), tuple(one[count:])))
+        first, *others = self._scores(search, feed, "sensitivities", [(widths, depths), *narrowed])
+        terms = np.zeros((len(whole), max(whole) + 1))
+        terms[tuple(zip(*places, strict=True))] = np.array(others) - first
+        rows = np.array([[*widths, *depths] for widths, depths in self.networks])
+        found = terms[np.arange(len(whole)), rows]
+        found[:, :count] *= separable.present(self.space, rows[:, count:])
+        return found.sum(axis=1)
 
     def _supernet(self, seed: int) -> tuple[PathSearch, Feed]:
         """Returns the search of a seed as it begins, and the images that measure."""

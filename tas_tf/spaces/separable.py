@@ -152,23 +152,28 @@ def features(space: SearchSpace, architectures: Sequence[Indices]) -> np.ndarray
     columns = [np.ones((len(widths), 1))]
     for s, candidates in enumerate(space.depths):
         columns.append(depths[:, s, None] == np.arange(len(candidates) - 1))
-    present = _present(space, depths)
+    left = present(space, depths)
     for c, choice in enumerate(space.choices):
         curves = np.array([_curve(space, c, k) for k in range(len(choice.candidates))])
-        columns.append(curves[widths[:, c]] * present[:, c, None])
+        columns.append(curves[widths[:, c]] * left[:, c, None])
     return np.concatenate(columns, axis=1).astype(np.float64)
 
 
-def _present(space: SearchSpace, depths: np.ndarray) -> np.ndarray:
-    """Returns (n, choices): whether any unit of a choice is left under depths (n, stages)."""
-    present = np.zeros((len(depths), len(space.choices)), bool)
-    present[:, space.unit_choices[0]] = True
+def present(space: SearchSpace, depths: np.ndarray) -> np.ndarray:
+    """Returns (n, choices): whether any unit of a choice is left.
+
+    Args:
+        space: The search space.
+        depths: (n, stages), the candidates of the depths.
+    """
+    found = np.zeros((len(depths), len(space.choices)), bool)
+    found[:, space.unit_choices[0]] = True
     for s, (candidates, units) in enumerate(zip(space.depths, space.block_units, strict=True)):
         kept = np.array(candidates)[depths[:, s]]
         for b, of_block in enumerate(units):
             for unit in of_block:
-                present[:, space.unit_choices[unit]] |= kept > b
-    return present
+                found[:, space.unit_choices[unit]] |= kept > b
+    return found
 
 
 def _curve(space: SearchSpace, choice: int, candidate: int) -> tuple[float, float]:

@@ -305,10 +305,10 @@ def figures(path) -> dict:
 def test_a_study_that_is_killed_comes_to_the_same(tmp_path):
     """Minutes: it runs a study of small scans of digits twice, and once from records alone."""
     (tmp_path / "tiny.gin").write_text(TINY)
-    ask = ["--gin_file=tiny.gin", "--run_dir=undisturbed", "--records=one"]
+    ask = ["--gin_file=tiny.gin", "--jobs=2", "--run_dir=undisturbed", "--records=one"]
     said = told(tmp_path, *ask)
     assert "4 of 4 trainings are finished." in said and "| `interpolate` |" in said
-    ask = ["--gin_file=tiny.gin", "--run_dir=killed", "--records=other"]
+    ask = ["--gin_file=tiny.gin", "--jobs=2", "--run_dir=killed", "--records=other"]
     records = tmp_path / "other/tiny.json"
     for ending in (signal.SIGKILL, signal.SIGTERM):
         before = len(figures(records)) if records.exists() else 0
@@ -334,7 +334,8 @@ def check_a_training_starts_from_records(folder, records):
     key = "pad/0.5/search_1/scratch/training_1"
     accuracy = everything["trainings"].pop(key)["accuracy"]
     records.write_text(json.dumps(everything))
-    told(folder, "--gin_file=tiny.gin", "--run_dir=elsewhere", f"--records={records.parent}")
+    ask = ["--gin_file=tiny.gin", "--jobs=2", "--run_dir=elsewhere"]
+    told(folder, *ask, f"--records={records.parent}")
     assert json.loads(records.read_text())["trainings"][key]["accuracy"] == accuracy
     assert not (folder / "elsewhere/networks").exists()
     assert (folder / "elsewhere/trainings" / key / "result.json").exists()

@@ -1,0 +1,94 @@
+"""tools/study_runner.py: commands at once share what they need."""
+
+import dataclasses
+import pathlib
+
+import pytest
+from checkout import ROOT
+from study_grid import TABLE, Network, Round, Study
+from study_records import Records
+from study_runner import Runner
+
+EXAMPLE = ROOT / "docs/examples/resnet20_cifar10"
+# Copies a run of the example, and notes when it begins and ends.
+COPY = """
+import shutil, sys, time
+_, name, source, target, log = sys.argv
+def note(what):
+    with open(log, "a") as file:
+        file.write(f"{what} {name}\\n")
+note("begin")
+time.sleep(0.2)
+if name == "plain/0.4/search_1":
+    sys.exit(1)
+shutil.copytree(source, target)
+note("end")
+"""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Copying(Study):
+    """A study whose commands copy runs of the example."""
+
+    log: str
+
+    def command(self, item, root, architecture=None):
+        script = str(pathlib.Path(self.log).with_name("copy.py"))
+        if item == TABLE:
+            return [script, item, str(EXAMPLE), f"{root}/{item}", self.log]
+        part = "search" if isinstance(item, Network) else "student"
+        folder = "networks" if isinstance(item, Network) else "trainings"
+        target = f"{root}/{folder}/{item.key}"
+        return [script, item.key, str(EXAMPLE / part), target, self.log]
+
+
+def study(log: str) -> Study:
+    """A study of a search, one of whose networks waits for a table, and of two baselines."""
+    main = Round(arms=["search", "plain"], targets=[0.4], ways=["scratch"], trainings=2)
+    more = Round(
+        arms=["search", "other"],
+        targets=["latency: 0.6"],
+        ways=["distilled", "inherited"],
+        trainings=1,
+    )
+    arms = {
+        "search": ("search", 'run_search.start_from = "{teacher}"'),
+        "plain": ("baseline --kind=uniform_width",),
+        "other": ("baseline --kind=random",),
+    }
+    return Copying(
+        log=log,
+        name="s",
+        spec="a.gin",
+        arms=arms,
+        rounds=[main, more],
+        searches=2,
+        once=["plain"],
+        teachers=2,
+        reference="plain",
+    )
+
+
+@pytest.mark.parametrize("jobs", [1, 3])
+def test_jobs_share_what_they_need_and_a_failure_is_their_own(tmp_path, capsys, jobs):
+    (tmp_path / "copy.py").write_text(COPY)
+    log = tmp_path / "log"
+    grid = study(str(log))
+    records = Records(tmp_path / "records.json", grid, "runs/s")
+    assert Runner(grid, str(tmp_path / "root"), records, None, jobs).run(grid.cells()) == 1
+    events = [line.split(maxsplit=1) for line in log.read_text().splitlines()]
+    begun = [name for what, name in events if what == "begin"]
+    assert len(begun) == len(set(begun))  # nothing is made twice
+    ended = [name for what, name in events if what == "end"]
+    assert {*begun} - {*ended} == {"plain/0.4/search_1"}
+    missing = {cell.key for cell in grid.cells() if records.get(cell) is None}
+    assert missing == {f"plain/0.4/search_1/scratch/training_{n}" for n in (1, 2)}
+    assert not missing & {*begun}
+    for item in (item for cell in grid.cells() for item in (cell, cell.network)):
+        for needed in grid.needs(item) if item.key in begun else []:
+            end = ["end", getattr(needed, "key", needed)]
+            assert events.index(end) < events.index(["begin", item.key])
+    # The table is measured alone, and then as many commands run as there are jobs.
+    assert events[:2] == [["begin", TABLE], ["end", TABLE]]
+    assert ([what for what, _ in events[2 : 2 + jobs]] == ["begin"] * jobs) or jobs == 1
+    assert "plain/0.4/search_1/scratch/training_1: FAILED" in capsys.readouterr().out
