@@ -77,12 +77,14 @@ class Round:
         targets: Budgets, as TARGET has them.
         ways: How the networks are trained, of `WAYS`.
         trainings: Trainings of each network in each way, by seeds 1, 2, ...
+        searches: Networks of an arm for a budget, where they are fewer than the study's.
     """
 
     arms: Sequence[str]
     targets: Sequence[float | str]
     ways: Sequence[str]
     trainings: int
+    searches: int | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -149,7 +151,7 @@ class Study:
         """Yields the trainings of a round, those to compare with each other together."""
         for target in part.targets:
             for way in part.ways:
-                for search in range(1, self.searches + 1):
+                for search in range(1, (part.searches or self.searches) + 1):
                     for training in range(1, part.trainings + 1):
                         for arm in part.arms:
                             if search == 1 or arm not in self.once:

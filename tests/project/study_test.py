@@ -1,6 +1,7 @@
 """tools/run_study.py: the grid, its records and summary, and a study that is killed and goes on."""
 
 import ast
+import dataclasses
 import json
 import os
 import re
@@ -100,6 +101,15 @@ def test_few_seeds_of_everything_come_first():
         "other/latency_0.6/search_2/distilled/training_1",
         "search/latency_0.6/search_2/inherited/training_1",
         "other/latency_0.6/search_2/inherited/training_1",
+    ]
+
+
+def test_a_round_may_have_fewer_searches():
+    few = Round(arms=["search"], targets=[0.4], ways=["scratch"], trainings=1, searches=1)
+    grid = dataclasses.replace(study(), rounds=[few], searches=3)
+    assert [cell.key for cell in grid.cells()] == [
+        "unpruned/scratch/training_1",
+        "search/0.4/search_1/scratch/training_1",
     ]
 
 
