@@ -34,14 +34,14 @@ def distillation(
     Args:
         labels: (batch,) int.
         logits: (batch, classes), the student's.
-        teacher_logits: (batch, classes).
+        teacher_logits: (batch, classes), in any precision: the student's is taken.
         alpha: Weight a of the teacher.
         temperature: Temperature T.
 
     Returns:
         (batch,).
     """
-    teacher = tf.nn.log_softmax(teacher_logits / temperature)
+    teacher = tf.nn.log_softmax(tf.cast(teacher_logits, logits.dtype) / temperature)
     student = tf.nn.log_softmax(logits / temperature)
     divergence = tf.reduce_sum(tf.exp(teacher) * (teacher - student), axis=-1)
     return (1 - alpha) * cross_entropy(labels, logits) + alpha * temperature**2 * divergence

@@ -41,15 +41,32 @@ def networks(count=10):
     return {"networks": records}
 
 
+def as_study(pairs):
+    """The same networks as the records of a study."""
+    space = SearchSpace.resnet(8, 10, (8, 8, 1), ratios=(0.5, 0.75, 1.0), search="width")
+    found = {"networks": {}, "trainings": {}}
+    for number, (widths, accuracy) in enumerate(pairs, 1):
+        indices = [c.candidates.index(w) for c, w in zip(space.choices, widths, strict=True)]
+        architecture = space.architecture(indices, [len(d) - 1 for d in space.depths])
+        key = f"random/1.0/search_{number}"
+        found["networks"][key] = {"architecture": json.loads(architecture.to_json())}
+        found["trainings"][f"{key}/scratch/training_1"] = {"accuracy": accuracy}
+    found["networks"]["unpruned"] = {"architecture": json.loads(space.unpruned().to_json())}
+    found["trainings"]["unpruned/scratch/training_1"] = {"accuracy": 0.0}
+    return found
+
+
 @pytest.mark.slow
 def test_it_ranks_and_goes_on_from_what_it_has(tmp_path):
     (tmp_path / "networks.json").write_text(json.dumps(networks()))
+    (tmp_path / "study.json").write_text(json.dumps(as_study(networks()["networks"])))
     (tmp_path / "spec.gin").write_text(SPEC)
-    command = [sys.executable, str(PROJECT / "benchmarks/ranking.py"), "--networks=networks.json"]
+    command = [sys.executable, str(PROJECT / "benchmarks/ranking.py")]
     command += ["--gin_file=spec.gin", "--seeds=2", "--scored=4", "--json=found.json"]
     tables = []
-    for _ in range(2):
-        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    for file in ("networks.json", "study.json"):
+        asked = [*command, f"--networks={file}"]
+        done = subprocess.run(asked, cwd=tmp_path, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr[-2000:]
         rows = json.loads((tmp_path / "found.json").read_text())["rows"]
         tables.append({row["predictor"]: row for row in rows})

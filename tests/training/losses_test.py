@@ -44,6 +44,15 @@ def test_distillation_without_a_teachers_weight_is_cross_entropy():
     np.testing.assert_allclose(losses.distillation(labels, logits, -logits, 0.0), plain, rtol=1e-6)
 
 
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+def test_the_teacher_may_have_another_precision(dtype):
+    logits = tf.random.stateless_normal([5, 3], [0, 0], dtype=tf.float64)
+    labels = tf.constant([0, 1, 2, 1, 0])
+    taught = tf.cast(-logits, dtype)
+    expected = losses.distillation(labels, logits, tf.cast(taught, tf.float64))
+    np.testing.assert_array_equal(losses.distillation(labels, logits, taught), expected)
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_published_band(reference_dir, dtype):
     for file, arrays in fixtures(reference_dir, FILES).items():
