@@ -6,7 +6,8 @@ The file has a list `networks` of pairs: the widths of a network from the stem o
 or it has the records of a study (benchmarks/ladder.json). A spec (`--gin_file`, by default
 `benchmarks/ranking.gin`) says how the supernet is trained and how many paths are measured. All lies
 under `--runs`, and goes on from there: the trained teacher, a search for every seed, and scores of
-networks of the file.
+networks of the file. A variant, such as `--variant=paper` with `--gin_bindings='Supernet.streams =
+"paper"'`, has searches of its own and the same teacher.
 
 For every seed it prints the correlation with the true accuracies of raw scores, and of the model
 that is fitted to the scores of random paths; beside them that of the MACs, the parameters, and the
@@ -77,6 +78,7 @@ class Ladder:
         self.gin_file = flags.gin_file
         self.bindings = [*flags.gin_bindings]
         self.scored = flags.scored
+        self.variant = flags.variant
         self.data_dir = flags.data_dir
         gin_config.load([flags.gin_file], self._bindings(0))
         self.experiment = self._experiment(0)
@@ -93,8 +95,12 @@ class Ladder:
         start = f"run_search.start_from = {str(self.runs / 'teacher')!r}"
         return [*self.bindings, *where, start, f"SEED = {seed}"]
 
+    def _name(self, kind: str, seed: int) -> str:
+        """Returns the folder of what a search of a seed makes."""
+        return "_".join([kind, *filter(None, [self.variant]), str(seed)])
+
     def _experiment(self, seed: int) -> SearchExperiment:
-        run_dir = str(self.runs / f"search_{seed}")
+        run_dir = str(self.runs / self._name("search", seed))
         return gin_config.call("run_search", run_dir=run_dir, dry_run=False, profile_steps=None)
 
     def _read(self, path: pathlib.Path) -> list[tuple[Indices, float]]:
@@ -118,8 +124,9 @@ class Ladder:
         return tuple(choice.candidates.index(width) for choice, width in pairs), depths
 
     def teach(self) -> None:
-        """Trains the teacher."""
-        self._run("train", self.bindings, "teacher")
+        """Trains the teacher, which all variants share."""
+        if not (self.runs / "teacher" / "result.json").exists():
+            self._run("train", self.bindings, "teacher")
 
     def _run(self, command: str, bindings: Sequence[str], name: str) -> None:
         """Runs a command of the product; one that is done already says so and ends."""
@@ -130,8 +137,8 @@ class Ladder:
 
     def search(self, seed: int) -> float:
         """Runs a search; returns the seconds that it took, the measurement included."""
-        directory = RunDirectory(str(self.runs / f"search_{seed}"))
-        self._run("search", self._bindings(seed), f"search_{seed}")
+        directory = RunDirectory(str(self.runs / self._name("search", seed)))
+        self._run("search", self._bindings(seed), self._name("search", seed))
         return directory.read_json("result.json")["seconds"]
 
     def fitted(self, seed: int) -> dict[str, np.ndarray]:
@@ -139,7 +146,7 @@ class Ladder:
 
         `as terms` has the capacity as the derivation does, a sum of terms of single widths.
         """
-        scores = read_scores(RunDirectory(str(self.runs / f"search_{seed}")))
+        scores = read_scores(RunDirectory(str(self.runs / self._name("search", seed))))
         random = [score for score in scores if score.round == "random"]
         capacity = self.experiment.measurement.capacity
         values = PathValues(self.space, random, capacity)
@@ -155,10 +162,12 @@ class Ladder:
     def raw(self, seed: int) -> np.ndarray:
         """Returns the scores of the first networks by the trained supernet of a seed."""
         search, feed = self._supernet(seed)
-        directory = RunDirectory(str(self.runs / f"search_{seed}"))
+        directory = RunDirectory(str(self.runs / self._name("search", seed)))
         checkpoints = Checkpoints(directory, **search.state())
         checkpoints.restore()
-        return self._scores(search, feed, f"networks_{seed}", self.networks[: self.scored])
+        return self._scores(
+            search, feed, self._name("networks", seed), self.networks[: self.scored]
+        )
 
     def sensitivities(self) -> np.ndarray:
         """Returns the sums of what each width or depth costs the teacher alone."""
@@ -231,6 +240,7 @@ def main() -> None:
     parser.add_argument("--gin_bindings", action="append", default=[])
     parser.add_argument("--data_dir")
     parser.add_argument("--runs", default="runs/ranking")
+    parser.add_argument("--variant", default="", help="name of what the bindings make different")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--scored", type=int, default=100, help="networks that are scored raw")
     flags = parser.parse_args()

@@ -11,6 +11,7 @@ _NAMES = {
     "SearchSpace": "spaces.search_space",
     "Supernet": "models.supernet",
     "build_model": "models.spec_compiler",
+    "load": "models.network_files",
 }
 # Modules that users reach as `tas_tf.cost`, in whatever room they stand.
 _MODULES = {

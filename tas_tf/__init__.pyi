@@ -1,5 +1,6 @@
 # What `tas_tf` resolves when it is first used, for type checkers, which do not run `__getattr__`.
 from tas_tf import data as data
+from tas_tf.models.network_files import load as load
 from tas_tf.models.spec_compiler import build_model as build_model
 from tas_tf.models.supernet import Supernet as Supernet
 from tas_tf.reports import canvas as canvas

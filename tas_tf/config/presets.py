@@ -1,4 +1,4 @@
-"""Presets and published networks: the paths of their files, by name."""
+"""Presets, published and trained networks: the paths of their files, by name."""
 
 from __future__ import annotations
 
@@ -75,3 +75,15 @@ def find_architecture(name: str) -> str:
     return (
         str(preset) if not pathlib.Path(name).expanduser().exists() and preset.is_file() else name
     )
+
+
+def trained_names() -> list[str]:
+    """Returns the names of the trained networks of `zoo/`."""
+    folders = (presets_root() / "zoo").glob("*/architecture.json")
+    return sorted(path.parent.name for path in folders)
+
+
+def find_trained(name: str) -> str:
+    """Returns the path of a trained network: as given, or that of a name in `zoo/`."""
+    known = not pathlib.Path(name).expanduser().exists() and name in trained_names()
+    return str(presets_root() / "zoo" / name) if known else name

@@ -9,6 +9,7 @@ import warnings
 import keras
 import tensorflow as tf
 
+from tas_tf.config.presets import find_trained, trained_names
 from tas_tf.errors import ArchitectureError
 from tas_tf.models.spec_compiler import build_model
 from tas_tf.runtime.files import first_line, read_text, replacing
@@ -72,6 +73,24 @@ def load_model(path: str, role: str = "model") -> keras.Model:
         raise ArchitectureError(
             f"{role}: {directory.file(MODEL) if is_run else path} cannot be read: {reason}"
         ) from None
+
+
+def load(name: str) -> keras.Model:
+    """Loads a trained network by its name in `zoo/`, or from a place; no code of a file is run.
+
+    Args:
+        name: A name, a run directory, or a Keras file.
+
+    Raises:
+        ArchitectureError: If there is none.
+    """
+    path = find_trained(name)
+    if path == name and not tf.io.gfile.exists(RunDirectory(name).path):
+        raise ArchitectureError(
+            f"there is no network {name!r}: no file or run directory of that name is here, and the "
+            f"trained networks are {', '.join(trained_names())}"
+        )
+    return load_model(path)
 
 
 def copy_weights(source: keras.Model, target: keras.Model, role: str) -> None:

@@ -19,7 +19,16 @@ import readme_renderer.markdown
 import setuptools
 from checkout import ROOT, options
 
-PACKAGED = ("setup.cfg", "pyproject.toml", "README.md", "LICENSE", "tas_tf", "specs", "tests")
+PACKAGED = (
+    "setup.cfg",
+    "pyproject.toml",
+    "README.md",
+    "LICENSE",
+    "tas_tf",
+    "specs",
+    "zoo",
+    "tests",
+)
 
 
 def console_scripts() -> list[str]:
@@ -84,6 +93,7 @@ def sources() -> set[str]:
         for folder, patterns in (
             ("tas_tf", ("*.py", "*.pyi", "py.typed", "templates/*")),
             ("specs", ("*.gin", "*.json")),
+            ("zoo", ("*.md", "*.json", "*.keras")),
         )
         for pattern in patterns
         for path in (ROOT / folder).rglob(pattern)
@@ -106,12 +116,13 @@ def metadata(wheel: pathlib.Path) -> email.message.Message:
 def test_every_package_is_named_in_setup_cfg():
     named = options("options")["packages"].split()
     found = setuptools.find_packages(ROOT, include=["tas_tf", "tas_tf.*"])
-    assert sorted(named) == sorted([*found, "tas_tf.specs"])
+    assert sorted(named) == sorted([*found, "tas_tf.specs", "tas_tf.zoo"])
 
 
 def test_wheel_holds_every_source_and_spec_and_nothing_else(wheel):
     held = set(contents(wheel))
-    assert held == {f"tas_tf/{name}" if name.startswith("specs/") else name for name in sources()}
+    beside = ("specs/", "zoo/")
+    assert held == {f"tas_tf/{name}" if name.startswith(beside) else name for name in sources()}
     assert "tas_tf/specs/quickstart.gin" in held
     assert {"tas_tf/py.typed", "tas_tf/reports/templates/page.html"} <= held
 
