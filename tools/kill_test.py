@@ -321,12 +321,19 @@ def _records(path: pathlib.Path) -> object:
     return [_without_times(json.loads(line)) for line in lines]
 
 
+# What a run records of time, wherever it stands: `elapsed_seconds`, `median_ms`, and the like.
+_OF_TIME = re.compile(r".*seconds.*|.*_ms|times|share_of_time|rounds")
+
+
 def _without_times(value: object) -> object:
+    """Returns a record without times, at whatever depth they stand in dictionaries and lists."""
+    if isinstance(value, list):
+        return [_without_times(item) for item in value]
     if not isinstance(value, dict):
         return value
     # The files of a SavedModel, which a manifest lists, are compared by what they give.
     left_out = ("files", "bytes")
-    kept = {k: v for k, v in value.items() if "seconds" not in k and k not in left_out}
+    kept = {k: v for k, v in value.items() if not (_OF_TIME.fullmatch(k) or k in left_out)}
     return {k: _without_times(v) for k, v in kept.items()}
 
 

@@ -228,6 +228,29 @@ def test_killed_search_comes_to_the_same(pipeline, monkeypatch):
     assert kill_test.differences(undisturbed, pathlib.Path("killed")) == []
 
 
+def test_killed_export_comes_to_the_same(pipeline, monkeypatch):
+    """The other short form: the export of a derived network, whose calls are timed."""
+    monkeypatch.chdir(pipeline[0].parent)
+    arguments = ("tas_tf.export", "--model=run/student_kd")
+    undisturbed = kill_test.Command(arguments, "undisturbed_export")
+    kill_test.finish("export", undisturbed, pathlib.Path())
+    command = kill_test.Command(arguments, "killed_export")
+    kills = list(kill_test.disturb("export", command, pathlib.Path(), 2, 0, random.Random(2)))
+    assert kills and {kill.aim for kill in kills} <= {"start", "export"}
+    manifests = [
+        json.loads(pathlib.Path(c.run_dir, "manifest.json").read_text())
+        for c in (undisturbed, command)
+    ]
+    calls = [manifest["artifacts"]["saved_model"]["speed"]["calls"] for manifest in manifests]
+    assert calls[0] != calls[1]  # they are timed, and no two times are the same
+    runs = [pathlib.Path(c.run_dir) for c in (undisturbed, command)]
+    assert kill_test.differences(*runs) == []
+    manifest = manifests[1]
+    manifest["artifacts"]["saved_model"]["speed"]["calls"][0]["batch_size"] += 1
+    (runs[1] / "manifest.json").write_text(json.dumps(manifest))
+    assert kill_test.differences(*runs) == ["manifest.json"]
+
+
 def test_the_kill_test_sees_what_differs(pipeline, teacher):
     one, other = pipeline[0] / "teacher", teacher
     assert kill_test.differences(one, other) == []
