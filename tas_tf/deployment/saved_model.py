@@ -55,6 +55,8 @@ def _signatures(classifier: Classifier) -> dict[str, Callable]:
     of_pixels = frozen(classifier.logits, tf.TensorSpec((None, *shape), tf.uint8))
 
     def of_images(images: tf.Tensor) -> dict[str, tf.Tensor]:
+        # What a signature declares, TensorFlow does not check: only an operation of the graph does.
+        images = tf.ensure_shape(images, (None, *shape), name=INPUTS[IMAGES])
         # An empty batch is classified as one black image, which is taken off again: oneDNN fails
         # at a convolution of nothing.
         count = tf.shape(images)[0]
@@ -65,6 +67,7 @@ def _signatures(classifier: Classifier) -> dict[str, Callable]:
         return dict(zip(OUTPUTS, (logits, tf.nn.softmax(logits), classes), strict=True))
 
     def of_files(image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
+        image_bytes = tf.ensure_shape(image_bytes, (None,), name=INPUTS[ENCODED])
         return of_images(
             tf.map_fn(
                 classifier.decode,
