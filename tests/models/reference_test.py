@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from parity import check, distance, fixtures, relative
+from parity import check, distance, fixtures, relative, space_of
 from plain import PlainSupernet
 
 from tas_tf.experiments.common import computing_in
@@ -17,7 +17,6 @@ from tas_tf.models.spec_compiler import TRAINING_LAYERS, build_model
 from tas_tf.models.supernet import Supernet
 from tas_tf.spaces.architecture import Architecture
 from tas_tf.spaces.expected_cost import CostModel
-from tas_tf.spaces.search_space import SearchSpace
 from tas_tf.training.losses import cross_entropy
 
 
@@ -57,18 +56,9 @@ def our_names(block, blocks_per_stage, projection="downsample"):
     return names
 
 
-def reference_space(arrays):
-    """Returns the search space that arrays of the reference are of."""
-    return SearchSpace.resnet(
-        int(arrays["depth"]),
-        num_classes=int(arrays["num_classes"]),
-        block=str(arrays["block"]),
-    )
-
-
 def loaded_supernet(arrays, make, **options):
     """Returns the supernet with the reference's weights, and its layers by the reference's name."""
-    space = reference_space(arrays)
+    space = space_of(arrays)
     supernet = make(space, **options)
     layers = {layer.name: layer for layer in supernet.units + supernet.projections}
     names = our_names(space.block, space.blocks_per_stage)
@@ -162,7 +152,7 @@ def supernet_errors(arrays, make, options):
 
 def derived_architecture(arrays):
     """Returns the architecture of the reference's `xchannels` and `xblocks`."""
-    space = reference_space(arrays)
+    space = space_of(arrays)
     # xchannels begins with the image's channels.
     widths = [int(width) for width in arrays["xchannels"][1:]]
     stages = tuple(
@@ -247,7 +237,7 @@ def test_derived_networks(reference_dir, path, layers, tolerance, deep_tolerance
 
 def test_published_cost_formulas(reference_dir):
     for file, arrays in fixtures(reference_dir, "supernet_*.npz").items():
-        space = reference_space(arrays)
+        space = space_of(arrays)
         widths, depths = (
             np.exp(row) / np.exp(row).sum(axis=1, keepdims=True)
             for row in (arrays["width_logits"].astype(float), arrays["depth_logits"].astype(float))
