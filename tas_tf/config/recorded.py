@@ -34,8 +34,9 @@ PLACES = (
     "run_export.model",
 )
 HERE = "{here}"  # in a gin file the folder that holds it
+# A value that gin breaks goes on in indented lines, in parentheses where it is text.
 _PLACE = re.compile(
-    rf"^((?:{'|'.join(map(re.escape, PLACES))}) = (?:\\\n +)?)(['\"].*['\"])$", re.M
+    rf"^({'|'.join(map(re.escape, PLACES))}) = (?:\\\n +)?(.*(?:\n +.*)*)$", re.MULTILINE
 )
 
 
@@ -52,9 +53,10 @@ def anchored(config: str, folder: str) -> str:
     def told(match: re.Match[str]) -> str:
         try:
             place = ast.literal_eval(match[2])
-        except (SyntaxError, ValueError):
+        except (SyntaxError, ValueError):  # a macro
             return match[0]
-        return f"{match[1]}{told_from(place, folder)!r}"
+        new = told_from(place, folder) if isinstance(place, str) else place
+        return match[0] if new == place else f"{match[1]} = {new!r}"
 
     return _PLACE.sub(told, config)
 

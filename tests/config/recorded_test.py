@@ -123,11 +123,15 @@ def test_what_lies_elsewhere_stays_as_it_was_given(line, folder):
 
 
 def test_a_place_that_gin_breaks_into_lines_is_one():
-    parent = "/a" * 60
-    config = f"run_export.model = \\\n    '{parent}/student'\n"
-    assert recorded.anchored(config, f"{parent}/export") == (
-        "run_export.model = \\\n    '{here}/../student'\n"
-    )
+    for parent in ("/a" * 60, "/it's a place of many words" * 5):
+        gin.clear_config()
+        gin.parse_config([f"PLACE = {f'{parent}/student'!r}"])
+        broken = gin.config_str().partition(" = ")[2]
+        assert len(broken.splitlines()) > 1
+        config = f"run_export.model = {broken}\nA = 3\n"
+        told = recorded.anchored(config, f"{parent}/export")
+        assert told.splitlines()[0] == "run_export.model = '{here}/../student'"
+        assert told.splitlines()[-1] == "A = 3"
 
 
 @pytest.mark.parametrize("parameter", recorded.PLACES)
