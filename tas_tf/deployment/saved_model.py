@@ -12,6 +12,7 @@ import tensorflow as tf
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
 from tas_tf.deployment.classifier import Classifier
+from tas_tf.plain_text import one_line
 
 # What clients name: signatures, their input, and the outputs of both.
 IMAGES, ENCODED = "serving_default", "encoded"
@@ -34,7 +35,7 @@ def write_saved_model(classifier: Classifier, folder: str, images: np.ndarray) -
     with tempfile.TemporaryDirectory() as beside:
         labels = os.path.join(beside, LABELS)
         with open(labels, "w", encoding="utf-8") as file:
-            file.writelines(f"{name}\n" for name in classifier.label_names)
+            file.writelines(f"{one_line(name)}\n" for name in classifier.label_names)
         module.labels = tf.saved_model.Asset(labels)
         tf.saved_model.save(module, folder, signatures=_signatures(classifier))
     _write_warm_up(os.path.join(folder, "assets.extra"), images)
