@@ -311,8 +311,9 @@ def _reader(name: str) -> Callable[[pathlib.Path], object] | None:
         return _weights
     if name.endswith((".json", ".jsonl")):
         return _records
-    # How often a run saves is no part of what it is.
-    return lambda path: re.sub(r"CheckpointInterval.*\n", "", path.read_text())
+    # How often a run saves, and where lies what it starts from, is no part of what it is.
+    left_out = r"(CheckpointInterval|\w+\.start_from = ).*\n"
+    return lambda path: re.sub(left_out, "", path.read_text())
 
 
 def _records(path: pathlib.Path) -> object:

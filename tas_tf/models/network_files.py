@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import tempfile
 import warnings
@@ -72,6 +73,14 @@ def load_model(path: str, role: str = "model") -> keras.Model:
         raise ArchitectureError(
             f"{role}: {directory.file(MODEL) if is_run else path} cannot be read: {reason}"
         ) from None
+
+
+def weights_digest(model: keras.Model) -> str:
+    """Returns a hash of all weights of a network, in their order."""
+    digest = hashlib.sha256()
+    for value in model.get_weights():
+        digest.update(value.tobytes())
+    return digest.hexdigest()
 
 
 def copy_weights(source: keras.Model, target: keras.Model, role: str) -> None:

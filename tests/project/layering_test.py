@@ -49,7 +49,7 @@ LAYERS = (
     ),
     (
         "experiments",
-        "messages live_pictures step_profile common budgeted measured_search search "
+        "messages live_pictures step_profile networks common budgeted measured_search search "
         "baseline train derive export measure profile_device pipeline registry",
     ),
     ("", "optimizers command_line search baseline train derive export pipeline report measure"),
