@@ -14,6 +14,7 @@ from typing import Any
 
 from absl import app, flags, logging
 
+from tas_tf import plain_text
 from tas_tf.errors import (
     EXIT_DONE,
     EXIT_INTERRUPTED,
@@ -22,6 +23,7 @@ from tas_tf.errors import (
     UserError,
     WorkerLostError,
 )
+from tas_tf.runtime import environment
 from tas_tf.runtime.signals import Interruption
 from tas_tf.runtime.stderr import held_back
 
@@ -94,8 +96,10 @@ def run(command: Callable[[], int]) -> None:
     Args:
         command: Does the work after flags are parsed; returns the exit code.
     """
+    environment.settle()
     parser = functools.partial(_parse_flags, command)
-    app.run(lambda _: sys.exit(_guarded(command)), flags_parser=parser)
+    with plain_text.plain_output():
+        app.run(lambda _: sys.exit(_guarded(command)), flags_parser=parser)
 
 
 def run_experiment(
@@ -234,6 +238,10 @@ def _parse_flags(command: Callable[[], int], arguments: list[str]) -> list[str]:
     if {"--help", "-help", "-h"}.intersection(arguments):
         print(_help(command))
         sys.exit(EXIT_DONE)
+    for argument in arguments:
+        if plain_text.is_broken(argument):
+            _complain(f"{argument!r} is not UTF-8 text, which file systems of TensorFlow need")
+            sys.exit(EXIT_USER_ERROR)
     try:
         rest = _FLAGS(arguments)[1:]
     except flags.Error as error:
@@ -259,7 +267,7 @@ def _help(command: Callable[[], int]) -> str:
 
 def _guarded(command: Callable[[], int]) -> int:
     try:
-        with Interruption():
+        with Interruption(), environment.explained(_FLAGS["verbosity"].present):
             return command()
     except UserError as error:
         _complain(error.worded(_NAMES))

@@ -45,7 +45,7 @@ def pytest_sessionfinish(session):
 @pytest.hookimpl(optionalhook=True)  # of pytest-xdist
 def pytest_testnodedown(node, error):
     """Takes what such a process hands over; one that crashed hands nothing."""
-    parity.add(getattr(node, "workeroutput", {}).get("parity", []))
+    parity.add(*getattr(node, "workeroutput", {}).get("parity", ([], {})))
 
 
 def pytest_terminal_summary(terminalreporter):

@@ -311,8 +311,9 @@ def _reader(name: str) -> Callable[[pathlib.Path], object] | None:
         return _weights
     if name.endswith((".json", ".jsonl")):
         return _records
-    # How often a run saves is no part of what it is.
-    return lambda path: re.sub(r"CheckpointInterval.*\n", "", path.read_text())
+    # How often a run saves, and where lies what it starts from, is no part of what it is.
+    left_out = r"(CheckpointInterval|\w+\.start_from = ).*\n"
+    return lambda path: re.sub(left_out, "", path.read_text())
 
 
 def _records(path: pathlib.Path) -> object:
@@ -321,12 +322,19 @@ def _records(path: pathlib.Path) -> object:
     return [_without_times(json.loads(line)) for line in lines]
 
 
+# What a run records of time, wherever it stands: `elapsed_seconds`, `median_ms`, and the like.
+_OF_TIME = re.compile(r".*seconds.*|.*_ms|times|share_of_time|rounds")
+
+
 def _without_times(value: object) -> object:
+    """Returns a record without times, at whatever depth they stand in dictionaries and lists."""
+    if isinstance(value, list):
+        return [_without_times(item) for item in value]
     if not isinstance(value, dict):
         return value
     # The files of a SavedModel, which a manifest lists, are compared by what they give.
     left_out = ("files", "bytes")
-    kept = {k: v for k, v in value.items() if "seconds" not in k and k not in left_out}
+    kept = {k: v for k, v in value.items() if not (_OF_TIME.fullmatch(k) or k in left_out)}
     return {k: _without_times(v) for k, v in kept.items()}
 
 

@@ -17,8 +17,8 @@ from typing import Any
 import gin
 import typeguard
 
-from tas_tf.config.presets import find_spec, read_lines
-from tas_tf.config.recorded import RETIRED, retired
+from tas_tf.config.presets import find_included, find_spec, read_lines, same_file
+from tas_tf.config.recorded import RETIRED, retired, without_here
 from tas_tf.errors import SpecError, UserError, WorkerLostError
 
 _MACRO = re.compile(r"^(\w+) = ", re.MULTILINE)
@@ -142,7 +142,7 @@ def _place_in_file(file: str, setting: re.Pattern) -> str | None:
         if setting.match(lines[number - 1]):
             return f"{file}, line {number}"
         include = _INCLUDE.match(lines[number - 1])
-        place = include and _place_in_file(include[1], setting)
+        place = include and _place_in_file(find_included(include[1], file), setting)
         if place:
             return place
     return None
@@ -153,9 +153,10 @@ def _parse(file: str, including: tuple[str, ...] = ()) -> list[str]:
 
     gin's own include also looks among Python's packages, and says little where it fails.
     """
+    path = find_spec(file)
     lines = [
-        _without_retired(line, f"{file}, line {number}")
-        for number, line in enumerate(read_lines(find_spec(file)), 1)
+        without_here(_without_retired(line, f"{file}, line {number}"), path)
+        for number, line in enumerate(read_lines(path), 1)
     ]
     everything, parsed = lines.copy(), 0
     for number, line in enumerate(lines):
@@ -164,10 +165,10 @@ def _parse(file: str, including: tuple[str, ...] = ()) -> list[str]:
             _parse_lines(file, lines, parsed, number)
             parsed = number + 1
             place = f"{file}, line {parsed}: include"
-            find_spec(include[1], place)
-            if include[1] in (*including, file):
+            included = find_included(include[1], file, place)
+            if any(same_file(included, other) for other in (*including, file)):
                 raise SpecError(f"{place}: {include[1]} includes itself")
-            everything += _parse(include[1], (*including, file))
+            everything += _parse(included, (*including, file))
     _parse_lines(file, lines, parsed, len(lines))
     return everything
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import codecs
 import difflib
 import os
 import pathlib
+import re
 
 from tas_tf.errors import SpecError
 
@@ -44,15 +46,43 @@ def find_spec(file: str, asked_by: str = "--gin_file") -> str:
     raise SpecError(f"{asked_by}: {file} does not exist here, nor among the presets; {hint}")
 
 
+def find_included(include: str, file: str, asked_by: str = "include") -> str:
+    """Returns what finds an included gin file: beside the including one first, then as any spec.
+
+    Args:
+        include: The file as the line `include` names it.
+        file: The gin file with that line, as it was asked for.
+        asked_by: What asks for it, for messages.
+
+    Raises:
+        SpecError: If there is none.
+    """
+    beside = os.path.join(os.path.dirname(find_spec(file)), include)
+    if "://" not in include and is_file(beside):
+        return beside
+    find_spec(include, asked_by)
+    return include
+
+
+def same_file(file: str, other: str) -> bool:
+    """Whether two gin files, as they were asked for, are one."""
+    one, two = (find_spec(name) for name in (file, other))
+    return one == two if "://" in one + two else os.path.samefile(one, two)
+
+
 def read_lines(path: str) -> list[str]:
-    """Returns the lines of a gin file."""
+    """Returns the lines of a gin file: UTF-8, with or without a byte order mark."""
     try:
         if "://" in path:
             import tensorflow as tf
 
             with tf.io.gfile.GFile(path, "rb") as file:
-                return file.read().decode().splitlines()
-        return pathlib.Path(path).read_text(encoding="utf-8").splitlines()
+                content = file.read()
+        else:
+            content = pathlib.Path(path).read_bytes()
+        if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+            raise SpecError(f"{path} is UTF-16 text: save it as UTF-8")
+        return re.split("\r\n|\r|\n", content.decode("utf-8-sig").removesuffix("\n"))
     except (OSError, UnicodeDecodeError) as error:
         raise SpecError(f"{path} cannot be read as a spec: {error}") from None
 

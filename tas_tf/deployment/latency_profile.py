@@ -94,7 +94,7 @@ def profile(
     widths = grid_widths(space)
     layers = [(layer, *at) for layer, ends in widths.items() for at in itertools.product(*ends)]
     networks = _networks(space)
-    device = devices.describe_device()
+    device = devices.describe_device(setting.runtime)
     described = {
         "family": space.family,
         "block": space.block,

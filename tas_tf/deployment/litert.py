@@ -82,12 +82,22 @@ def converter_of(
     module = tf.Module()
     module.weights = list(variables)
     spec = tf.TensorSpec((None, *image_shape), dtype, name=_INPUT)
-    traced = tf.function(lambda images: {_OUTPUT: function(images)}, autograph=False)
+    traced = tf.function(lambda images: {_OUTPUT: function(_fitting(images))}, autograph=False)
     signatures = {_SIGNATURE: traced.get_concrete_function(spec)}
     with tempfile.TemporaryDirectory() as folder, held_back(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the converter's own deprecation
         tf.saved_model.save(module, folder, signatures=signatures)
         yield tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=[_SIGNATURE])
+
+
+def _fitting(images: tf.Tensor) -> tf.Tensor:
+    """Returns images that are refused where their size or their channels are not those declared.
+
+    LiteRT resizes an input to whatever it is given, and has no operation that checks a shape; but
+    it joins nothing to an image that has another. The image that is joined is taken off again.
+    """
+    joined = tf.concat([tf.zeros((1, *images.shape[1:]), images.dtype), images], 0)
+    return joined[1:]
 
 
 def checked_pixels(content: bytes) -> bytes:

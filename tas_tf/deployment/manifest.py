@@ -15,6 +15,7 @@ from tas_tf.deployment.classifier import Classifier
 from tas_tf.deployment.model_card import TOLD, card
 from tas_tf.errors import RunDirectoryError
 from tas_tf.json_schema import ANY, Optional, count, number, positive, share, text
+from tas_tf.models.network_files import weights_digest
 from tas_tf.runtime import files
 from tas_tf.runtime.run_directory import RunDirectory
 from tas_tf.spaces.architecture import Architecture
@@ -76,9 +77,6 @@ def facts(
         config: The configuration of its training.
         accuracy: The Keras model's accuracy on the test split; None where it is not known.
     """
-    weights = hashlib.sha256()
-    for value in classifier.model.get_weights():
-        weights.update(value.tobytes())
     settings = recorded.settings(config)
     return {
         "schema_version": SCHEMA_VERSION,
@@ -89,7 +87,7 @@ def facts(
             "label_names": list(classifier.label_names),
             "cost": architecture.cost,
             "architecture_sha256": _sha256(architecture.to_json().encode()),
-            "weights_sha256": weights.hexdigest(),
+            "weights_sha256": weights_digest(classifier.model),
         },
         "preprocessing": {
             "mean": list(classifier.mean),

@@ -12,6 +12,7 @@ import tensorflow as tf
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
 from tas_tf.deployment.classifier import Classifier
+from tas_tf.plain_text import one_line
 
 # What clients name: signatures, their input, and the outputs of both.
 IMAGES, ENCODED = "serving_default", "encoded"
@@ -34,7 +35,7 @@ def write_saved_model(classifier: Classifier, folder: str, images: np.ndarray) -
     with tempfile.TemporaryDirectory() as beside:
         labels = os.path.join(beside, LABELS)
         with open(labels, "w", encoding="utf-8") as file:
-            file.writelines(f"{name}\n" for name in classifier.label_names)
+            file.writelines(f"{one_line(name)}\n" for name in classifier.label_names)
         module.labels = tf.saved_model.Asset(labels)
         tf.saved_model.save(module, folder, signatures=_signatures(classifier))
     _write_warm_up(os.path.join(folder, "assets.extra"), images)
@@ -55,6 +56,8 @@ def _signatures(classifier: Classifier) -> dict[str, Callable]:
     of_pixels = frozen(classifier.logits, tf.TensorSpec((None, *shape), tf.uint8))
 
     def of_images(images: tf.Tensor) -> dict[str, tf.Tensor]:
+        # What a signature declares, TensorFlow does not check: only an operation of the graph does.
+        images = tf.ensure_shape(images, (None, *shape), name=INPUTS[IMAGES])
         # An empty batch is classified as one black image, which is taken off again: oneDNN fails
         # at a convolution of nothing.
         count = tf.shape(images)[0]
@@ -65,6 +68,7 @@ def _signatures(classifier: Classifier) -> dict[str, Callable]:
         return dict(zip(OUTPUTS, (logits, tf.nn.softmax(logits), classes), strict=True))
 
     def of_files(image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
+        image_bytes = tf.ensure_shape(image_bytes, (None,), name=INPUTS[ENCODED])
         return of_images(
             tf.map_fn(
                 classifier.decode,

@@ -15,7 +15,7 @@ from tas_tf.baselines.values import Values
 from tas_tf.config import gin_config
 from tas_tf.data.image_data import DataInfo, ImageData
 from tas_tf.errors import EXIT_DONE, EXIT_OUTSIDE_BAND, ArchitectureError, SpecError
-from tas_tf.experiments import budgeted, common, messages
+from tas_tf.experiments import budgeted, common, messages, networks
 from tas_tf.experiments.budgeted import Plan
 from tas_tf.models import network_files
 from tas_tf.models.inheritance import order_channels
@@ -101,6 +101,7 @@ class BaselineExperiment:
         if images is not None:
             images.prepare(self.seed)
         with common.opened(plan.directory, plan.config, images):
+            networks.record_networks(plan.directory, {"start_from": plan.network})
             search_records.write_space(plan.directory, plan.space, plan.budgets, plan.latency)
             start = time.perf_counter()
             derived, how = self._derive(plan)
@@ -110,7 +111,9 @@ class BaselineExperiment:
         """Refuses whatever can be refused before anything is built or written."""
         _ = common.peak(self.optimizer), common.peak(self.gate_optimizer)
         plan = budgeted.check(self, batches=self.batches)
-        return dataclasses.replace(plan, network=self._network(plan.info, plan.space))
+        network = self._network(plan.info, plan.space)
+        networks.check_networks(plan.directory, {"start_from": network})
+        return dataclasses.replace(plan, network=network)
 
     def _network(self, info: DataInfo, space: SearchSpace) -> keras.Model | None:
         """Returns the trained network that the kind starts from, if it starts from one."""

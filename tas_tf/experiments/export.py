@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 from tas_tf.config import gin_config
+from tas_tf.config.recorded import told_from
 from tas_tf.data.image_data import ImageData
 from tas_tf.deployment import alignment, artifacts
 from tas_tf.errors import EXIT_DONE
@@ -60,5 +61,5 @@ class ExportExperiment:
                 files.write_whole(directory.file(ARCHITECTURE), architecture)
             artifacts.export_all(export, source, directory, names)
             if config is not None and not directory.exists(RESULT):
-                directory.write_json(RESULT, {"model": source.path})
+                directory.write_json(RESULT, {"model": told_from(source.path, directory.path)})
         return EXIT_DONE

@@ -46,7 +46,7 @@ def run_measure(
         rows.append(row)
         print(f"Measured {len(rows)} of {len(loaded)}: {row['name']}", flush=True)
     setting = {"runtime": runtime_name, "batch_size": batch_size, "threads": threads}
-    device = devices.describe_device()
+    device = devices.describe_device(runtime_name)
     print(
         f"{runtime_name}, batch {batch_size}, {threads} threads, on {device['processor']} "
         f"({device['cores']} cores)"

@@ -8,8 +8,10 @@ from typing import Any
 import rich.box
 import rich.console
 import rich.table
+import rich.text
 import tensorflow as tf
 
+from tas_tf import plain_text
 from tas_tf.data.image_data import DataInfo
 from tas_tf.runtime import devices, run_directory
 from tas_tf.runtime.run_directory import ARCHITECTURE, RESULT, RunDirectory
@@ -24,8 +26,14 @@ from tas_tf.training.callbacks import duration
 
 def _say(text: str) -> None:
     """Prints a line, broken between words where a terminal is narrower; a log gets it whole."""
-    console = rich.console.Console(highlight=False)
+    console = rich.console.Console(file=plain_text.terminal(), highlight=False, emoji=False)
+    text = plain_text.one_line(text)
     console.print(text, markup=False, soft_wrap=not console.is_terminal)
+
+
+def _name(text: str) -> rich.text.Text:
+    """Returns a name as it stands in a table, whatever it holds."""
+    return rich.text.Text(plain_text.one_line(text))
 
 
 def say_what(
@@ -43,7 +51,7 @@ def say_what(
     if info.holdout_images:
         split += f", {info.holdout_images} held out"
     _say(
-        f"{title}: {epochs} epochs, batch {batch_size}, on {', '.join(devices.device_types())}; "
+        f"{title}: {epochs} epochs, batch {batch_size}, on {devices.in_use()}; "
         f"run directory {directory.path}"
     )
     _say(
@@ -65,15 +73,17 @@ def say_how(precision: str, shapes: str | None = None) -> None:
         "drawn": "; of the supernet what is drawn",
         "static": "; all channels of the supernet, in static shapes",
     }[shapes]
+    products = devices.float32_products() if precision == "float32" else precision
+    rounded = f" (products in {products})" if products != precision else ""
     replicas = tf.distribute.get_strategy().num_replicas_in_sync
     several = f", {replicas} replicas" if replicas > 1 else ""
-    _say(f"Computes in {precision}, {devices.threads()} threads{several}{computed}")
+    _say(f"Computes in {precision}{rounded}, {devices.threads()} threads{several}{computed}")
 
 
 def say_skipped(skipped: Mapping[str, Sequence[str]]) -> None:
     """Says how many images are left out because they cannot be read, and names the first."""
     for split, faults in skipped.items():
-        print(f"Left out of {split}: {len(faults)} images that cannot be read; first {faults[0]}")
+        _say(f"Left out of {split}: {len(faults)} images that cannot be read; first {faults[0]}")
 
 
 def say_space(space: SearchSpace, budgets: Sequence[cost.Budget]) -> None:
@@ -104,7 +114,7 @@ def say_latency(table: LatencyTable | None) -> None:
             f"Latency: {table.described()}; {error['networks']} whole networks differ from it by "
             f"{error['mean']:.1%} on average, {error['largest']:.1%} at most"
         )
-        here = devices.device_names()[0]
+        here = devices.measured_on(table.runtime)
         if table.device["processor"] != here:
             _say(f"This machine is another ({here}): milliseconds are those of the table's device")
 
@@ -165,7 +175,7 @@ def say_times(rows: Sequence[Mapping[str, Any]]) -> None:
     for row in rows:
         times, whole = row["times"]["network"], row["times"]["unpruned"]
         table.add_row(
-            row["name"],
+            _name(row["name"]),
             shown(row["macs"]["network"]),
             f"{row['share_of_macs']:.1%}",
             *(f"{times[name]:.3f}" for name in ("median_ms", "p90_ms", "p99_ms")),
@@ -173,7 +183,9 @@ def say_times(rows: Sequence[Mapping[str, Any]]) -> None:
             f"{row['share_of_time']:.1%}",
         )
     # As wide as it is, in a log too.
-    rich.console.Console(width=max(rich.console.Console().width, 120)).print(table)
+    console = rich.console.Console(file=plain_text.terminal())
+    console.width = max(console.width, 120)
+    console.print(table)
     slower = [row["name"] for row in rows if row["share_of_time"] >= 1]
     if slower:
         _say(f"NO FASTER than the unpruned network, with fewer MACs: {', '.join(slower)}")
@@ -186,7 +198,7 @@ def say_times(rows: Sequence[Mapping[str, Any]]) -> None:
 
 def say_table(directory: RunDirectory) -> None:
     """Says what a pipeline has made: networks, costs, accuracies, times and paths."""
-    table = rich.table.Table(title=f"\n{directory.path}", box=rich.box.SIMPLE)
+    table = rich.table.Table(title=_name(directory.path), box=rich.box.SIMPLE)
     for column in ("network", "MACs", "parameters", "accuracy", "time"):
         table.add_column(column, justify="left" if column == "network" else "right", no_wrap=True)
     rows = {
@@ -205,7 +217,8 @@ def say_table(directory: RunDirectory) -> None:
         table.add_row(title, *costs, accuracy, duration(result["seconds"]))
     search = RunDirectory(directory.file("search")).read_json(RESULT)
     table.caption = f"accuracy on the test split; the search took {duration(search['seconds'])}"
-    rich.console.Console().print(table)
+    print()
+    rich.console.Console(file=plain_text.terminal()).print(table)
     for name, path in (
         ("architecture", directory.file("search", ARCHITECTURE)),
         ("Keras model", directory.file("student_kd", run_directory.MODEL)),

@@ -14,7 +14,7 @@ from tas_tf.baselines import uniform
 from tas_tf.data.batches import Feed
 from tas_tf.data.image_data import ImageData, paired
 from tas_tf.errors import EXIT_DONE, EXIT_OUTSIDE_BAND
-from tas_tf.experiments import budgeted, common, measured_search, messages
+from tas_tf.experiments import budgeted, common, measured_search, messages, networks
 from tas_tf.experiments.budgeted import Plan
 from tas_tf.models.inheritance import order_channels
 from tas_tf.models.supernet import Supernet
@@ -106,6 +106,7 @@ class SearchExperiment:
             return EXIT_DONE
         self.data.prepare(self.seed)
         with common.opened(plan.directory, plan.config, self.data):
+            networks.record_networks(plan.directory, {"start_from": plan.network})
             search_records.write_space(plan.directory, plan.space, plan.budgets, plan.latency)
             if self.decide == "measurement":
                 return self._measure(plan, net)
@@ -163,6 +164,7 @@ class SearchExperiment:
         )
         read_scores(plan.directory)  # refuses damaged ones before anything is trained
         network = common.load_network(self.start_from, "start_from", plan.info)
+        networks.check_networks(plan.directory, {"start_from": network})
         return dataclasses.replace(plan, network=network)
 
     def _announce(self, plan: Plan) -> None:

@@ -12,7 +12,7 @@ from tas_tf.config import presets
 from tas_tf.data.batches import Feed
 from tas_tf.data.image_data import DataInfo, ImageData
 from tas_tf.errors import EXIT_DONE, ArchitectureError
-from tas_tf.experiments import common, messages
+from tas_tf.experiments import common, messages, networks
 from tas_tf.models import network_files
 from tas_tf.models.spec_compiler import TRAINING_LAYERS, build_model
 from tas_tf.runtime import devices, files
@@ -103,6 +103,8 @@ class TrainingExperiment:
         feed = self.data.training(self.batch_size, self.seed)
         training = self._build(plan, feed)
         with common.opened(plan.directory, plan.config, self.data):
+            known = {"teacher": plan.teacher, "start_from": plan.start}
+            networks.record_networks(plan.directory, known)
             files.write_whole(plan.directory.file(ARCHITECTURE), plan.architecture.to_json())
             seconds = common.fit(
                 training,
@@ -135,6 +137,9 @@ class TrainingExperiment:
         architecture = self._architecture(info)
         teacher = common.load_network(self.teacher, "teacher", info, self.precision)
         start = common.load_network(self.start_from, "start_from", info)
+        known = {"teacher": teacher, "start_from": start}
+        networks.check_architecture(directory, architecture)
+        networks.check_networks(directory, known)
         messages.say_what("Training", directory, info, self.epochs, self.batch_size)
         messages.say_network(architecture, self.teacher)
         messages.say_how(self.precision)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import tempfile
 import warnings
@@ -91,6 +92,14 @@ def load(name: str) -> keras.Model:
             f"trained networks are {', '.join(trained_names())}"
         )
     return load_model(path)
+
+
+def weights_digest(model: keras.Model) -> str:
+    """Returns a hash of all weights of a network, in their order."""
+    digest = hashlib.sha256()
+    for value in model.get_weights():
+        digest.update(value.tobytes())
+    return digest.hexdigest()
 
 
 def copy_weights(source: keras.Model, target: keras.Model, role: str) -> None:

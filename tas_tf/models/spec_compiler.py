@@ -10,6 +10,7 @@ import keras
 
 from tas_tf.layers.normalization import EPSILON, MOMENTUM
 from tas_tf.layers.padding import FusedBatchNormalization, PaddedConv2D, PaddedDense
+from tas_tf.runtime import environment
 from tas_tf.spaces import families
 from tas_tf.spaces.architecture import Architecture
 from tas_tf.spaces.families import BlockLayers, Layer
@@ -59,7 +60,11 @@ def build_model(
 
     Returns:
         A model from images (batch, height, width, channels) to logits (batch, classes).
+
+    Raises:
+        InstallationError: If Keras has settings that are not supported.
     """
+    environment.check_keras()
     return _Compiler(architecture, layers, map_width).build()
 
 

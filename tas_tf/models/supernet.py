@@ -18,6 +18,7 @@ from tas_tf.layers.streams import STREAMS
 from tas_tf.layers.unit_draws import BlockDraw, UnitDraw, draw_units, drawn_widths
 from tas_tf.models import trained_weights
 from tas_tf.models.shape_plans import PLANS
+from tas_tf.runtime import environment
 from tas_tf.spaces import families
 from tas_tf.spaces.architecture import Architecture
 from tas_tf.spaces.expected_cost import table_shapes
@@ -64,6 +65,7 @@ class Supernet(keras.layers.Layer):
         normalization: str = "private",
         dtype: Literal["float32", "float64", "mixed_bfloat16"] = "float32",
     ):
+        environment.check_keras()
         super().__init__(name="supernet", autocast=False, dtype=dtype)
         for name, value, known in (
             ("strategy", strategy, sampling.STRATEGIES),

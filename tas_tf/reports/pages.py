@@ -160,11 +160,7 @@ def write_page(page: Page, folder: str, name: str) -> tuple[str, str]:
     for picture in page.pictures:
         svg = canvas.svg(picture.figure, picture.name)
         files.write_whole(f"{folder}/{pictures}/{picture.name}.svg", svg)
-    filters: dict[str, Callable[..., Any]] = {
-        "markdown": _markdown,
-        "inline": _inline,
-        "fence": _fence,
-    }
+    filters: dict[str, Callable[..., Any]] = {"inline": _inline}
     paths = f"{folder}/{name}.html", f"{folder}/{name}.md"
     for path, template in zip(paths, ("page.html", "page.md"), strict=True):
         text = templates.filled("tas_tf.reports", template, filters, page=page, folder=pictures)
@@ -177,15 +173,3 @@ def _inline(picture: Picture) -> markupsafe.Markup:
     svg = canvas.svg(picture.figure, picture.name, themed=True)
     label = markupsafe.escape(picture.description)
     return markupsafe.Markup(svg.replace("<svg ", f'<svg role="img" aria-label="{label}" ', 1))
-
-
-def _markdown(text: str) -> str:
-    """Returns text for a line of Markdown, where none of its characters has a meaning."""
-    text = re.sub(r"([\\`*_{}\[\]<>|#~])", r"\\\1", " ".join(str(text).split()))
-    return re.sub(r"^([-+]|\d+[.)])(?=\s)", r"\\\1", text)
-
-
-def _fence(text: str) -> str:
-    """Returns a fence that the text cannot end."""
-    longest = max((len(run) for run in re.findall("`+", text)), default=0)
-    return "`" * max(3, longest + 1)

@@ -9,7 +9,7 @@ import os
 import pathlib
 import platform
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import keras
@@ -40,9 +40,47 @@ def device_types() -> list[str]:
     return [device.device_type for device in tf.config.list_logical_devices()]
 
 
+def in_use() -> str:
+    """Returns the devices that a run computes on: its accelerators, or the CPU."""
+    accelerators = len(tf.config.list_logical_devices("GPU"))
+    return f"{accelerators} GPUs" if accelerators > 1 else "GPU" if accelerators else "CPU"
+
+
+def cores() -> int:
+    """Returns how many processor cores this process may use."""
+    allowed = getattr(os, "sched_getaffinity", None)  # not on every system
+    return len(allowed(0)) if allowed else os.cpu_count() or 1
+
+
 def threads() -> int:
-    """Returns how many threads one operation may use."""
-    return tf.config.threading.get_intra_op_parallelism_threads() or len(os.sched_getaffinity(0))
+    """Returns how many threads one operation may use: by TensorFlow's settings, or by default."""
+    asked = os.environ.get("TF_NUM_INTRAOP_THREADS", "")
+    by_environment = int(asked) if asked.isascii() and asked.isdigit() else 0
+    return tf.config.threading.get_intra_op_parallelism_threads() or by_environment or cores()
+
+
+@functools.cache
+def float32_products() -> str:
+    """Returns in which precision the devices multiply float32 in convolutions, by trying it.
+
+    Many GPUs round the factors to TF32, unless they are told otherwise.
+    """
+    return precision_of(lambda image, kernel: tf.nn.conv2d(image, kernel, 1, "SAME"))
+
+
+def precision_of(convolve: Callable[[tf.Tensor, tf.Tensor], tf.Tensor]) -> str:
+    """Returns the precision of a convolution's factors: `float32`, `TF32` or `bfloat16`.
+
+    Args:
+        convolve: From images (1, 16, 16, 64) and a kernel (3, 3, 64, 64), float32 both, to maps.
+    """
+    centre = tf.pad(tf.ones([1, 1, 1, 1]), [[1, 1], [1, 1], [0, 0], [0, 0]])
+    kernel = centre * tf.eye(64)  # which changes no image
+    for precision, bits in (("bfloat16", 8), ("TF32", 11)):  # one bit finer than each can tell
+        image = tf.fill([1, 16, 16, 64], 1 + 2.0**-bits)
+        if not tf.reduce_all(convolve(image, kernel) == image):
+            return precision
+    return "float32"
 
 
 def set_seed(seed: int) -> None:
@@ -57,8 +95,9 @@ def describe_machine() -> dict[str, Any]:
         "command": ["python", *sys.orig_argv[1:]],
         "devices": [device.name for device in tf.config.list_logical_devices()],
         "device_names": device_names(),
-        "cores": os.cpu_count(),
+        "cores": cores(),
         "threads": threads(),
+        "float32_products": float32_products(),
         "versions": {
             "python": platform.python_version(),
             **dict.fromkeys(packages, "not installed"),
@@ -67,11 +106,11 @@ def describe_machine() -> dict[str, Any]:
     }
 
 
-def describe_device() -> dict[str, Any]:
-    """Returns processor, cores and versions: what times depend on."""
+def describe_device(runtime: str) -> dict[str, Any]:
+    """Returns processor, cores and versions: what times of a runtime depend on."""
     machine = describe_machine()
     return {
-        "processor": machine["device_names"][0],
+        "processor": measured_on(runtime),
         "cores": machine["cores"],
         "versions": machine["versions"],
     }
@@ -93,6 +132,11 @@ def device_names() -> list[str]:
         for device in tf.config.list_physical_devices("GPU")
     ]
     return accelerators or [processor_name()]
+
+
+def measured_on(runtime: str) -> str:
+    """Returns what computes in a runtime is called: LiteRT leaves accelerators alone."""
+    return processor_name() if runtime.startswith("litert") else device_names()[0]
 
 
 def processor_name() -> str:

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 from collections.abc import Callable, Iterator
 
 import tensorflow as tf
 
 from tas_tf.errors import RunDirectoryError
+from tas_tf.runtime import environment
 
 TEMPORARY = ".tmp"
-
-# What TensorFlow adds to a message: which of its operations failed.
-_OF_TENSORFLOW = re.compile(r"\{\{\w+ .*?\}\} ?| *\[Op:\w+\]( name:)?")
 
 
 @contextlib.contextmanager
@@ -144,13 +141,17 @@ def make_folder(path: str) -> None:
 
 
 def read_text(path: str) -> str:
-    """Returns the text of a file."""
+    """Returns the text of a file.
+
+    Raises:
+        OSError: If it is a pipe, a socket or a device, which may never end.
+    """
+    if "://" not in path and os.path.exists(path) and not os.path.isfile(path):
+        raise OSError(f"{path} is no regular file")
     with tf.io.gfile.GFile(path, "rb") as file:
         return file.read().decode()
 
 
 def first_line(error: Exception) -> str:
-    """Returns the first line of an exception's message, or its name if it has none."""
-    text = error.message if isinstance(error, tf.errors.OpError) else str(error)
-    text = _OF_TENSORFLOW.sub("", text).strip()
-    return (text.splitlines() or [type(error).__name__])[0]
+    """Returns the line of an exception's message that says what is wrong."""
+    return environment.reason(error)

@@ -6,12 +6,13 @@ import difflib
 import hashlib
 import json
 import os
+import re
 from collections.abc import Sequence
 from typing import Any
 
 import tensorflow as tf
 
-from tas_tf.config.recorded import retired
+from tas_tf.config.recorded import anchored, placeless, retired
 from tas_tf.errors import RunDirectoryError
 from tas_tf.runtime.files import TEMPORARY, first_line, read_text, remove, write_whole
 
@@ -87,8 +88,11 @@ class RunDirectory:
 
     def _identity(self) -> list[str]:
         """Returns the recorded bindings that make the experiment what it is."""
+        return _identity(self._config())
+
+    def _config(self) -> str:
         try:
-            return _identity(read_text(self.file(CONFIG)))
+            return read_text(self.file(CONFIG))
         except (UnicodeDecodeError, tf.errors.OpError) as error:
             raise _unreadable(self.file(CONFIG), error) from None
 
@@ -96,12 +100,15 @@ class RunDirectory:
         """Returns a hash of the experiment that is recorded in it; "" where none is."""
         if not self.exists(CONFIG):
             return ""
-        return hashlib.sha256("\n".join(self._identity()).encode()).hexdigest()
+        # Checkpoints hold this hash: what it is made of, and how, stays as it is.
+        lines = _bindings(self._config().replace("\\\n", " "))
+        return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
     def _names(self) -> list[str]:
         return [name.rstrip("/") for name in tf.io.gfile.listdir(self.path)]
 
     def _compare(self, old_lines: list[str], new_lines: list[str]) -> None:
+        old_lines, new_lines = placeless(old_lines), placeless(new_lines)
         if old_lines != new_lines:
             changes = [
                 line
@@ -162,7 +169,7 @@ class RunDirectory:
             if name.endswith(TEMPORARY):
                 remove(self.file(name))
         if config is not None and not self.exists(CONFIG):
-            write_whole(self.file(CONFIG), config)
+            write_whole(self.file(CONFIG), anchored(config, self.path))
 
     def write_json(self, name: str, value: Any) -> None:
         """Writes a JSON file."""
@@ -202,8 +209,11 @@ def _unreadable(path: str, error: Exception) -> RunDirectoryError:
 
 
 def _identity(config: str) -> list[str]:
-    """Returns the bindings that make the experiment what it is."""
-    text = config.replace("\\\n", " ")  # gin breaks long bindings
+    """Returns the bindings that make the experiment what it is, a line each."""
+    return _bindings(re.sub(r"\\?\n +", " ", config))  # gin breaks long values
+
+
+def _bindings(text: str) -> list[str]:
     lines = (" ".join(line.split()) for line in text.splitlines())
     return sorted(
         line

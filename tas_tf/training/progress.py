@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -15,6 +14,7 @@ import rich.progress_bar
 import rich.table
 import rich.text
 
+from tas_tf import plain_text
 from tas_tf.spaces.cost import Budget, name_of, shown
 from tas_tf.training.callbacks import duration
 
@@ -71,7 +71,7 @@ class Progress(keras.callbacks.Callback):
         self._logs: Mapping[str, Any] = {}
         self._start = self._last_line = time.perf_counter()
         self._first_done: float | None = None
-        self._console = console or rich.console.Console(file=sys.stdout, highlight=False)
+        self._console = console or rich.console.Console(file=plain_text.terminal(), highlight=False)
         self._live = rich.live.Live(
             console=self._console, get_renderable=self._display, refresh_per_second=1
         )

@@ -28,36 +28,12 @@ from command_line import (
 
 import tas_tf
 
-SMALL = """
-include 'specs/quickstart.gin'
-DEPTH = 8
-EPOCHS = 1
-SEARCH_EPOCHS = 5
-"""
-
 
 @pytest.fixture(autouse=True)
 def empty_directory(tmp_path, monkeypatch):
     """Every test runs in a directory of its own: presets are found from anywhere."""
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
-
-
-@pytest.fixture(scope="module")
-def pipeline(tmp_path_factory):
-    """The run directory of a shrunk quickstart, with its exit code and what it printed."""
-    folder = tmp_path_factory.mktemp("pipeline")
-    (folder / "small.gin").write_text(SMALL)
-    arguments = ["--gin_file=small.gin", "--run_dir=run"]
-    code, stdout, stderr = finished("pipeline", *arguments, timeout=MUCH_PATIENCE, cwd=folder)
-    assert stderr == ""
-    return folder / "run", code, stdout
-
-
-@pytest.fixture
-def teacher(pipeline):
-    """A copy of a finished training, that a test may damage."""
-    return pathlib.Path(shutil.copytree(pipeline[0] / "teacher", "teacher"))
 
 
 def training_arguments(pipeline, run_dir):
@@ -76,10 +52,12 @@ def test_pipeline_makes_every_part(pipeline):
     assert set(os.listdir(folder / "search")) == every | {
         "model.keras",
         "logits.json",
+        "networks.json",
         "space.json",
     }
     for part in ("teacher", "student", "student_kd"):
-        assert set(os.listdir(folder / part)) == every | {"model.keras"}
+        learns = {"networks.json"} if part == "student_kd" else set()
+        assert set(os.listdir(folder / part)) == every | {"model.keras"} | learns
     assert set(os.listdir(folder / "export")) == {
         "config.gin", "architecture.json", "result.json", "saved_model",
         "manifest.json", "model_card.md"

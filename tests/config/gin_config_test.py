@@ -254,3 +254,33 @@ def test_what_names_its_setting_still_does():
     with pytest.raises(UserError, match="^size: expected less than 3$") as refused:
         gin_config.call("toy_run", run_dir="run")
     assert (refused.value.field, refused.value.message) == ("size", "expected less than 3")
+
+
+# Files that include others, and the folder that a file lies in
+
+
+def test_what_is_included_lies_beside_the_including_file(tmp_path, monkeypatch):
+    for folder in ("mine/parts", "elsewhere"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "mine/a.gin").write_bytes(b"\xef\xbb\xbfinclude 'parts/b.gin'\n")
+    (tmp_path / "mine/parts/b.gin").write_text("include 'c.gin'\ntoy_run.rate = 0.5\n")
+    (tmp_path / "mine/parts/c.gin").write_text("toy_run.epochs = 7\n")
+    for start, file in (("mine", "a.gin"), ("elsewhere", "../mine/a.gin"), (".", "mine/a.gin")):
+        monkeypatch.chdir(tmp_path / start)
+        gin_config.load([file])
+        assert in_force() == ["toy_run.epochs = 7", "toy_run.rate = 0.5"]
+    assert gin_config.described("toy_run.epochs") == "toy_run.epochs (mine/parts/c.gin, line 1)"
+
+
+def test_a_file_that_includes_itself_by_another_name_is_refused(tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/a.gin").write_text("include '../mine/./a.gin'\n")
+    with pytest.raises(SpecError, match="a.gin, line 1: include: .* includes itself$"):
+        gin_config.load(["mine/a.gin"])
+
+
+def test_here_is_the_folder_of_the_file(tmp_path):
+    (tmp_path / "it's").mkdir()
+    (tmp_path / "it's/a.gin").write_text("toy_run.note = '{here}/b'\n")
+    gin_config.load(["it's/a.gin"])
+    assert gin_config.call("toy_run", run_dir="run", epochs=1)["note"] == "it's/b"

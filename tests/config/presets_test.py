@@ -1,5 +1,6 @@
 """Presets and published networks are found by name, from any directory."""
 
+import codecs
 import pathlib
 
 import pytest
@@ -92,3 +93,30 @@ def test_what_lies_here_comes_before_a_published_network(tmp_path):
     (tmp_path / "tas_resnet20_cifar10").mkdir()
     assert presets.find_architecture("tas_resnet20_cifar10") == "tas_resnet20_cifar10"
     assert presets.find_architecture("nowhere") == "nowhere"
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("mark", [b"", codecs.BOM_UTF8])
+def test_a_spec_may_begin_with_a_mark_and_end_its_lines_anyhow(mark, end):
+    lines = ["TARGET = 0.1", "", "# one \N{LINE SEPARATOR} line"]
+    pathlib.Path("a.gin").write_bytes(mark + (end.join(lines)).encode())
+    assert presets.read_lines("a.gin") == lines
+
+
+def test_text_of_another_encoding_is_named():
+    pathlib.Path("a.gin").write_text("TARGET = 0.1\n", encoding="utf-16")
+    with pytest.raises(SpecError, match="^a.gin is UTF-16 text: save it as UTF-8$"):
+        presets.read_lines("a.gin")
+
+
+def test_what_is_included_lies_beside_or_where_specs_lie(tmp_path):
+    (tmp_path / "mine").mkdir()
+    for name in ("mine/a.gin", "mine/b.gin", "b.gin", "c.gin"):
+        (tmp_path / name).write_text("")
+    assert presets.find_included("b.gin", "mine/a.gin") == "mine/b.gin"
+    assert presets.find_included("c.gin", "mine/a.gin") == "c.gin"
+    assert presets.find_included("specs/resnet20.gin", "mine/a.gin") == "specs/resnet20.gin"
+    assert presets.same_file("mine/../c.gin", f"{tmp_path}/c.gin")
+    assert not presets.same_file("b.gin", "mine/b.gin")
+    with pytest.raises(SpecError, match="^mine/a.gin, line 1: include: d.gin does not exist here"):
+        presets.find_included("d.gin", "mine/a.gin", "mine/a.gin, line 1: include")

@@ -1,6 +1,10 @@
 """Configurations that runs have recorded are read as data."""
 
+import ast
+
 import gin
+import hypothesis
+import hypothesis.strategies as st
 import pytest
 
 from tas_tf.config import recorded
@@ -81,3 +85,64 @@ def test_values_that_gin_breaks_into_lines_are_whole():
 def test_a_damaged_record_gives_what_can_be_read(text):
     found = recorded.settings(f"{text}\nc.d = 3\n")
     assert found["c.d"] == 3 and set(found) <= {"a.b", "c.d"}
+
+
+NAMES = st.text("ab '\"\\{}=%.\u00fc", min_size=1, max_size=6).filter(
+    lambda n: n not in (".", "..")
+)
+
+
+@pytest.mark.parametrize("above", ["", "runs/", "./", "../", "~/", "/runs/", "gs://bucket/runs/"])
+@hypothesis.settings(deadline=None, database=None, max_examples=40)
+@hypothesis.given(run=NAMES, network=NAMES)
+def test_what_lies_beside_a_run_is_found_wherever_both_have_gone(above, run, network):
+    gin.clear_config()
+    place = f"{above}{network}"
+    config = f"EPOCHS = 3\nrun_training.teacher = {place!r}\n"
+    written = recorded.anchored(config, f"{above}{run}")
+    told = recorded.settings(written)["run_training.teacher"]
+    assert told == f"{recorded.HERE}/../{network}"
+    for new in ("elsewhere/", "/else/where/", ""):
+        line = written.splitlines()[1]
+        gone = recorded.without_here(line, f"{new}{run}/config.gin")
+        assert ast.literal_eval(gone.partition("=")[2].strip()) == f"{new}{network}"
+
+
+@pytest.mark.parametrize(
+    ("line", "folder"),
+    [
+        ("run_training.teacher = 'other/teacher'", "runs/one"),
+        ("run_training.teacher = None", "runs/one"),
+        ("run_training.teacher = %TEACHER", "runs/one"),
+        ("run_training.note = 'runs/teacher'", "runs/one"),
+        ("run_training.teacher = 'runs/teacher", "runs/one"),
+    ],
+)
+def test_what_lies_elsewhere_stays_as_it_was_given(line, folder):
+    assert recorded.anchored(f"{line}\n", folder) == f"{line}\n"
+
+
+def test_a_place_that_gin_breaks_into_lines_is_one():
+    for parent in ("/a" * 60, "/it's a place of many words" * 5):
+        gin.clear_config()
+        gin.parse_config([f"PLACE = {f'{parent}/student'!r}"])
+        broken = gin.config_str().partition(" = ")[2]
+        assert len(broken.splitlines()) > 1
+        config = f"run_export.model = {broken}\nA = 3\n"
+        told = recorded.anchored(config, f"{parent}/export")
+        assert told.splitlines()[0] == "run_export.model = '{here}/../student'"
+        assert told.splitlines()[-1] == "A = 3"
+
+
+@pytest.mark.parametrize("parameter", recorded.PLACES)
+@pytest.mark.parametrize("other", ["'./a'", "'/x/a'", "'gs://a'", "'{here}/../a'", "%PLACE"])
+def test_a_place_is_no_part_of_an_experiment_but_that_there_is_one_is(parameter, other):
+    macro = ["PLACE = 'b'"] if other == "%PLACE" else []
+    one, two = ([f"{parameter} = {value}", "EPOCHS = 3"] for value in ("'a'", other))
+    assert recorded.placeless(one) == recorded.placeless([*two, *macro])
+    for different in (
+        ["EPOCHS = 3"],
+        [f"{parameter} = None", "EPOCHS = 3"],
+        [one[0], "EPOCHS = 4"],
+    ):
+        assert recorded.placeless(one) != recorded.placeless(different)

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
@@ -146,6 +147,40 @@ def test_the_saved_model_has_stock_operations_and_no_training(folder):
         "sys.exit([op for op in sys.argv[1:] if op_def_registry.get(op) is None] or 0)"
     )
     subprocess.run([sys.executable, "-c", code, *operations], check=True, capture_output=True)
+
+
+# Shapes of which none is a batch of 8x8 pixels of one channel; some have as many pixels.
+WRONG = [(2, 7, 8, 1), (2, 8, 13, 1), (8, 4, 4, 4), (2, 16, 4, 1), (2, 8, 8, 3), (8, 8, 1), (2, 64)]
+WRONG += [(64,), (), (1, 2, 8, 8, 1), (2, 1, 8, 1), (2, 8, 8, 0), (0, 8, 7, 1)]
+
+
+@pytest.mark.parametrize("shape", WRONG, ids=str)
+def test_a_signature_refuses_images_of_another_shape(folder, shape):
+    served = tf.saved_model.load(str(folder / "saved_model")).signatures
+    received = str(list(shape)).replace(" ", "")
+    expected = (
+        rf"Shape of tensor images {re.escape(received)} is not .* expected shape \[\?,8,8,1\]"
+    )
+    with pytest.raises(tf.errors.InvalidArgumentError, match=expected):
+        served["serving_default"](images=tf.zeros(shape, tf.uint8))
+
+
+@pytest.mark.parametrize("shape", [(), (1, 1), (2, 3), (0, 1)], ids=str)
+def test_a_signature_refuses_files_that_are_no_list(folder, shape):
+    served = tf.saved_model.load(str(folder / "saved_model")).signatures
+    file = tf.io.encode_png(tf.zeros((8, 8, 1), tf.uint8))
+    received = str(list(shape)).replace(" ", "")
+    expected = rf"Shape of tensor image_bytes {re.escape(received)} is not .* expected shape \[\?\]"
+    with pytest.raises(tf.errors.InvalidArgumentError, match=expected):
+        served["encoded"](image_bytes=tf.fill(shape, file))
+
+
+@pytest.mark.parametrize("name", ["litert", "litert_int8", "litert_qat"])
+@pytest.mark.parametrize("shape", [shape for shape in WRONG if 0 not in shape], ids=str)
+def test_litert_refuses_images_of_another_shape(folder, name, shape):
+    model = litert.interpreter((folder / artifacts.FORMATS[name].file).read_bytes())
+    with pytest.raises((RuntimeError, ValueError)):
+        model.get_signature_runner("serving_default")(images=np.zeros(shape, np.uint8))
 
 
 @pytest.mark.slow  # two processes that start TensorFlow

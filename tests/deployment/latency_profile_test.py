@@ -75,7 +75,7 @@ def test_refuses_what_was_begun_otherwise_or_is_damaged(tmp_path, monkeypatch):
         latency_profile.profile(
             SearchSpace.resnet(20, 10, (8, 8, 1), search="depth"), output, SETTING
         )
-    monkeypatch.setattr(devices, "describe_device", lambda: {"processor": "another"})
+    monkeypatch.setattr(devices, "describe_device", lambda runtime: {"processor": "another"})
     with pytest.raises(RunDirectoryError, match="begun with another device"):
         latency_profile.profile(SPACE, output, SETTING)
     for text in ("", "[]", "{}", '{"nanoseconds": [0]}', '{"nanoseconds": 1}'):

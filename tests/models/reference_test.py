@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from parity import check, distance, fixtures, relative
+from parity import check, distance, fixtures, relative, space_of
 from plain import PlainSupernet
 
 from tas_tf.experiments.common import computing_in
@@ -17,7 +17,6 @@ from tas_tf.models.spec_compiler import TRAINING_LAYERS, build_model
 from tas_tf.models.supernet import Supernet
 from tas_tf.spaces.architecture import Architecture
 from tas_tf.spaces.expected_cost import CostModel
-from tas_tf.spaces.search_space import SearchSpace
 from tas_tf.training.losses import cross_entropy
 
 
@@ -57,18 +56,9 @@ def our_names(block, blocks_per_stage, projection="downsample"):
     return names
 
 
-def reference_space(arrays):
-    """Returns the search space that arrays of the reference are of."""
-    return SearchSpace.resnet(
-        int(arrays["depth"]),
-        num_classes=int(arrays["num_classes"]),
-        block=str(arrays["block"]),
-    )
-
-
 def loaded_supernet(arrays, make, **options):
     """Returns the supernet with the reference's weights, and its layers by the reference's name."""
-    space = reference_space(arrays)
+    space = space_of(arrays)
     supernet = make(space, **options)
     layers = {layer.name: layer for layer in supernet.units + supernet.projections}
     names = our_names(space.block, space.blocks_per_stage)
@@ -97,26 +87,36 @@ def loaded_supernet(arrays, make, **options):
     return supernet, gradients
 
 
-# dtype, formulation, shapes, tolerance of logits (relative to the largest), of gradients by norm.
+# How far bfloat16 may differ, for each layer of a network. Every layer rounds its map to 8 bits, a
+# relative 2**-9. Rounding alone would add up as a root of the depth. But each batch normalization
+# divides by the deviation of a map that holds the errors of all layers before, and each ReLU lets
+# another share of them through: the error of a logit grows with the depth itself. Supernets with
+# random weights, three draws each, largest error of a logit relative to the largest logit, in
+# float32 against bfloat16: basic blocks 0.0039 (depth 8), 0.0074 (20), 0.019 (56), 0.034 (110);
+# bottlenecks 0.0092 (20), 0.016 (29), 0.022 (47), 0.066 (83). That is 0.0003 to 0.0008 a layer:
+# twice the most is allowed. Gradients by norm: 0.37 (20), 0.87 (56), 1.2 (110); 0.58, 0.75, 1.2,
+# 2.0 (83), up to 0.026 a layer; where they are above 1, only their size is compared.
+BFLOAT16_LOGITS, BFLOAT16_GRADIENTS = 0.0015, 0.045
+# dtype, formulation, shapes, tolerance of logits (relative to the largest), of gradients by norm,
+# and whether both are for each layer.
 PATHS = [
-    ("float64", "plain", "static", 1e-8, 1e-8),
-    ("float64", "fused", "static", 1e-8, 1e-8),
-    ("float64", "fused", "drawn", 1e-8, 1e-8),
-    ("float32", "plain", "static", 1e-5, 0.03),
-    ("float32", "fused", "static", 1e-5, 0.03),
-    ("float32", "fused", "drawn", 1e-5, 0.03),
-    # Eight bits of precision, through 20 to 164 layers that each divide by a deviation.
-    ("mixed_bfloat16", "fused", "static", 0.03, 0.9),
-    ("mixed_bfloat16", "fused", "drawn", 0.03, 0.9),
+    ("float64", "plain", "static", 1e-8, 1e-8, False),
+    ("float64", "fused", "static", 1e-8, 1e-8, False),
+    ("float64", "fused", "drawn", 1e-8, 1e-8, False),
+    ("float32", "plain", "static", 1e-5, 0.03, False),
+    ("float32", "fused", "static", 1e-5, 0.03, False),
+    ("float32", "fused", "drawn", 1e-5, 0.03, False),
+    ("mixed_bfloat16", "fused", "static", BFLOAT16_LOGITS, BFLOAT16_GRADIENTS, True),
+    ("mixed_bfloat16", "fused", "drawn", BFLOAT16_LOGITS, BFLOAT16_GRADIENTS, True),
 ]
 
 
 @pytest.mark.parametrize(
-    ("dtype", "formulation", "shapes", "tolerance", "gradient_tolerance"), PATHS
+    ("dtype", "formulation", "shapes", "tolerance", "gradient_tolerance", "each"), PATHS
 )
 @pytest.mark.parametrize("pattern", ["supernet_basic*.npz", "supernet_bottleneck*.npz"])
 def test_supernet(
-    reference_dir, pattern, dtype, formulation, shapes, tolerance, gradient_tolerance
+    reference_dir, pattern, dtype, formulation, shapes, tolerance, gradient_tolerance, each
 ):
     options = {"dtype": dtype}
     if formulation == "fused":
@@ -126,6 +126,7 @@ def test_supernet(
         path = f"supernet, {formulation}, {shapes} shapes, {dtype}"
         for quantity, error in supernet_errors(arrays, make, options):
             limit = gradient_tolerance if "gradient" in quantity else tolerance
+            limit *= int(arrays["depth"]) if each else 1
             check(file, f"{path}: {quantity}", error, limit)
 
 
@@ -162,7 +163,7 @@ def supernet_errors(arrays, make, options):
 
 def derived_architecture(arrays):
     """Returns the architecture of the reference's `xchannels` and `xblocks`."""
-    space = reference_space(arrays)
+    space = space_of(arrays)
     # xchannels begins with the image's channels.
     widths = [int(width) for width in arrays["xchannels"][1:]]
     stages = tuple(
@@ -216,17 +217,19 @@ FLOAT64_LAYERS = types.SimpleNamespace(
 )
 
 
-# Layers, tolerance of logits, and that of a very deep network in training mode.
+# Layers, tolerance of logits in inference, and in training at depth 20 with the power of the depth
+# that it grows with: in bfloat16 as above. In float32 the errors of depth 20 and 164 are 1.8e-6 and
+# 2.2e-4, about the square: batch normalization magnifies what was rounded before.
 @pytest.mark.parametrize(
-    ("path", "layers", "tolerance", "deep_tolerance"),
+    ("path", "layers", "tolerance", "in_training", "power"),
     [
-        ("stock, float64", FLOAT64_LAYERS, 1e-8, 1e-8),
-        ("stock, float32", keras.layers, 1e-5, 1e-3),
-        ("training layers, float32", TRAINING_LAYERS, 1e-5, 1e-3),
-        ("training layers, mixed_bfloat16", TRAINING_LAYERS, 0.1, 0.5),
+        ("stock, float64", FLOAT64_LAYERS, 1e-8, 1e-8, 0),
+        ("stock, float32", keras.layers, 1e-5, 1e-5, 2),
+        ("training layers, float32", TRAINING_LAYERS, 1e-5, 1e-5, 2),
+        ("training layers, mixed_bfloat16", TRAINING_LAYERS, 0.05, 0.06, 1),
     ],
 )
-def test_derived_networks(reference_dir, path, layers, tolerance, deep_tolerance):
+def test_derived_networks(reference_dir, path, layers, tolerance, in_training, power):
     precision = "mixed_bfloat16" if "bfloat16" in path else "float32"
     for file, arrays in fixtures(reference_dir, "derived_*.npz").items():
         architecture = derived_architecture(arrays)
@@ -237,7 +240,7 @@ def test_derived_networks(reference_dir, path, layers, tolerance, deep_tolerance
         error = relative(inference, arrays["logits_inference"])
         check(file, f"derived, {path}: logits in inference", error, tolerance)
         training = model(arrays["x"], training=True)
-        limit = deep_tolerance if int(arrays["depth"]) > 100 else tolerance
+        limit = in_training * (int(arrays["depth"]) / 20) ** power
         error = relative(training, arrays["logits_training"])
         check(file, f"derived, {path}: logits in training", error, limit)
         loss = tf.reduce_mean(cross_entropy(arrays["labels"], training))
@@ -247,7 +250,7 @@ def test_derived_networks(reference_dir, path, layers, tolerance, deep_tolerance
 
 def test_published_cost_formulas(reference_dir):
     for file, arrays in fixtures(reference_dir, "supernet_*.npz").items():
-        space = reference_space(arrays)
+        space = space_of(arrays)
         widths, depths = (
             np.exp(row) / np.exp(row).sum(axis=1, keepdims=True)
             for row in (arrays["width_logits"].astype(float), arrays["depth_logits"].astype(float))

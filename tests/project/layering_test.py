@@ -12,11 +12,12 @@ PACKAGE = pathlib.Path(__file__).parents[2] / "tas_tf"
 # Packages in order, and in each its files in order: a file imports only from what stands before it.
 # "" is the top of tas_tf, which begins and ends the order.
 LAYERS = (
-    ("", "errors json_schema"),
+    ("", "errors json_schema plain_text"),
     ("config", "presets recorded gin_config"),
     (
         "runtime",
-        "stderr signals files templates cluster devices run_directory lock metrics checkpoints",
+        "environment stderr signals files templates cluster devices run_directory lock metrics "
+        "checkpoints",
     ),
     (
         "spaces",
@@ -48,8 +49,8 @@ LAYERS = (
     ),
     (
         "experiments",
-        "messages live_pictures step_profile common budgeted measured_search search baseline train "
-        "derive export measure profile_device pipeline registry",
+        "messages live_pictures step_profile networks common budgeted measured_search search "
+        "baseline train derive export measure profile_device pipeline registry",
     ),
     ("", "optimizers command_line search baseline train derive export pipeline report measure"),
     ("", "profile_device"),

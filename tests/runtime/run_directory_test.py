@@ -109,6 +109,19 @@ def test_the_same_experiment_goes_on(directory, same):
     assert files.read_text(directory.file(run_directory.CONFIG)) == CONFIG
 
 
+def test_places_of_networks_may_differ_and_be_long(directory):
+    long = "it's a place of many words/" * 6
+    places = [f"('{long[:60]}'\n     '{long[60:]}')".replace("it's", "its"), "'a'", "%PLACE"]
+    directory.open(f"{CONFIG}run_training.teacher = \\\n    {places[0]}\n")
+    for place in places:
+        macro = "PLACE = 'x'\n" if "%" in place else ""
+        directory.check(f"{macro}{CONFIG}run_training.teacher = {place}\n")
+    for other in ("None", None):
+        line = "" if other is None else f"run_training.teacher = {other}\n"
+        with pytest.raises(RunDirectoryError, match=r"-run_training.teacher = \(a place\)"):
+            directory.check(f"{CONFIG}{line}")
+
+
 def test_another_experiment_is_refused_with_the_difference(directory):
     directory.open(CONFIG)
     with pytest.raises(RunDirectoryError) as refused:

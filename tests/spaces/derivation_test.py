@@ -8,7 +8,7 @@ import spaces
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from oracle import Oracle, derive_by_levels
-from parity import absolute, check, fixtures
+from parity import absolute, check, fixtures, space_of
 
 from tas_tf.errors import BudgetError
 from tas_tf.spaces import derivation, families
@@ -158,9 +158,7 @@ def test_a_tied_width_counts_once():
 
 def test_argmax_is_the_reference(reference_dir):
     for file, data in fixtures(reference_dir, "supernet_*.npz").items():
-        space = SearchSpace.resnet(
-            int(data["depth"]), num_classes=int(data["num_classes"]), block=str(data["block"])
-        )
+        space = space_of(data)
         network = argmax(space, data["width_logits"], data["depth_logits"])
         kept = [len(stage) for stage in network.stages]
         check(file, "argmax depths", absolute(kept, data["derived_xblocks"]), 0)

@@ -7,7 +7,7 @@ import pytest
 import spaces
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from parity import absolute, check, fixtures
+from parity import absolute, check, fixtures, space_of
 
 from tas_tf.errors import ArchitectureError, SpecError
 from tas_tf.spaces.search_space import SearchSpace, candidate_widths
@@ -74,9 +74,7 @@ def test_units_stand_stem_first_then_block_by_block():
 
 def test_reference_candidates(reference_dir):
     for file, data in fixtures(reference_dir, "supernet_*.npz").items():
-        space = SearchSpace.resnet(
-            int(data["depth"]), num_classes=int(data["num_classes"]), block=str(data["block"])
-        )
+        space = space_of(data)
         for unit, row in zip(range(len(space.unit_choices)), data["width_candidates"], strict=True):
             error = absolute(space.unit_candidates(unit), row[row > 0])
             check(file, "candidate widths", error, 0)

@@ -5,8 +5,12 @@ from typing import Any
 
 import numpy as np
 
+from tas_tf.spaces.search_space import SearchSpace
+
 # All errors of every (file, quantity, tolerance).
 _errors: dict[tuple[str, str, float], list[float]] = {}
+# Of every file that was opened the arrays that nothing has read so far.
+_unread: dict[str, set[str]] = {}
 
 
 def check(file: str, quantity: str, error: float, tolerance: float) -> None:
@@ -22,15 +26,18 @@ def check(file: str, quantity: str, error: float, tolerance: float) -> None:
     assert error <= tolerance, f"{file}: {quantity}: {error:.3g} exceeds {tolerance:.3g}"
 
 
-def records() -> list[tuple]:
-    """Returns all comparisons so far, for `add` in another process."""
-    return [(*of_what, errors) for of_what, errors in _errors.items()]
+def records() -> tuple[list[tuple], dict[str, list[str]]]:
+    """Returns all comparisons so far, and what was not read, for `add` in another process."""
+    unread = {file: sorted(names) for file, names in _unread.items()}
+    return [(*of_what, errors) for of_what, errors in _errors.items()], unread
 
 
-def add(found: list[tuple]) -> None:
-    """Adds what another process has compared."""
+def add(found: list[tuple], unread: dict[str, list[str]]) -> None:
+    """Adds what another process has compared, and leaves unread what neither has read."""
     for *of_what, errors in found:
         _errors.setdefault(tuple(of_what), []).extend(errors)
+    for file, names in unread.items():
+        _unread[file] = _unread.get(file, {*names}).intersection(names)
 
 
 def table() -> list[str]:
@@ -44,17 +51,48 @@ def table() -> list[str]:
     header = ("file", "quantity", "checks", "tolerance", "worst error")
     widths = [max(map(len, column)) for column in zip(header, *cells, strict=True)]
     rows = [header, tuple("-" * width for width in widths), *cells]
-    return [
+    lines = [
         "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |"
         for row in rows
     ]
+    return lines + [
+        f"{file}: no test of this run has read {len(names)} of its arrays, such as {min(names)}"
+        for file, names in sorted(_unread.items())
+        if names
+    ]
 
 
-def fixtures(reference_dir: pathlib.Path, pattern: str) -> dict[str, dict[str, np.ndarray]]:
+class Arrays(dict[str, np.ndarray]):
+    """The arrays of a file of the reference; it notes which of them are read.
+
+    Args:
+        path: The file.
+    """
+
+    def __init__(self, path: pathlib.Path):
+        super().__init__(np.load(path))
+        self._unread = _unread.setdefault(path.name, {*self})
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        self._unread.discard(name)
+        return super().__getitem__(name)
+
+
+def fixtures(reference_dir: pathlib.Path, pattern: str) -> dict[str, Arrays]:
     """Returns all arrays of every file of the reference that matches, by file name."""
     paths = sorted(reference_dir.glob(pattern))
     assert paths, f"no file matches {pattern} in {reference_dir}"
-    return {path.name: dict(np.load(path)) for path in paths}
+    return {path.name: Arrays(path) for path in paths}
+
+
+def space_of(arrays: dict[str, np.ndarray]) -> SearchSpace:
+    """Returns the search space that arrays of the reference are of, by all that they say of it."""
+    return SearchSpace.resnet(
+        int(arrays["depth"]),
+        num_classes=int(arrays["num_classes"]),
+        input_shape=arrays["x"].shape[1:],
+        block=str(arrays["block"]),
+    )
 
 
 def relative(value: Any, reference: np.ndarray) -> float:
