@@ -24,8 +24,9 @@ from tas_tf.data.checks import (
     require,
     require_one_of,
 )
+from tas_tf.data.decoding import decode_plain
 from tas_tf.data.parts import TRAINING_PARTS, Parts
-from tas_tf.data.sources import ImageSource, decode
+from tas_tf.data.sources import ImageSource
 from tas_tf.data.splitting import fingerprint
 from tas_tf.data.tfds_source import open_source
 from tas_tf.errors import DataError, EndOfDataError
@@ -34,10 +35,14 @@ _AUGMENTATIONS = ("none", "crop", "crop_flip", "resized_crop")
 # What is raised where a file or a record cannot be read or decoded.
 _READ_ERRORS = (
     tf.errors.DataLossError,
+    tf.errors.FailedPreconditionError,
     tf.errors.InvalidArgumentError,
     tf.errors.NotFoundError,
     tf.errors.OutOfRangeError,
+    tf.errors.PermissionDeniedError,
+    tf.errors.UnknownError,
     EndOfDataError,
+    OSError,
 )
 _EVALUATION_PARTS = ("test", "holdout", "architecture", "train")
 
@@ -305,7 +310,7 @@ class ImageData:
         Returns:
             An image, uint8 (height, width, channels).
         """
-        return self._recipe().fit(decode(encoded, (None, None, self._input_shape()[2])))
+        return self._recipe().fit(decode_plain(encoded, self._input_shape()[2]))
 
     def _source(self) -> ImageSource:
         if self._opened is None:

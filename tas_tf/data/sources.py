@@ -10,10 +10,9 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import tensorflow as tf
 
+from tas_tf.data.decoding import SUFFIXES, decode, is_grey, opened
 from tas_tf.errors import DataError
 from tas_tf.runtime.files import first_line
-
-_IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif")
 
 
 class ImageSource(abc.ABC):
@@ -200,18 +199,12 @@ class FolderSource(ListedSource):
         path = self._keys[split][place]
         try:
             image = decode(tf.io.read_file(path), (None, None, self.shape[-1]))
-        except tf.errors.OpError as error:
+        except (tf.errors.OpError, ValueError) as error:
             return f"{path!r} cannot be read as an image: {first_line(error)}"
         return (
             f"{path!r} is {_size_text(image.shape)} and {self._first!r} is"
             f" {_size_text(self.shape)}; give an image_size to bring all to one size"
         )
-
-
-def decode(encoded: tf.Tensor, shape: Sequence[int | None]) -> tf.Tensor:
-    """Decodes a PNG, JPEG, BMP or (its first picture) GIF file that must have the given shape."""
-    image = tf.io.decode_image(encoded, channels=shape[-1], expand_animations=False)
-    return tf.ensure_shape(image, shape)
 
 
 def _split_folders(root: str) -> dict[str, str]:
@@ -234,9 +227,9 @@ def _class_files(folder: str) -> dict[str, list[str]]:
     files = {}
     for name in classes:
         path = os.path.join(folder, name)
-        images = [f for f in tf.io.gfile.listdir(path) if f.lower().endswith(_IMAGE_SUFFIXES)]
+        images = [f for f in tf.io.gfile.listdir(path) if f.lower().endswith(SUFFIXES)]
         if not images:
-            raise DataError(f"{path!r} has no images ({', '.join(_IMAGE_SUFFIXES)})")
+            raise DataError(f"{path!r} has no images ({', '.join(SUFFIXES)})")
         files[name] = [os.path.join(path, image) for image in sorted(images)]
     return files
 
@@ -264,12 +257,11 @@ def _first_shape(paths: np.ndarray) -> tuple[str, tuple[int, int, int]]:
     faults = []
     for path in paths:
         try:
-            image = tf.io.decode_image(tf.io.read_file(path), expand_animations=False)
-        except tf.errors.OpError as error:
+            image = opened(tf.io.read_file(path).numpy())
+        except (tf.errors.OpError, ValueError) as error:
             faults.append(first_line(error))
             continue
-        height, width, channels = image.shape
-        return path, (height, width, 1 if channels < 3 else 3)
+        return path, (image.height, image.width, 1 if is_grey(image) else 3)
     raise DataError(f"{paths[0]!r} cannot be read as an image: {faults[0]}")
 
 

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tas_tf.data.sources import DigitsSource, FolderSource, ImageSource, decode
+from tas_tf.data.decoding import decode
+from tas_tf.data.sources import DigitsSource, FolderSource, ImageSource
 from tas_tf.errors import DataError
 from tas_tf.runtime.files import first_line
 

@@ -28,7 +28,7 @@ LAYERS = (
         "interpolation sampling normalization mixing shapes unit_draws streams aggregation "
         "searchable_unit searchable_stage padding",
     ),
-    ("data", "augmentation splitting checks sources parts tfds_source batches image_data"),
+    ("data", "augmentation splitting checks decoding sources parts tfds_source batches image_data"),
     ("models", "shape_plans trained_weights supernet spec_compiler inheritance network_files"),
     (
         "training",
