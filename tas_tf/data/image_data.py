@@ -25,6 +25,7 @@ from tas_tf.data.checks import (
     require_one_of,
 )
 from tas_tf.data.decoding import decode_plain
+from tas_tf.data.identity import FIELD, Identity
 from tas_tf.data.parts import TRAINING_PARTS, Parts
 from tas_tf.data.sources import ImageSource
 from tas_tf.data.splitting import fingerprint
@@ -63,6 +64,9 @@ class DataInfo:
         evaluation_split: The evaluation split that is used; None before a download.
         mean: Mean of each channel on the scale 0 to 1; None if it has still to be computed.
         deviation: Standard deviation of each channel, likewise.
+        class_images: Images of each class in the training set; None where labels tell it alone.
+        account: What is read and what is left out, for people, a line each.
+        identity: What tells the images from others.
     """
 
     dataset: str
@@ -76,6 +80,9 @@ class DataInfo:
     evaluation_split: str | None
     mean: tuple[float, ...] | None
     deviation: tuple[float, ...] | None
+    class_images: dict[str, int] | None
+    account: tuple[str, ...]
+    identity: Identity
 
 
 class ImageData:
@@ -154,12 +161,13 @@ class ImageData:
         )
 
     def describe(self) -> DataInfo:
-        """Describes the data set from its metadata, in seconds: at most one image is decoded.
+        """Describes the data set from metadata, a listing and a sample of images, in seconds.
 
         Raises:
             DataError: If the data set is unknown, missing, not prepared, or does not fit.
         """
         source, parts = self._source(), self.parts
+        source.require_sound(self.skip_corrupt)
         train, held_out, evaluated = parts.sizes() if source.counts else (None, None, None)
         return DataInfo(
             dataset=self.dataset,
@@ -173,7 +181,15 @@ class ImageData:
             evaluation_split=parts.evaluation_split() if source.counts else None,
             mean=self.mean,
             deviation=self.deviation,
+            class_images=source.account.classes.get("train"),
+            account=tuple(source.account.lines(source.label_names)),
+            identity=self.identity,
         )
+
+    @functools.cached_property
+    def identity(self) -> Identity:
+        """What tells the images from others, wherever they lie."""
+        return self._source().identity()
 
     def prepare(self, seed: int) -> None:
         """Splits the training set, reads it if it is small, and completes mean and deviation.
@@ -205,7 +221,7 @@ class ImageData:
         splits = {}
         for part in (*TRAINING_PARTS, "holdout", "test"):
             split, chosen = self.parts.places(part)
-            name = fingerprint(chosen)
+            name = fingerprint(chosen, self.identity.digest)
             splits[part] = {"of": split, "images": len(chosen), "fingerprint": name}
         return {
             "dataset": self.dataset,
@@ -220,6 +236,8 @@ class ImageData:
             "num_classes": info.num_classes,
             "label_names": list(info.label_names),
             "skipped": self.skipped(),
+            "account": self._source().account.record(),
+            FIELD: self.identity.record(),
         }
 
     def skipped(self) -> dict[str, list[str]]:
