@@ -151,9 +151,19 @@ def _not_compared(recorded: Identity, of: str) -> list[str]:
     return [f"The record of the images of {of} is from before contents were recorded. {what}"]
 
 
+def compare(first: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
+    """Says how the images of two records differ; nothing where they do not, as far as is known.
+
+    Raises:
+        DataError: If a record is damaged.
+    """
+    one, two = read(first), read(other)
+    return class_differences(one, two) + image_differences(one, two)
+
+
 def class_differences(recorded: Identity, present: Identity) -> list[str]:
     """Says how classes differ from those recorded; nothing where none were."""
-    if not recorded.classes or recorded.classes == present.classes:
+    if not (recorded.classes and present.classes) or recorded.classes == present.classes:
         return []
     gone = [name for name in recorded.classes if name not in present.classes]
     new = [name for name in present.classes if name not in recorded.classes]
@@ -187,7 +197,7 @@ def _alike(recorded: Identity, old: str, present: Identity, new: str) -> bool:
 
 def image_differences(recorded: Identity, present: Identity) -> list[str]:
     """Says how images differ from those recorded, as far as both are known."""
-    if recorded.source and recorded.source != present.source:
+    if recorded.source and present.source and recorded.source != present.source:
         return [f"it was {recorded.source!r} and is {present.source!r}"]
     found = []
     for split in dict.fromkeys((*recorded.splits, *present.splits)):

@@ -66,7 +66,7 @@ class DataInfo:
         deviation: Standard deviation of each channel, likewise.
         class_images: Images of each class in the training set; None where labels tell it alone.
         account: What is read and what is left out, for people, a line each.
-        identity: What tells the images from others.
+        identity: What tells the images from others; None before a download.
     """
 
     dataset: str
@@ -82,7 +82,7 @@ class DataInfo:
     deviation: tuple[float, ...] | None
     class_images: dict[str, int] | None
     account: tuple[str, ...]
-    identity: Identity
+    identity: Identity | None
 
 
 class ImageData:
@@ -183,12 +183,12 @@ class ImageData:
             deviation=self.deviation,
             class_images=source.account.classes.get("train"),
             account=tuple(source.account.lines(source.label_names)),
-            identity=self.identity,
+            identity=self.identity if source.counts else None,
         )
 
     @functools.cached_property
     def identity(self) -> Identity:
-        """What tells the images from others, wherever they lie."""
+        """What tells the images from others, wherever they lie; not known before a download."""
         return self._source().identity()
 
     def prepare(self, seed: int) -> None:
@@ -203,7 +203,8 @@ class ImageData:
             DataError: If images cannot be read, or a class has too few.
         """
         checked_whole("seed", seed, 0)
-        self._source().fetch()
+        if not self._source().counts:
+            self._source().fetch()
         self.describe()
         self.parts.draw(seed)
         with self._source().explained("train"):
@@ -319,16 +320,19 @@ class ImageData:
             return batches
         return batches.map(self._normalise, tf.data.AUTOTUNE, deterministic=True)
 
-    def decoded(self, encoded: tf.Tensor) -> tf.Tensor:
+    def decoded(self, encoded: tf.Tensor, shape: tuple[int, int, int] | None = None) -> tf.Tensor:
         """Decodes an image file of any size and brings it to size, as evaluation does.
 
         Args:
             encoded: The bytes of a PNG or JPEG file, a scalar.
+            shape: Shape of the result; None takes that of the images, which must be at hand.
 
         Returns:
             An image, uint8 (height, width, channels).
         """
-        return self._recipe().fit(decode_plain(encoded, self._input_shape()[2]))
+        height, width, channels = shape or self._input_shape()
+        recipe = Recipe((height, width), self.augmentation, self.crop_padding)
+        return recipe.fit(decode_plain(encoded, channels))
 
     def _source(self) -> ImageSource:
         if self._opened is None:
