@@ -132,8 +132,9 @@ class FolderSource(ListedSource):
     def _paths(self, split: str) -> list[bytes]:
         folder = self._listing.folders[split]
         return [
-            os.fsencode(os.path.join(folder, name, file.name))
+            os.fsencode(f"{above}/{file.name}")
             for name, files in self._listing.files[split].items()
+            for above in [os.path.join(folder, name)]
             for file in files
         ]
 

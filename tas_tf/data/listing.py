@@ -249,25 +249,31 @@ def _images(folder: str, account: Account, within: str) -> list[File]:
     """Lists the images of one class."""
     images = []
     for entry in _entries(folder):
+        if entry.is_image and not entry.hidden:
+            images.append(File(entry.name, entry.size))
+            continue
         shown = _text(os.path.join(within, entry.name))
-        suffix = os.path.splitext(entry.name)[1].lower()
         if entry.kind == "folder":
             nested = _count_images(os.path.join(folder, entry.name))
             if nested or not entry.hidden:
                 account.leave_out(_NESTED, shown, nested)
-        elif entry.kind == "special":
-            account.leave_out("that are no files: sockets, pipes or devices", shown)
-        elif entry.kind == "link":
-            account.leave_out("links that lead nowhere", shown)
-        elif entry.hidden:
-            account.leave_out("hidden files", shown)
-        elif suffix in _OTHER_IMAGES:
-            account.leave_out(f"files of a format that is not read ({suffix})", shown)
-        elif not entry.is_image:
-            account.leave_out("files that are no images by their names", shown)
         else:
-            images.append(File(entry.name, entry.size))
+            account.leave_out(_why_left_out(entry), shown)
     return images
+
+
+def _why_left_out(entry: _Entry) -> str:
+    """Says why what is no folder is no image that is read."""
+    suffix = os.path.splitext(entry.name)[1].lower()
+    if entry.kind == "special":
+        return "that are no files: sockets, pipes or devices"
+    if entry.kind == "link":
+        return "links that lead nowhere"
+    if entry.hidden:
+        return "hidden files"
+    if suffix in _OTHER_IMAGES:
+        return f"files of a format that is not read ({suffix})"
+    return "files that are no images by their names"
 
 
 def _count_images(folder: str) -> int:

@@ -6,7 +6,6 @@ import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from tas_tf.data import identity
 from tas_tf.reports import curve_plots, shape_plots
 from tas_tf.reports.pages import Code, Element, Facts, Items, Picture, Section, Table, Text
 from tas_tf.reports.run_records import Part, Run
@@ -314,8 +313,6 @@ def _split_notes(run: Run, recorded: list[tuple[Part, dict[str, Any]]]) -> Itera
         yield "The parts of this run recorded DIFFERENT splits: their accuracies do not compare."
     elif len(recorded) > 1:
         yield "All parts of this run recorded the same splits: their fingerprints agree."
-    if not all(identity.FIELD in data for _, data in recorded):
-        yield "Parts are from before contents were recorded: fingerprints tell places alone."
     if "test" in splits[0]:
         yield (
             f"The {splits[0]['test']['images']:,} test images played no part in the search, nor in "
