@@ -43,7 +43,7 @@ _NAMES = {
 }
 _EXIT_CODES = (
     "Exit codes: 0 done; 2 a mistake in what was asked for; 3 done, but outside the budget's\n"
-    "band; 75 interrupted, the same command goes on."
+    "band, or far less accurate than the Keras model; 75 interrupted, the same command goes on."
 )
 
 

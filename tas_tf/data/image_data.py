@@ -24,8 +24,10 @@ from tas_tf.data.checks import (
     require,
     require_one_of,
 )
+from tas_tf.data.decoding import decode_plain
+from tas_tf.data.identity import FIELD, Identity
 from tas_tf.data.parts import TRAINING_PARTS, Parts
-from tas_tf.data.sources import ImageSource, decode
+from tas_tf.data.sources import ImageSource
 from tas_tf.data.splitting import fingerprint
 from tas_tf.data.tfds_source import open_source
 from tas_tf.errors import DataError, EndOfDataError
@@ -34,10 +36,14 @@ _AUGMENTATIONS = ("none", "crop", "crop_flip", "resized_crop")
 # What is raised where a file or a record cannot be read or decoded.
 _READ_ERRORS = (
     tf.errors.DataLossError,
+    tf.errors.FailedPreconditionError,
     tf.errors.InvalidArgumentError,
     tf.errors.NotFoundError,
     tf.errors.OutOfRangeError,
+    tf.errors.PermissionDeniedError,
+    tf.errors.UnknownError,
     EndOfDataError,
+    OSError,
 )
 _EVALUATION_PARTS = ("test", "holdout", "architecture", "train")
 
@@ -58,6 +64,9 @@ class DataInfo:
         evaluation_split: The evaluation split that is used; None before a download.
         mean: Mean of each channel on the scale 0 to 1; None if it has still to be computed.
         deviation: Standard deviation of each channel, likewise.
+        class_images: Images of each class in the training set; None where labels tell it alone.
+        account: What is read and what is left out, for people, a line each.
+        identity: What tells the images from others; None before a download.
     """
 
     dataset: str
@@ -71,6 +80,9 @@ class DataInfo:
     evaluation_split: str | None
     mean: tuple[float, ...] | None
     deviation: tuple[float, ...] | None
+    class_images: dict[str, int] | None
+    account: tuple[str, ...]
+    identity: Identity | None
 
 
 class ImageData:
@@ -149,12 +161,13 @@ class ImageData:
         )
 
     def describe(self) -> DataInfo:
-        """Describes the data set from its metadata, in seconds: at most one image is decoded.
+        """Describes the data set from metadata, a listing and a sample of images, in seconds.
 
         Raises:
             DataError: If the data set is unknown, missing, not prepared, or does not fit.
         """
         source, parts = self._source(), self.parts
+        source.require_sound(self.skip_corrupt)
         train, held_out, evaluated = parts.sizes() if source.counts else (None, None, None)
         return DataInfo(
             dataset=self.dataset,
@@ -168,7 +181,15 @@ class ImageData:
             evaluation_split=parts.evaluation_split() if source.counts else None,
             mean=self.mean,
             deviation=self.deviation,
+            class_images=source.account.classes.get("train"),
+            account=tuple(source.account.lines(source.label_names)),
+            identity=self.identity if source.counts else None,
         )
+
+    @functools.cached_property
+    def identity(self) -> Identity:
+        """What tells the images from others, wherever they lie; not known before a download."""
+        return self._source().identity()
 
     def prepare(self, seed: int) -> None:
         """Splits the training set, reads it if it is small, and completes mean and deviation.
@@ -182,7 +203,8 @@ class ImageData:
             DataError: If images cannot be read, or a class has too few.
         """
         checked_whole("seed", seed, 0)
-        self._source().fetch()
+        if not self._source().counts:
+            self._source().fetch()
         self.describe()
         self.parts.draw(seed)
         with self._source().explained("train"):
@@ -200,7 +222,7 @@ class ImageData:
         splits = {}
         for part in (*TRAINING_PARTS, "holdout", "test"):
             split, chosen = self.parts.places(part)
-            name = fingerprint(chosen)
+            name = fingerprint(chosen, self.identity.digest)
             splits[part] = {"of": split, "images": len(chosen), "fingerprint": name}
         return {
             "dataset": self.dataset,
@@ -215,6 +237,8 @@ class ImageData:
             "num_classes": info.num_classes,
             "label_names": list(info.label_names),
             "skipped": self.skipped(),
+            "account": self._source().account.record(),
+            FIELD: self.identity.record(),
         }
 
     def skipped(self) -> dict[str, list[str]]:
@@ -296,16 +320,19 @@ class ImageData:
             return batches
         return batches.map(self._normalise, tf.data.AUTOTUNE, deterministic=True)
 
-    def decoded(self, encoded: tf.Tensor) -> tf.Tensor:
+    def decoded(self, encoded: tf.Tensor, shape: tuple[int, int, int] | None = None) -> tf.Tensor:
         """Decodes an image file of any size and brings it to size, as evaluation does.
 
         Args:
             encoded: The bytes of a PNG or JPEG file, a scalar.
+            shape: Shape of the result; None takes that of the images, which must be at hand.
 
         Returns:
             An image, uint8 (height, width, channels).
         """
-        return self._recipe().fit(decode(encoded, (None, None, self._input_shape()[2])))
+        height, width, channels = shape or self._input_shape()
+        recipe = Recipe((height, width), self.augmentation, self.crop_padding)
+        return recipe.fit(decode_plain(encoded, channels))
 
     def _source(self) -> ImageSource:
         if self._opened is None:

@@ -1,19 +1,17 @@
-"""Sources of images: their interface, the embedded digits, and folders of images."""
+"""Sources of images: their interface, and the embedded digits."""
 
 import abc
 import contextlib
-import itertools
 import math
-import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import numpy as np
 import tensorflow as tf
 
+from tas_tf.data.account import Account
+from tas_tf.data.identity import WHOLE, Group, Identity, digest
 from tas_tf.errors import DataError
 from tas_tf.runtime.files import first_line
-
-_IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif")
 
 
 class ImageSource(abc.ABC):
@@ -25,6 +23,7 @@ class ImageSource(abc.ABC):
         label_names: Names of the classes, in the order of their labels.
         shape: (height, width, channels) of an image; height and width are None where they vary.
         skipping: Whether records that cannot be read are passed over, in place of an error.
+        account: What is read, and what is left out.
     """
 
     location: str
@@ -32,10 +31,15 @@ class ImageSource(abc.ABC):
     label_names: tuple[str, ...]
     shape: tuple[int | None, int | None, int]
     skipping: bool = False
+    account: Account
 
     @abc.abstractmethod
     def fetch(self) -> None:
         """Makes the images readable where they are not yet; this may download."""
+
+    @abc.abstractmethod
+    def identity(self) -> Identity:
+        """Returns what tells the images from others, wherever they lie."""
 
     @abc.abstractmethod
     def labels(self, split: str) -> np.ndarray:
@@ -60,6 +64,16 @@ class ImageSource(abc.ABC):
     @abc.abstractmethod
     def decode(self, key: tf.Tensor) -> tf.Tensor:
         """Decodes one key into an image, uint8 (height, width, channels)."""
+
+    def require_sound(self, allowed: float) -> None:  # noqa: B027, most have metadata only
+        """Refuses images that were looked at and cannot be used.
+
+        Args:
+            allowed: Share of a split that may be left out.
+
+        Raises:
+            DataError: If there are any and none may be left out, with what they are.
+        """
 
     def has_labels(self, split: str) -> bool:
         """Tells whether a split is labelled; at most its first label is read."""
@@ -90,10 +104,7 @@ class ImageSource(abc.ABC):
         places, count = self.unreadable(split), self.counts[split]
         if not len(places):
             return None
-        first = f"{self.fault(split, int(places[0]))}. Of {split}, {len(places)} of {count} images"
-        share = math.ceil(1000 * len(places) / count) / 1000
-        hint = f", or leave them out by ImageData.skip_corrupt = {share}" if share < 0.1 else ""
-        return f"{first} cannot be read: put them right{hint}"
+        return unreadable_text(self.fault(split, int(places[0])), len(places), count, split)
 
     @contextlib.contextmanager
     def explained(self, split: str) -> Iterator[None]:
@@ -152,126 +163,29 @@ class DigitsSource(ListedSource):
         self.location = "scikit-learn's digits"
         self.label_names = tuple(str(name) for name in digits.target_names)
         self.shape = self._images.shape[1:]
-        places = np.arange(len(self._images))
-        super().__init__({"train": places}, {"train": digits.target.astype(np.int32)})
+        places, labels = np.arange(len(self._images)), digits.target.astype(np.int32)
+        counts = np.bincount(labels).tolist()
+        self.account = Account({"train": dict(zip(self.label_names, counts, strict=True))})
+        super().__init__({"train": places}, {"train": labels})
 
     def decode(self, key: tf.Tensor) -> tf.Tensor:
         return tf.gather(tf.constant(self._images), key)
 
+    def identity(self) -> Identity:
+        whole = Group(len(self._images), contents=digest([self._images.tobytes()]))
+        return Identity("digits", self.label_names, {"train": {WHOLE: whole}}, "all images")
 
-class FolderSource(ListedSource):
-    """A folder with one sub-folder of images for each class, or such folders for each split.
+
+def unreadable_text(first: str, unreadable: int, images: int, of: str) -> str:
+    """Says that images cannot be read, and what to do.
 
     Args:
-        path: The folder. If it has `train/` and `test/` or `validation/`, these are the splits.
-        resized: Whether images are resized later; if not, all must have the first one's size.
-
-    Raises:
-        DataError: If the folder is missing, or its classes or images are.
+        first: What is wrong with the first.
+        unreadable: How many cannot be read.
+        images: Of how many.
+        of: What these are.
     """
-
-    def __init__(self, path: str, resized: bool):
-        self.location = os.path.expanduser(path)
-        if not tf.io.gfile.isdir(self.location):
-            raise DataError(f"the folder of images {self.location!r} does not exist")
-        files = {
-            split: _class_files(folder) for split, folder in _split_folders(self.location).items()
-        }
-        self.label_names = tuple(files["train"])
-        for split, of_split in files.items():
-            _require_same_classes(self.location, split, tuple(of_split), self.label_names)
-        keys = {
-            split: np.array([*itertools.chain(*by.values())], object) for split, by in files.items()
-        }
-        labels = {
-            split: np.repeat(
-                np.arange(len(by), dtype=np.int32), [len(paths) for paths in by.values()]
-            )
-            for split, by in files.items()
-        }
-        super().__init__(keys, labels)
-        self._first, (height, width, channels) = _first_shape(keys["train"])
-        self.shape = (None, None, channels) if resized else (height, width, channels)
-
-    def decode(self, key: tf.Tensor) -> tf.Tensor:
-        return decode(tf.io.read_file(key), self.shape)
-
-    def fault(self, split: str, place: int) -> str:
-        path = self._keys[split][place]
-        try:
-            image = decode(tf.io.read_file(path), (None, None, self.shape[-1]))
-        except tf.errors.OpError as error:
-            return f"{path!r} cannot be read as an image: {first_line(error)}"
-        return (
-            f"{path!r} is {_size_text(image.shape)} and {self._first!r} is"
-            f" {_size_text(self.shape)}; give an image_size to bring all to one size"
-        )
-
-
-def decode(encoded: tf.Tensor, shape: Sequence[int | None]) -> tf.Tensor:
-    """Decodes a PNG, JPEG, BMP or (its first picture) GIF file that must have the given shape."""
-    image = tf.io.decode_image(encoded, channels=shape[-1], expand_animations=False)
-    return tf.ensure_shape(image, shape)
-
-
-def _split_folders(root: str) -> dict[str, str]:
-    """Returns the folder of each split; a root without splits is all "train"."""
-    folders = {split: os.path.join(root, split) for split in ("train", "test", "validation")}
-    present = {split: path for split, path in folders.items() if tf.io.gfile.isdir(path)}
-    return present if "train" in present and len(present) > 1 else {"train": root}
-
-
-def _class_files(folder: str) -> dict[str, list[str]]:
-    """Lists the images of each class, by name of its sub-folder, all in alphabetical order."""
-    names = sorted(name.rstrip("/") for name in tf.io.gfile.listdir(folder))
-    names = [name for name in names if not name.startswith(".")]
-    classes = [name for name in names if tf.io.gfile.isdir(os.path.join(folder, name))]
-    if len(classes) < 2:
-        raise DataError(
-            f"{folder!r} has {len(classes)} sub-folders; it needs one sub-folder of images for each"
-            " class, and at least two classes"
-        )
-    files = {}
-    for name in classes:
-        path = os.path.join(folder, name)
-        images = [f for f in tf.io.gfile.listdir(path) if f.lower().endswith(_IMAGE_SUFFIXES)]
-        if not images:
-            raise DataError(f"{path!r} has no images ({', '.join(_IMAGE_SUFFIXES)})")
-        files[name] = [os.path.join(path, image) for image in sorted(images)]
-    return files
-
-
-def _require_same_classes(
-    root: str, split: str, classes: tuple[str, ...], of_train: tuple[str, ...]
-) -> None:
-    different = sorted(set(classes) ^ set(of_train))
-    if different:
-        raise DataError(
-            f"{root!r}: train and {split} must have the same classes; only one of them has"
-            f" {', '.join(map(repr, different))}"
-        )
-
-
-def _first_shape(paths: np.ndarray) -> tuple[str, tuple[int, int, int]]:
-    """Finds the first image that can be read; one with transparency counts as without.
-
-    Returns:
-        Its path, and its height, width and channels.
-
-    Raises:
-        DataError: If none can be read, with the first.
-    """
-    faults = []
-    for path in paths:
-        try:
-            image = tf.io.decode_image(tf.io.read_file(path), expand_animations=False)
-        except tf.errors.OpError as error:
-            faults.append(first_line(error))
-            continue
-        height, width, channels = image.shape
-        return path, (height, width, 1 if channels < 3 else 3)
-    raise DataError(f"{paths[0]!r} cannot be read as an image: {faults[0]}")
-
-
-def _size_text(shape: Sequence[int | None]) -> str:
-    return f"{shape[0]}x{shape[1]}"
+    share = math.ceil(1000 * unreadable / images) / 1000
+    hint = f", or leave them out by ImageData.skip_corrupt = {share}" if share < 0.1 else ""
+    many = f"Of {of}, {unreadable} of {images} images cannot be read"
+    return f"{first}. {many}: put them right{hint}"

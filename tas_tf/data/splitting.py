@@ -67,6 +67,11 @@ def share_of(count: int, share: float) -> int:
     return round(count * share)
 
 
-def fingerprint(places: np.ndarray) -> str:
-    """Returns a name for a set of places, ascending (places,), that no other set has."""
-    return hashlib.sha256(places.astype("<i8").tobytes()).hexdigest()
+def fingerprint(places: np.ndarray, images: str) -> str:
+    """Returns a name for images of a set that no other images have.
+
+    Args:
+        places: Their places in the reading order, ascending (places,).
+        images: The digest of the set's identity.
+    """
+    return hashlib.sha256(images.encode() + places.astype("<i8").tobytes()).hexdigest()

@@ -11,7 +11,12 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tas_tf.data.sources import DigitsSource, FolderSource, ImageSource, decode
+from tas_tf.data.account import Account
+from tas_tf.data.decoding import decode
+from tas_tf.data.folders import FolderSource
+from tas_tf.data.identity import WHOLE, Group, Identity, digest
+from tas_tf.data.listing import MissingDataError
+from tas_tf.data.sources import DigitsSource, ImageSource
 from tas_tf.errors import DataError
 from tas_tf.runtime.files import first_line
 
@@ -28,7 +33,7 @@ def open_source(dataset: str, data_dir: str | None, download: bool, resized: boo
 
     Args:
         dataset: `digits`, `folder:PATH`, the path of a folder, or a TFDS name. A TFDS name wins
-            over a folder of the same name.
+            over a folder of the same name, unless that is written as a path, such as `./mnist`.
         data_dir: Where prepared TFDS sets lie; None is TFDS' own default.
         download: Whether the source's `fetch` may download.
         resized: Whether images will be resized to one size.
@@ -40,10 +45,20 @@ def open_source(dataset: str, data_dir: str | None, download: bool, resized: boo
         return DigitsSource()
     if dataset.startswith("folder:"):
         return FolderSource(dataset.removeprefix("folder:"), resized)
-    is_folder = tf.io.gfile.isdir(os.path.expanduser(dataset))
-    if is_folder and dataset not in _known_tfds_names():
+    if _is_path(dataset, data_dir):
         return FolderSource(dataset, resized)
     return TfdsSource(dataset, data_dir, download)
+
+
+def _is_path(dataset: str, data_dir: str | None) -> bool:
+    """Whether a text is the path of a folder, there or not, in place of the name of a TFDS set."""
+    if dataset.startswith(("/", ".", "~")) or "://" in dataset or dataset.endswith("/"):
+        return True
+    if tf.io.gfile.isdir(dataset):
+        return dataset not in _known_tfds_names()
+    name = dataset.split("/")[0]
+    prepared = os.path.join(os.path.expanduser(data_dir or "~/tensorflow_datasets"), name)
+    return "/" in dataset and name not in _known_tfds_names() and not tf.io.gfile.isdir(prepared)
 
 
 class TfdsSource(ImageSource):
@@ -65,11 +80,12 @@ class TfdsSource(ImageSource):
         image, label = _image_and_label(name, self._builder.info.features)
         self.shape = tuple(image.shape)
         self.label_names = tuple(label.names)
+        self.account = Account()
         self.counts = {}
         if self._builder.is_prepared():
             self._read_counts()
         elif not download:
-            raise DataError(
+            raise MissingDataError(
                 f"data set {name!r} is not prepared: there is none in {self.location}. Give the"
                 " data_dir that holds it, pass `download`, or prepare it with"
                 f" `tfds build {name}{f' --data_dir={data_dir}' if data_dir else ''}`"
@@ -84,6 +100,18 @@ class TfdsSource(ImageSource):
         self.counts = {split: of_split.num_examples for split, of_split in info.splits.items()}
         if not self.counts.get("train"):
             raise DataError(f"{self.location} has no train split, only: {', '.join(self.counts)}")
+
+    def identity(self) -> Identity:
+        info = self._builder.info
+        name = info.full_name
+        splits = {
+            split: {
+                WHOLE: Group(of.num_examples, contents=digest([f"{name} {of.num_bytes}".encode()]))
+            }
+            for split, of in info.splits.items()
+        }
+        extent = "version, numbers of images and bytes, as TFDS has recorded them"
+        return Identity(name, self.label_names, splits, extent)
 
     def fetch(self) -> None:
         if self.counts:
@@ -138,7 +166,7 @@ class TfdsSource(ImageSource):
                     self.decode(_parse(tf.constant(place), record)[1])
                     return f"{where} can be read alone, but not with the others"
                 read += 1
-        except tf.errors.OpError as error:
+        except (tf.errors.OpError, ValueError) as error:
             return f"{where} cannot be read: {first_line(error)}"
         return f"{where} is missing: the file ends after {read} records"
 
@@ -241,9 +269,9 @@ def _builder(name: str, data_dir: str | None) -> Any:
 def _unknown_name(name: str) -> DataError:
     close = difflib.get_close_matches(name.lower(), [*_known_tfds_names(), "digits"])
     hint = f"did you mean {' or '.join(map(repr, close))}? " if close else ""
-    return DataError(
+    return MissingDataError(
         f"unknown data set {name!r}: {hint}A data set is 'digits', a folder of images (folder:PATH)"
-        " or a TFDS name such as 'cifar10'"
+        f" or a TFDS name such as 'cifar10'. There is no folder {name!r} in {os.getcwd()!r}"
     )
 
 

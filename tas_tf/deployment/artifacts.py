@@ -25,7 +25,7 @@ from tas_tf.runtime import devices
 from tas_tf.runtime.files import read_text, replacing, transfer
 from tas_tf.runtime.run_directory import CONFIG, DATA_RECORD, MODEL, RESULT, RunDirectory
 from tas_tf.spaces.architecture import Architecture
-from tas_tf.spaces.cost import cost, shown
+from tas_tf.spaces.cost import cost
 from tas_tf.training.supervised import check_fits
 
 CHECK_IMAGES = 256
@@ -99,6 +99,7 @@ class Export:
         seed: Seed of which images of the training set check, calibrate and train.
         qat_epochs: Epochs of quantization-aware training.
         align: What widths become multiples of, or `auto`: see `alignment.py`.
+        at_hand: Whether there are images; what needs none is checked on noise without.
     """
 
     classifier: Classifier
@@ -107,9 +108,13 @@ class Export:
     seed: int
     qat_epochs: int
     align: int | str = 1
+    at_hand: bool = True
 
     def images(self) -> np.ndarray:
-        """Returns real training images, uint8 (batch, height, width, channels)."""
+        """Returns training images, or noise, uint8 (batch, height, width, channels)."""
+        if not self.at_hand:
+            shape = (CHECK_IMAGES, *self.classifier.image_shape)
+            return np.random.default_rng(self.seed).integers(0, 256, shape, np.uint8)
         feed = self.data.training(self._at_most(CHECK_IMAGES), self.seed, augment=False, raw=True)
         images, _ = next(iter(feed.batches(0, 1)))
         return images.numpy()
@@ -152,6 +157,7 @@ class Export:
             logits = self._read(name, local)
             expected = self.classifier.logits(images).numpy()
             check = compare(expected, logits(images), made.tolerance, name)
+            check["real_images"] = self.at_hand
             if made.quantized:
                 accuracy = self.accuracy(logits)
             speed = self.speed(name, logits, images)
@@ -266,7 +272,7 @@ class Export:
 
 def compare(
     expected: np.ndarray, received: np.ndarray, tolerance: float, name: str
-) -> dict[str, float]:
+) -> dict[str, Any]:
     """Compares logits (batch, classes) of an artifact with those of the Keras model.
 
     Raises:
@@ -286,12 +292,15 @@ def compare(
     }
 
 
-def load_export(source: RunDirectory, data: ImageData, **settings: Any) -> Export:
+def load_export(
+    source: RunDirectory, data: ImageData, *, at_hand: bool = True, **settings: Any
+) -> Export:
     """Loads a trained network with what an export needs to know.
 
     Args:
         source: Its run directory.
         data: Its images, which need not be prepared.
+        at_hand: Whether its images are there.
         settings: What `Export` takes after its seed.
 
     Raises:
@@ -301,22 +310,28 @@ def load_export(source: RunDirectory, data: ImageData, **settings: Any) -> Expor
     if not source.exists(MODEL):
         raise RunDirectoryError(f"{source.path} holds no trained network ({MODEL})")
     record = source.read_json(DATA_RECORD, ("seed", "mean", "deviation"))
-    model, info = load_model(source.path), data.describe()
-    check_fits(model, info.input_shape, info.num_classes, "model")
-    mean, deviation = record["mean"], record["deviation"]
-    classifier = Classifier(model, mean, deviation, info.label_names, data.decoded)
+    model, mean, deviation = load_model(source.path), record["mean"], record["deviation"]
+    shape = tuple(model.input_shape[1:])
+    if at_hand:
+        info = data.describe()
+        check_fits(model, info.input_shape, info.num_classes, "model")
+    # Labels are the network's own, whatever folders are called now; very old records lack them.
+    labels = record.get("label_names") or data.describe().label_names
+    decode = functools.partial(data.decoded, shape=shape)
+    classifier = Classifier(model, mean, deviation, labels, decode)
     return Export(
         classifier=classifier,
         architecture=load_architecture(source.path),
         data=data,
         seed=record["seed"],
+        at_hand=at_hand,
         **settings,
     )
 
 
 def export_all(
     export: Export, source: RunDirectory, directory: RunDirectory, names: Sequence[str]
-) -> None:
+) -> dict[str, Any]:
     """Makes artifacts and records them; those that stand as they would be made are kept.
 
     Args:
@@ -325,13 +340,16 @@ def export_all(
         directory: Where they go.
         names: Their formats.
 
+    Returns:
+        The manifest.
+
     Raises:
         ArchitectureError: If one disagrees with the Keras model.
         RunDirectoryError: If the directory holds artifacts of another network.
     """
     record = source.read_json(DATA_RECORD)
     config = read_text(source.file(CONFIG)) if source.exists(CONFIG) else ""
-    accuracy = _test_accuracy(source, record, export.data)
+    accuracy = _test_accuracy(source, record, export)
     said = manifest.facts(export.classifier, export.architecture, record, config, accuracy)
     said["artifacts"] = manifest.read_manifest(directory, said["network"])
     if any(FORMATS[name].quantized for name in names) and accuracy is None:
@@ -346,15 +364,17 @@ def export_all(
         entry = export.make(name, path, images)
         said["artifacts"][name] = entry
         manifest.write_manifest(directory, said)
-        _print_entry(path, entry, said["keras_accuracy"])
+        model_card.print_entry(path, entry, said["keras_accuracy"])
+    return said
 
 
-def _test_accuracy(
-    source: RunDirectory, record: Mapping[str, Any], data: ImageData
-) -> float | None:
+def _test_accuracy(source: RunDirectory, record: Mapping[str, Any], export: Export) -> float | None:
     """Returns the accuracy that a training has measured on these test images, None without one."""
-    same = record.get("splits", {}).get("test") == data.record()["splits"]["test"]
-    if not (same and source.exists(RESULT)):
+    if not source.exists(RESULT):
+        return None
+    if export.at_hand and export.data.record()["splits"]["test"] != record.get("splits", {}).get(
+        "test"
+    ):
         return None
     return source.read_json(RESULT).get("test", {}).get("accuracy")
 
@@ -366,25 +386,3 @@ def _is_current(path: str, entry: Mapping[str, Any], settings: Mapping[str, Any]
         and tf.io.gfile.exists(path)
         and manifest.file_facts(path) == entry["files"]
     )
-
-
-def _print_entry(path: str, entry: Mapping[str, Any], keras_accuracy: float | None) -> None:
-    check = entry["check"]
-    print(
-        f"{path}: {entry['bytes']:,} bytes; on {check['images']} real images its logits differ "
-        f"from the Keras model's by {check['largest_relative_difference']:.1e} of the largest at "
-        f"most, {check['class_agreement']:.1%} of the classes agree"
-    )
-    if "alignment" in entry:
-        widths = entry["alignment"]
-        print(
-            f"  widths are multiples of {widths['grain']}: {shown(widths['true_macs'])} MACs, "
-            f"{shown(widths['padded_macs'])} with the zeros"
-        )
-    for text in model_card.speed_texts(entry):
-        print(f"  {text}")
-    if entry["accuracy"] is not None:
-        print(
-            f"  accuracy on the test split {entry['accuracy']:.2%}, the Keras model's "
-            f"{keras_accuracy:.2%}"
-        )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -22,6 +22,8 @@ from tas_tf.spaces.architecture import Architecture
 
 MANIFEST, CARD = "manifest.json", "model_card.md"
 SCHEMA_VERSION = 1
+# Accuracy that an artifact may lack of the Keras model's: int8 costs a point or two.
+FALL = 0.05
 # What makes artifacts.
 PACKAGES = (
     "tas_tf",
@@ -156,6 +158,30 @@ def read_manifest(directory: RunDirectory, network: Mapping[str, Any]) -> dict[s
             f"{exported[:12]}); give another `run_dir`"
         )
     return manifest["artifacts"]
+
+
+def far_less_accurate(manifest: Mapping[str, Any], names: Sequence[str]) -> list[str]:
+    """Says which artifacts are far less accurate than the Keras model.
+
+    Far is more than `FALL` of the test images, and more than one image.
+
+    Args:
+        manifest: The manifest.
+        names: The formats to look at.
+    """
+    whole, texts = manifest["keras_accuracy"], []
+    images = manifest["data"].get("splits", {}).get("test", {}).get("images")
+    for name in names:
+        entry = manifest["artifacts"][name]
+        if whole is None or entry["accuracy"] is None:
+            continue
+        if whole - entry["accuracy"] > FALL + (1 / images if images else 0):
+            texts.append(
+                f"{entry['file']} is FAR LESS ACCURATE than the Keras model: "
+                f"{entry['accuracy']:.2%} on the test split in place of {whole:.2%}. Do not deploy "
+                "it; another int8 format, or one without int8, may do"
+            )
+    return texts
 
 
 def write_manifest(directory: RunDirectory, manifest: Mapping[str, Any]) -> None:

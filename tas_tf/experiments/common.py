@@ -20,7 +20,7 @@ from tas_tf.errors import (
     DivergenceError,
     SpecError,
 )
-from tas_tf.experiments import messages
+from tas_tf.experiments import messages, provenance
 from tas_tf.experiments.live_pictures import LivePictures
 from tas_tf.experiments.step_profile import Profile
 from tas_tf.models import network_files
@@ -28,7 +28,7 @@ from tas_tf.runtime import cluster, devices, files, run_directory
 from tas_tf.runtime.checkpoints import CheckpointInterval, Checkpoints
 from tas_tf.runtime.lock import check_free, locked
 from tas_tf.runtime.metrics import Metrics
-from tas_tf.runtime.run_directory import DATA_RECORD, RESULT, RunDirectory
+from tas_tf.runtime.run_directory import RESULT, RunDirectory
 from tas_tf.spaces import cost
 from tas_tf.spaces.architecture import Architecture
 from tas_tf.spaces.latency_table import LatencyTable, kinds
@@ -101,6 +101,7 @@ def begin(
     directory.check(config)
     check_free(directory)
     info = data.describe()
+    provenance.check_images(directory, info.identity)
     _check_batch(experiment, int(values["batch_size"]), info, parts)
     return directory, config, info
 
@@ -131,6 +132,7 @@ def load_network(
         return None
     model = network_files.load_model(path, role)
     check_fits(model, info.input_shape, info.num_classes, role)
+    provenance.check_network(path, role, info.identity)
     if precision != "float32":
         for layer in model.layers[:-1]:
             layer.dtype_policy = keras.DTypePolicy(precision)
@@ -169,7 +171,7 @@ def opened(
         if data is None:
             yield
             return
-        directory.write_json(DATA_RECORD, data.record())
+        provenance.record_images(directory, data)
         directory.write_json("machine.json", devices.describe_machine())
         messages.say_skipped(data.skipped())
         with data.explained():

@@ -9,9 +9,9 @@ from typing import ClassVar
 from tas_tf.config import gin_config
 from tas_tf.config.recorded import told_from
 from tas_tf.data.image_data import ImageData
-from tas_tf.deployment import alignment, artifacts
-from tas_tf.errors import EXIT_DONE
-from tas_tf.experiments import common
+from tas_tf.deployment import alignment, artifacts, manifest
+from tas_tf.errors import EXIT_DONE, EXIT_OUTSIDE_BAND
+from tas_tf.experiments import common, messages, provenance
 from tas_tf.runtime import files
 from tas_tf.runtime.run_directory import ARCHITECTURE, RESULT, RunDirectory
 
@@ -42,24 +42,31 @@ class ExportExperiment:
     align: int | str = 1
 
     def run(self) -> int:
-        """Runs it; returns the exit code."""
+        """Runs it; returns `EXIT_OUTSIDE_BAND` if an artifact is far less accurate."""
         common.check_ranges(self.NAME, qat_epochs=self.qat_epochs)
         names, align = artifacts.parse_formats(self.formats), alignment.parse_align(self.align)
         directory, source = RunDirectory(self.run_dir), RunDirectory(self.model or self.run_dir)
         config = gin_config.resolved() if self.model else None
         directory.check(config)
-        export = artifacts.load_export(source, self.data, qat_epochs=self.qat_epochs, align=align)
+        needed = any(artifacts.FORMATS[name].quantized for name in names)
+        at_hand = provenance.images_at_hand(source, self.data, needed)
+        export = artifacts.load_export(
+            source, self.data, at_hand=at_hand, qat_epochs=self.qat_epochs, align=align
+        )
         for name in names:
             target = directory.file(artifacts.FORMATS[name].file)
             print(f"Export: {source.path} as {name} to {target}")
         if self.dry_run:
             return EXIT_DONE
-        self.data.prepare(export.seed)
+        if at_hand:
+            self.data.prepare(export.seed)
         with common.opened(directory, config), self.data.explained():
             if not directory.exists(ARCHITECTURE):
                 architecture = files.read_text(source.file(ARCHITECTURE))
                 files.write_whole(directory.file(ARCHITECTURE), architecture)
-            artifacts.export_all(export, source, directory, names)
+            said = artifacts.export_all(export, source, directory, names)
             if config is not None and not directory.exists(RESULT):
                 directory.write_json(RESULT, {"model": told_from(source.path, directory.path)})
-        return EXIT_DONE
+        fallen = manifest.far_less_accurate(said, names)
+        messages.say_all(fallen)
+        return EXIT_OUTSIDE_BAND if fallen else EXIT_DONE

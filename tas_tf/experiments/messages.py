@@ -36,6 +36,12 @@ def _name(text: str) -> rich.text.Text:
     return rich.text.Text(plain_text.one_line(text))
 
 
+def say_all(texts: Sequence[str]) -> None:
+    """Says texts, a line each."""
+    for text in texts:
+        _say(text)
+
+
 def say_what(
     title: str,
     directory: RunDirectory,
@@ -58,12 +64,21 @@ def say_what(
         f"Images: {info.dataset}, {info.input_shape}, {info.num_classes} classes, {split}, "
         f"{info.evaluation_images} for the test ({info.evaluation_split})"
     )
+    say_all(info.account)
+    few = [name for name, images in (info.class_images or {}).items() if images < batch_size]
+    if few:
+        least = min(few, key=lambda name: (info.class_images or {})[name])
+        _say(
+            f"Note: {len(few)} of the classes have fewer images than a batch has, the fewest "
+            f"{least!r} with {(info.class_images or {})[least]}"
+        )
 
 
 def say_baseline(kind: str, directory: RunDirectory, info: DataInfo) -> None:
     """Says which baseline is found, for which images."""
     _say(f"Baseline: {kind}; run directory {directory.path}")
     _say(f"Images: {info.dataset}, {info.input_shape}, {info.num_classes} classes")
+    say_all(info.account)
 
 
 def say_how(precision: str, shapes: str | None = None) -> None:

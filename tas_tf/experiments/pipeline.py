@@ -60,7 +60,7 @@ class PipelineExperiment:
         return code
 
     def _run_parts(self) -> int:
-        """Runs one part after the other; returns the exit code of the search."""
+        """Runs one part after the other; returns the exit code of search and export."""
         search, teacher = self._folder("search"), self._folder("teacher")
         print("1/5 The unpruned network")
         self._train("teacher")
@@ -71,8 +71,8 @@ class PipelineExperiment:
         print("\n4/5 The derived network, with distillation from the unpruned one")
         self._train("student_kd", architecture=search, teacher=teacher)
         print("\n5/5 Export")
-        self._part(ExportExperiment, "export", {"model": self._folder("student_kd")})
-        return code
+        exported = self._part(ExportExperiment, "export", {"model": self._folder("student_kd")})
+        return max(code, exported)
 
     def _train(self, name: str, dry_run: bool = False, **settings: Any) -> int:
         """Runs a training in the folder of this name."""

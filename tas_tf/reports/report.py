@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
+from tas_tf.data import identity
+from tas_tf.errors import DataError
 from tas_tf.reports import curve_plots, shape_plots
 from tas_tf.reports.pages import (
     Element,
@@ -101,18 +104,50 @@ def write_comparison(run_dirs: Sequence[str], output: str | None = None) -> tupl
         f"{len(runs)} runs on {images}: what each network costs, and what it reaches on the test "
         "split."
     )
-    if len(datasets) > 1:
-        lead += " Accuracies on different images cannot be compared."
-    page = Page("Runs compared", lead, {}, _comparison(runs, datasets))
+    different = _differences(runs)
+    if different:
+        lead += f" Accuracies on different images cannot be compared: {different[0]}."
+    page = Page("Runs compared", lead, {}, _comparison(runs, datasets, different))
     folder = output or os.path.dirname(runs[0].path) or "."
     return write_page(page, folder, COMPARISON)
 
 
-def _comparison(runs: Sequence[Run], datasets: Sequence[str]) -> list[Section]:
+def _differences(runs: Sequence[Run]) -> list[str]:
+    """Says which runs have other images, or another test split of them, than the first has."""
+    recorded = [(run.path, part.data) for run in runs for part in run.parts.values() if part.data]
+    texts = []
+    for path, data in recorded[1:]:
+        before, first = recorded[0]
+        found = _compared(first, data)
+        test, other = (of["splits"].get("test", {}).get("fingerprint") for of in (first, data))
+        if not found and first["dataset"] != data["dataset"] and not _has_both(first, data):
+            found = [f"{data['dataset']} in place of {first['dataset']}"]
+        if not found and test != other and _has_both(first, data):
+            found = ["other images of the set are the test split"]
+        if found:
+            texts.append(f"{path} beside {before}: {'; '.join(found)}")
+    return list(dict.fromkeys(texts))
+
+
+def _has_both(*records: Mapping[str, Any]) -> bool:
+    return all(identity.FIELD in record for record in records)
+
+
+def _compared(first: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
+    try:
+        return identity.compare(first, other)
+    except DataError as error:
+        return [error.message]
+
+
+def _comparison(
+    runs: Sequence[Run], datasets: Sequence[str], different: Sequence[str]
+) -> list[Section]:
     names = _short_names([run.path for run in runs])
     missing = [f"{run.path}: {text}" for run in runs for text in run.missing]
     return [
         Section("Accuracy against cost", _accuracy_against_cost(runs, names, datasets)),
+        Section("Images that differ", [Items(different)] if different else []),
         Section("Networks", [_table(runs, names)]),
         Section("Shapes", _shapes(runs, names)),
         Section("What is missing", [Items(missing)] if missing else []),

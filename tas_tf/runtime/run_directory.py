@@ -34,6 +34,7 @@ _FREE: tuple[str, ...] = (
     "CheckpointInterval.steps",
 )
 _FREE += ("run_export.formats",)
+_DATASET = "ImageData.dataset"
 
 
 class RunDirectory:
@@ -80,11 +81,20 @@ class RunDirectory:
                 )
             return
         if config is not None:
+            # Where images lie is no part of the experiment once it is recorded which they are.
+            known = self._knows_images()
             old, new = (
-                [line for line in lines if retired(line) is None]
+                [line for line in (_placeless(lines) if known else lines) if retired(line) is None]
                 for lines in (self._identity(), _identity(config))
             )
             self._compare(old, new)
+
+    def _knows_images(self) -> bool:
+        """Whether it, or the first part of a pipeline in it, has recorded an identity of images."""
+        for place in ([], ["teacher"]):
+            if self.exists(*place, DATA_RECORD):
+                return "identity" in self.read_json("/".join([*place, DATA_RECORD]))
+        return False
 
     def _identity(self) -> list[str]:
         """Returns the recorded bindings that make the experiment what it is."""
@@ -220,6 +230,13 @@ def _bindings(text: str) -> list[str]:
         for line in lines
         if line and not line.startswith("#") and not _parameter(line).endswith(_FREE)
     )
+
+
+def _placeless(lines: Sequence[str]) -> list[str]:
+    """Returns bindings without that of the data set's place, and without the macro it names."""
+    macros = [line.split("=", 1)[1].strip() for line in lines if _parameter(line) == _DATASET]
+    names = {_DATASET, *(macro.removeprefix("%") for macro in macros if macro.startswith("%"))}
+    return [line for line in lines if _parameter(line) not in names]
 
 
 def _parameter(line: str) -> str:

@@ -60,8 +60,8 @@ def test_folder_images_are_brought_to_size(folder):
     _write(folder / "warm" / "large.png", (60, 50, 1), 250)
     _write(folder / "warm" / "colour.jpg", (30, 20, 3), 250)
     images = prepared(str(folder), image_size=(4, 7), augmentation="none")
-    assert images.describe().input_shape == (4, 7, 1)
-    assert arrays(images.evaluation("train", 20))[0][0].shape == (20, 4, 7, 1)
+    assert images.describe().input_shape == (4, 7, 3)
+    assert arrays(images.evaluation("train", 20))[0][0].shape == (20, 4, 7, 3)
 
 
 def test_folder_images_of_two_sizes_need_an_image_size(folder, held):

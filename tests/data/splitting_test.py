@@ -41,7 +41,8 @@ def test_halves_and_holdout_are_disjoint_and_cover_the_training_set(numbered_dir
     np.testing.assert_array_equal(everything, np.arange(240))
     splits = images.record()["splits"]
     for part, numbers in read.items():
-        fingerprint = hashlib.sha256(numbers.astype("<i8").tobytes()).hexdigest()
+        named = images.identity.digest.encode() + numbers.astype("<i8").tobytes()
+        fingerprint = hashlib.sha256(named).hexdigest()
         assert splits[part] == {"of": "train", "images": len(numbers), "fingerprint": fingerprint}
 
 

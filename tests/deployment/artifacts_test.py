@@ -134,7 +134,7 @@ def test_the_saved_model_has_stock_operations_and_no_training(folder):
     for function in graph.graph_def.library.function:
         nodes += function.node_def
     operations = {node.op for node in nodes}
-    assert {"Conv2D", "DecodeImage", "Softmax", "ArgMax"} <= operations
+    assert {"Conv2D", "DecodeJpeg", "Softmax", "ArgMax"} <= operations
     functions = [node for f in graph.graph_def.library.function for node in f.node_def]
     assert not [node.op for node in functions if "Variable" in node.op or "Handle" in node.op]
     kernels = [node for node in nodes if node.op == "Conv2D"]

@@ -29,7 +29,11 @@ LAYERS = (
         "interpolation sampling normalization mixing shapes unit_draws streams aggregation "
         "searchable_unit searchable_stage padding",
     ),
-    ("data", "augmentation splitting checks sources parts tfds_source batches image_data"),
+    (
+        "data",
+        "augmentation splitting checks decoding identity account listing sources folders parts "
+        "tfds_source batches image_data",
+    ),
     ("models", "shape_plans trained_weights supernet spec_compiler inheritance network_files"),
     (
         "training",
@@ -49,8 +53,8 @@ LAYERS = (
     ),
     (
         "experiments",
-        "messages live_pictures step_profile networks common budgeted measured_search search "
-        "baseline train derive export measure profile_device pipeline registry",
+        "messages live_pictures step_profile networks provenance common budgeted measured_search "
+        "search baseline train derive export measure profile_device pipeline registry",
     ),
     ("", "optimizers command_line search baseline train derive export pipeline report measure"),
     ("", "profile_device"),

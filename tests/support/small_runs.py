@@ -7,8 +7,8 @@ import numpy as np
 import tensorflow as tf
 
 from tas_tf.data.batches import Feed, Recipe
+from tas_tf.data.decoding import decode_plain
 from tas_tf.data.image_data import ImageData
-from tas_tf.data.sources import decode
 from tas_tf.deployment import artifacts
 from tas_tf.deployment.classifier import Classifier
 from tas_tf.models.spec_compiler import TRAINING_LAYERS, build_model
@@ -54,7 +54,7 @@ def classifier(model: keras.Model) -> Classifier:
         [0.5] * channels,
         [0.2] * channels,
         [f"class {label}" for label in range(model.output_shape[-1])],
-        lambda encoded: recipe.fit(decode(encoded, (None, None, channels))),
+        lambda encoded: recipe.fit(decode_plain(encoded, channels)),
     )
 
 
