@@ -82,7 +82,7 @@ def test_a_page_and_its_pictures_stay_whole(tmp_path):
 def test_what_is_printed_of_a_data_set_is_a_line(capsys, name):
     info = DataInfo(
         **{field: None for field in DataInfo.__dataclass_fields__}
-        | {"dataset": name, "input_shape": (8, 8, 1), "num_classes": 10}
+        | {"dataset": name, "input_shape": (8, 8, 1), "num_classes": 10, "account": ()}
     )
     messages.say_baseline("random", RunDirectory(f"runs/{name}"), info)
     printed = capsys.readouterr().out
