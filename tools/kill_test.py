@@ -30,6 +30,8 @@ import time
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 
+from tas_tf.config.recorded import placeless
+
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 SPEC = """
@@ -311,9 +313,13 @@ def _reader(name: str) -> Callable[[pathlib.Path], object] | None:
         return _weights
     if name.endswith((".json", ".jsonl")):
         return _records
-    # How often a run saves, and where lies what it starts from, is no part of what it is.
-    left_out = r"(CheckpointInterval|\w+\.start_from = ).*\n"
-    return lambda path: re.sub(left_out, "", path.read_text())
+    return _settings if name.endswith(".gin") else pathlib.Path.read_text
+
+
+def _settings(path: pathlib.Path) -> list[str]:
+    """Returns what makes a run what it is: neither how often it saves, nor where things lie."""
+    lines = re.sub(r"\\?\n +", " ", path.read_text()).splitlines()  # gin breaks long values
+    return placeless([line for line in lines if not line.startswith("CheckpointInterval")])
 
 
 def _records(path: pathlib.Path) -> object:

@@ -128,7 +128,8 @@ def test_flag_is_refused(capsys, arguments, expected):
         ("include 'specs/base/method.gin'", r"the macro \w+ is used but never given"),
         ("run_search.epochs = 3", "run_search: nothing gives data, .*include a preset"),
         ("", "run_search: nothing gives data"),
-        (b"\xff\xfe\x00", "a.gin cannot be read as a spec"),
+        (b"\xff\xfe\x00", "a.gin is UTF-16 text: save it as UTF-8"),
+        (b"\xff\x00", "a.gin cannot be read as a spec"),
     ],
 )
 def test_spec_is_refused(capsys, text, expected):

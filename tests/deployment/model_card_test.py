@@ -3,6 +3,7 @@
 import json
 
 import pytest
+import readme_renderer.markdown
 from example import EXAMPLE
 
 from tas_tf.deployment.model_card import card
@@ -33,4 +34,5 @@ def test_what_was_not_measured_is_a_dash(manifest):
 def test_text_stands_as_it_is(manifest):
     names = ["a & b", "<c>", "{{ d }}", "{% e %}"]
     manifest["network"]["label_names"] = names
-    assert "0 a & b, 1 <c>, 2 {{ d }}, 3 {% e %}.\n" in card(manifest)
+    html = readme_renderer.markdown.render(card(manifest))
+    assert "0 a &amp; b, 1 &lt;c&gt;, 2 {{ d }}, 3 {% e %}." in html
