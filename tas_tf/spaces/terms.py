@@ -71,9 +71,9 @@ class Terms:
             _add(summed, *self._ordered(scope, np.asarray(table)))
         self.tables: dict[Scope, np.ndarray] = {}
         while summed:
-            scope = max(summed, key=len)  # what becomes smaller is added to what follows
-            reduced, table = _without_idle(scope, summed.pop(scope))
-            _add(self.tables if reduced == scope else summed, reduced, table)
+            largest = max(summed, key=len)  # what becomes smaller is added to what follows
+            reduced, table = _without_idle(largest, summed.pop(largest))
+            _add(self.tables if reduced == largest else summed, reduced, table)
         self.constant: int | float = self.tables.pop(()).item() if () in self.tables else 0
         self.tables = {scope: self.tables[scope] for scope in sorted(self.tables)}
 

@@ -22,7 +22,7 @@ LAYERS = (
     (
         "spaces",
         "families architecture search_space cost layer_rows expected_cost latency_table "
-        "terms space_terms dynamic_program budget_solver derivation separable",
+        "terms space_terms messages dynamic_program budget_solver derivation separable",
     ),
     (
         "layers",

@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 from hypothesis import strategies as st
 
-from tas_tf.spaces.terms import Choice
+from tas_tf.spaces.terms import Choice, Terms
 
 
 @st.composite
@@ -33,3 +33,35 @@ def term_lists(draw, of: list[Choice], most: int = 7) -> list[tuple[list[int], n
 def assignments(of) -> np.ndarray:
     """All assignments (n, choices)."""
     return np.array(list(itertools.product(*(range(len(choice.candidates)) for choice in of))))
+
+
+def regrets_of(regrets, of) -> np.ndarray:
+    """The regrets (n,) of all assignments."""
+    return sum(row[column] for row, column in zip(regrets, assignments(of).T, strict=True))
+
+
+def dense(blocks, candidates: int = 8) -> tuple[list[Choice], Terms]:
+    """Choices and MACs of a DenseNet on 64 pixels: every layer reads all before it in its block."""
+    shares = np.arange(1, candidates + 1) / candidates
+    of, terms, side = [], [], 16
+
+    def add(name: str, width: int) -> int:
+        of.append(Choice(name, tuple((shares * width).astype(int).tolist())))
+        return len(of) - 1
+
+    def layer(name: str, width: int, sources: list[int], kernel: int) -> int:
+        target = add(name, width)
+        for source in sources:
+            widths = [np.array(of[choice].candidates) for choice in (source, target)]
+            terms.append(((source, target), kernel**2 * side**2 * np.multiply.outer(*widths)))
+        return target
+
+    readers = [add("stem", 64)]
+    for b, count in enumerate(blocks):
+        for i in range(count):
+            narrow = layer(f"block{b}_{i}_narrow", 128, readers, kernel=1)
+            readers.append(layer(f"block{b}_{i}_growth", 32, [narrow], kernel=3))
+        if b < len(blocks) - 1:
+            readers = [layer(f"block{b}_end", 256, readers, kernel=1)]
+            side //= 2
+    return of, Terms(of, terms)
