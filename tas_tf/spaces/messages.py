@@ -5,8 +5,8 @@ choice is taken from a table and added to `u`. After any such moves `sum_i min u
 is a lower bound. A sweep goes through the choices in order: it moves to each what the tables shared
 with earlier choices allow, then shares the sum among the tables of later ones. This is TRW-S
 (Kolmogorov, "Convergent tree-reweighted message passing for energy minimization", 2006), and SRMP
-(Kolmogorov, "A new look at reweighted message passing", 2015) for tables over more than two choices.
-On trees two sweeps make the bound the minimum.
+(Kolmogorov, "A new look at reweighted message passing", 2015) for tables over more than two. On
+chains one sweep makes the bound the minimum.
 """
 
 from __future__ import annotations

@@ -5,7 +5,8 @@ import itertools
 import numpy as np
 from hypothesis import strategies as st
 
-from tas_tf.spaces.terms import Choice, Terms
+from tas_tf.spaces.exchanges import Band
+from tas_tf.spaces.terms import Choice, Peak, Terms
 
 
 @st.composite
@@ -28,6 +29,24 @@ def term_lists(draw, of: list[Choice], most: int = 7) -> list[tuple[list[int], n
         shape = [len(of[choice].candidates) for choice in scope]
         terms.append((scope, random.integers(0, draw(st.sampled_from([3, 1_000])), shape)))
     return terms
+
+
+@st.composite
+def problems(draw, kinds=(Terms,), several: int = 1) -> tuple[list[np.ndarray], list[Band]]:
+    """Regrets, and bands somewhere in the range of random costs."""
+    of = draw(choices())
+    random = np.random.default_rng(draw(st.integers(0, 9_999)))
+    regrets = [random.exponential(size=len(choice.candidates)) for choice in of]
+    bands = []
+    for _ in range(draw(st.integers(1, several))):
+        if draw(st.sampled_from(kinds)) is Peak:
+            cost = Peak(tuple(Terms(of, [term]) for term in draw(term_lists(of))))
+        else:
+            cost = Terms(of, draw(term_lists(of)))
+        values = cost.values(assignments(of))
+        high = values.min() + np.ptp(values) * draw(st.integers(0, 100)) / 100
+        bands.append(Band(cost, (1 - draw(st.sampled_from([0.0, 0.05, 0.3, 0.9]))) * high, high))
+    return [row - row.min() for row in regrets], bands
 
 
 def assignments(of) -> np.ndarray:
