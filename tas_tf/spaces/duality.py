@@ -45,7 +45,7 @@ class Dual:
         self.costs += [_forbidden(band.cost, band.high) for band in bands if band.is_peak]
         self._limits = np.array([(band.low, band.high) for band in self._sums]).reshape(-1, 2)
         self._scale = np.maximum(np.abs(self._limits[:, 1]), _TINY)
-        self._unit = _LEAST_WEIGHT * max(float(np.mean([row.max() for row in regrets])), _TINY)
+        self._unit = _LEAST_WEIGHT * (float(np.mean([row.max() for row in regrets])) or 1.0)
         self._dear = 1.0 + sum(float(row.max()) for row in regrets)
         self._messages = Messages(
             [_held(row, fixed.get(choice)) for choice, row in enumerate(regrets)],

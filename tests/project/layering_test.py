@@ -22,7 +22,7 @@ LAYERS = (
     (
         "spaces",
         "families architecture search_space cost layer_rows expected_cost latency_table "
-        "terms space_terms messages exchanges duality knapsack dynamic_program "
+        "terms space_terms messages exchanges duality knapsack term_solver dynamic_program "
         "budget_solver derivation separable",
     ),
     (
