@@ -22,7 +22,8 @@ LAYERS = (
     (
         "spaces",
         "families architecture search_space cost layer_rows expected_cost latency_table "
-        "dynamic_program budget_solver derivation separable",
+        "terms space_terms messages exchanges duality knapsack term_solver dynamic_program "
+        "budget_solver derivation separable",
     ),
     (
         "layers",

@@ -1,0 +1,62 @@
+"""Terms of a ResNet's space: its widths and depths as choices, its costs as tables over them."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+
+from tas_tf.spaces.cost import CostKind, kind_of
+from tas_tf.spaces.expected_cost import FORMULAS, Place, places
+from tas_tf.spaces.search_space import SearchSpace
+from tas_tf.spaces.terms import Choice, Cost, Peak, Terms
+
+
+def choices_of(space: SearchSpace) -> list[Choice]:
+    """Returns what is decided: all widths, then the depths of all stages."""
+    widths = [Choice(choice.name, choice.candidates) for choice in space.choices]
+    depths = [
+        Choice(f"stage{s + 1}", depths, decides=True) for s, depths in enumerate(space.depths)
+    ]
+    return widths + depths
+
+
+def cost_of(space: SearchSpace, kind: str | CostKind = "macs", formula: str = "built") -> Cost:
+    """Returns the cost of a space's architectures as terms (docs/method.md 5).
+
+    Every place where a layer may stand is a term over the widths at its two ends and the depth that
+    decides whether it is built; of a peak it is a sum of its own, with the width of the block's
+    input too. The value is `cost.cost` of the architecture, to the unit.
+
+    Args:
+        space: The search space.
+        kind: The kind of cost, or the name of one of `cost.KINDS`.
+        formula: One of `expected_cost.FORMULAS`.
+    """
+    kind, choices = kind_of(kind), choices_of(space)
+    terms = [_term(space, kind, place) for place in places(space, FORMULAS[formula])]
+    if kind.peak:
+        return Peak(tuple(Terms(choices, [term]) for term in terms))
+    return Terms(choices, terms)
+
+
+def _term(space: SearchSpace, kind: CostKind, place: Place) -> tuple[list[int], np.ndarray]:
+    """Returns scope and table of a place: widths that differ, then the depth."""
+    ends = (place.entry if kind.peak else None, place.source, place.target)
+    fixed = (0, space.input_shape[2], space.num_classes)
+    scope = sorted({choice for choice in ends if choice is not None})
+    candidates = [space.choices[choice].candidates for choice in scope]
+    table = np.zeros([len(widths) for widths in candidates], np.int64)
+    for picks in itertools.product(*(range(len(widths)) for widths in candidates)):
+        drawn = {c: widths[k] for c, widths, k in zip(scope, candidates, picks, strict=True)}
+        entry, source, target = (
+            width if choice is None else drawn[choice]
+            for choice, width in zip(ends, fixed, strict=True)
+        )
+        if place.built_between(source, target):
+            table[picks] = kind.layer(place.layer, source, target, entry)
+    if place.stage is None:
+        return scope, table
+    built = np.zeros(len(space.depths[place.stage]), np.int64)
+    built[list(place.depths)] = 1
+    return [*scope, len(space.choices) + place.stage], np.multiply.outer(table, built)
