@@ -53,6 +53,7 @@ _MORE = {
     "PPM": [],
     "BMP": [],
 }
+_TOLD = {"mode", "compression", "quality", "lossless", "progressive", "subsampling", "save_all"}
 _CASES = [(form, {"mode": mode}) for form, modes in _MODES.items() for mode in modes]
 _CASES += [(form, options) for form, several in _MORE.items() for options in several]
 
@@ -73,7 +74,13 @@ def _as_pillow(file, channels):
     return pixels.reshape(*pixels.shape[:2], channels)
 
 
-@pytest.mark.parametrize(("form", "options"), _CASES, ids=[f"{f}-{o}" for f, o in _CASES])
+def _named(case):
+    """The name of a case: images in it have addresses, which differ between processes."""
+    form, options = case
+    return "-".join([form, *(f"{key}={value}" for key, value in options.items() if key in _TOLD)])
+
+
+@pytest.mark.parametrize(("form", "options"), _CASES, ids=map(_named, _CASES))
 def test_a_file_is_decoded_as_pillow_decodes_it(decode, form, options):
     channels, decoded = decode
     file = _file(form, **options)
