@@ -22,7 +22,7 @@ LAYERS = (
     (
         "spaces",
         "families architecture search_space cost layer_rows expected_cost latency_table "
-        "dynamic_program budget_solver derivation separable",
+        "dynamic_program budget_solver derivation separable channels calls operations graph",
     ),
     (
         "layers",
