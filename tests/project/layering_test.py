@@ -30,7 +30,11 @@ LAYERS = (
         "searchable_unit searchable_stage padding",
     ),
     ("data", "augmentation splitting checks sources parts tfds_source batches image_data"),
-    ("models", "shape_plans trained_weights supernet spec_compiler inheritance network_files"),
+    (
+        "models",
+        "shape_plans trained_weights supernet spec_compiler inheritance network_files traversal "
+        "reading narrowing",
+    ),
     (
         "training",
         "losses optimizers schedules event_files callbacks progress loop supervised search_loop "
