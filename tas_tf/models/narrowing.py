@@ -9,7 +9,6 @@ import keras
 import numpy as np
 
 from tas_tf.errors import ArchitectureError
-from tas_tf.models.reading import input_tensors
 from tas_tf.models.traversal import Visit, graph_of, input_names, remade, traverse
 from tas_tf.spaces.calls import Call
 from tas_tf.spaces.graph import Graph
@@ -21,7 +20,7 @@ def narrow(
     """Builds a model that has only some channels of another, with the weights that they have.
 
     Layers are of the same kinds with the same names; nested models are laid out flat. Channels keep
-    their order.
+    their order. Sizes that the model leaves open stay open.
 
     Args:
         model: The model, which stays as it is.
@@ -36,10 +35,9 @@ def narrow(
     functional = graph_of(model)
     names = input_names(functional)
     narrowing = _Narrowing(graph, graph.partition.kept(keep), names)
-    starts = input_tensors(functional, graph.input_shapes)
     inputs = [
-        keras.Input(batch_shape=start.shape, dtype=start.dtype, name=name)
-        for name, start in zip(names, starts, strict=True)
+        keras.Input(batch_shape=tensor.shape, dtype=tensor.dtype, name=name)
+        for name, tensor in zip(names, functional.inputs, strict=True)
     ]
     outputs = traverse(functional, inputs, narrowing.visit)
     narrowed = keras.Model(

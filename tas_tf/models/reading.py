@@ -43,7 +43,7 @@ class _Reader:
         # Tensors by their identity, which holds as long as they live, and their ids.
         self._ids: dict[int, np.ndarray] = {}
         self._alive: list[Any] = []
-        starts = input_tensors(functional, input_shape)
+        starts = _starts(functional, input_shape)
         for name, start in zip(input_names(functional), starts, strict=True):
             self._carry(start, self._builder.start(start.shape[1:], name))
         ends = traverse(functional, starts, self._visit)
@@ -85,7 +85,7 @@ class _Reader:
         )
 
 
-def input_tensors(functional: Any, input_shape: Shape | Sequence[Shape] | None) -> list[Any]:
+def _starts(functional: Any, input_shape: Shape | Sequence[Shape] | None) -> list[Any]:
     """Returns a model's inputs anew, with all sizes known.
 
     Args:

@@ -32,7 +32,7 @@ class Weight:
     trainable: bool
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(eq=False)
 class Call:
     """One call of an operation.
 

@@ -143,7 +143,7 @@ def _alike(class_of: np.ndarray, arrays: Iterable[np.ndarray], count: int) -> li
     return list(found.values())
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Group:
     """Channels whose number is one choice.
 
@@ -175,7 +175,7 @@ class Form:
         return self.constant + sum(m * widths[name] for name, m in self.multiples.items())
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Partition:
     """The channels of a network, read.
 

@@ -26,7 +26,7 @@ class Term:
         return self.factor * math.prod(length.at(widths) for length in self.lengths)
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Graph:
     """A network that was read.
 
@@ -39,8 +39,8 @@ class Graph:
 
     name: str
     input_shapes: tuple[Shape, ...]
-    calls: tuple[Call, ...]
-    partition: Partition
+    calls: tuple[Call, ...] = dataclasses.field(repr=False)
+    partition: Partition = dataclasses.field(repr=False)
 
     @property
     def groups(self) -> tuple[Group, ...]:

@@ -238,11 +238,17 @@ def _reshape(call: Call, channels: Channels) -> list[np.ndarray]:
         raise Opaque("it moves places into the batch")
     out = channels.along_one_axis(np.broadcast_to(ids, before).reshape(after))
     if "target_shape" in call.config:
-        call.resize("target_shape", out, after)
+        call.resize("target_shape", out, _open(call.config["target_shape"], after))
     elif "newshape" in call.config:
-        call.resize("newshape", out, after)
-        call.resized["newshape"] = (call.config["newshape"][0], *call.resized["newshape"])
+        batch, *places = call.config["newshape"]
+        call.resize("newshape", out, _open(places, after))
+        call.resized["newshape"] = (batch, *call.resized["newshape"])
     return [out]
+
+
+def _open(target: Sequence[int], shape: Shape) -> Shape:
+    """Returns a shape with -1 where the configuration says that the length follows."""
+    return tuple(min(n, length) for n, length in zip(target, shape, strict=True))
 
 
 def _repeat(call: Call, channels: Channels) -> list[np.ndarray]:

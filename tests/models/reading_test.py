@@ -99,6 +99,18 @@ def test_sizes_are_given_where_the_model_leaves_them_open():
     check_model(model, size=(9, 7, 3))
 
 
+def test_sizes_that_are_open_stay_open():
+    i = layers.Input((None, None, 3))
+    x = layers.Reshape((-1, 6))(unit(i, 6))
+    x = keras.ops.reshape(layers.Dense(8, activation="relu")(x), (-1, 2, 32, 8))
+    model = classified(i, unit(x, 5))
+    check_model(model, size=(8, 8, 3))
+    graph = read(model, (8, 8, 3))
+    small = narrow(model, graph, {name: [0] for name in graph.partition.widths})
+    assert small.input_shape == (None, None, None, 3)
+    assert small(np.zeros((2, 4, 16, 3), "float32")).shape == (2, 5)
+
+
 def test_sizes_of_several_inputs_are_given():
     left, right = (layers.Input((None, 4), name=name) for name in ("left", "right"))
     x = layers.Concatenate(axis=1)([layers.Conv1D(6, 3)(left), layers.Conv1D(6, 3)(right)])
