@@ -124,7 +124,7 @@ class GraphBuilder:
         call.counted = rule is not None and not unknown
         try:
             if rule is None or unknown:
-                raise Opaque("its sizes are unknown" if unknown else "not understood")
+                raise Opaque("its sizes are unknown" if rule else "not understood")
             if refusal:
                 raise Opaque(refusal)
             call.outputs = tuple(rule(call, self._channels))
@@ -151,8 +151,10 @@ class GraphBuilder:
     def _share(self, call: Call) -> None:
         """Ties what a shared layer reads, and what it writes, in all of its calls."""
         touched = call.inputs + call.outputs
-        earlier = self._shared.setdefault(call.operation, touched)
-        for ids, before in zip(touched, earlier, strict=False):
+        if call.first:
+            self._shared[call.operation] = touched
+            return
+        for ids, before in zip(touched, self._shared[call.operation], strict=False):
             if ids.size == before.size:
                 self._channels.tie(ids.reshape(-1), before.reshape(-1))
             else:

@@ -82,6 +82,13 @@ class Overridden(keras.Model):
         return 2 * super().call(x)
 
 
+class Trained(keras.Model):
+    """A functional model that only trains in a way of its own."""
+
+    def train_step(self, data):
+        raise NotImplementedError
+
+
 def overridden():
     i = layers.Input((3,))
     return Overridden(i, layers.Dense(2)(i), name="other")
@@ -99,6 +106,14 @@ def overridden():
 def test_models_without_a_graph_are_refused(model, message):
     with pytest.raises(ModelError, match=message):
         graph_of(model())
+
+
+def test_a_model_that_trains_in_its_own_way_has_a_graph():
+    i = layers.Input((3,))
+    model = Trained(i, layers.Dense(2)(Trained(i, layers.Dense(4)(i))(i)))
+    visits = []
+    traverse(model, model.inputs, lambda visited: visits.append(visited) or visited.outputs)
+    assert [type(visited.operation) for visited in visits] == [layers.Dense, layers.Dense]
 
 
 def test_a_nested_model_without_a_graph_is_one_layer():

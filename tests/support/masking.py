@@ -168,7 +168,7 @@ def check_narrowed(model, graph, keep, inputs, telling=True):
         changed = max(changed, np.abs(np.asarray(before) - expected).max() / largest)
         worst = max(worst, np.abs(np.asarray(output) - expected).max() / largest)
     dropped = any(len(keep[group.name]) < group.width for group in graph.groups)
-    assert (changed > 100 * TOLERANCE) == dropped or not telling
+    assert (changed > 10 * TOLERANCE) == dropped or not telling
     assert worst < TOLERANCE
     return float(worst)
 
@@ -209,8 +209,10 @@ def check_model(model, seed=0, size=None, halved=True, telling=True):
     """
     rng = np.random.default_rng(seed)
     randomize(model, rng)
-    inputs = inputs_of(model, rng, size=size)
+    # Statistics of few values are far from those of the masked model: rounding errors would grow.
+    inputs = inputs_of(model, rng, count=16, size=size)
     calibrate(model, inputs)
+    inputs = keras.tree.map_structure(lambda values: values[:6], inputs)
     graph = read(model, size)
     assert costs(graph, {}) == counted(model, graph.input_shapes)
     keeps = [random_keep(graph, rng), *([half_keep(model, graph)] if halved else [])]

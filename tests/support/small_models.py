@@ -212,13 +212,13 @@ def transformer():
 def recurrent():
     i = layers.Input((9, 2))
     x = layers.LSTM(5)(layers.Dense(6, activation="tanh")(layers.Conv1D(7, 3)(i)))
-    return classified(i, layers.Dense(8, activation="relu")(x))
+    return classified(i, layers.Dense(8, activation="elu")(x))
 
 
 @small
 def words():
     i = layers.Input((9,), dtype="int32")
-    x = layers.Conv1D(7, 3, activation="relu")(layers.Embedding(20, 6)(i))
+    x = layers.Conv1D(7, 3, activation="elu")(layers.Embedding(20, 6)(i))
     return classified(i, layers.GlobalMaxPooling1D()(x))
 
 
@@ -356,7 +356,7 @@ def gathered():
     parts = [layers.GlobalAveragePooling2D(keepdims=keep)(x) for keep in (True, False)]
     parts = [layers.Flatten()(parts[0]), parts[1], layers.GlobalMaxPooling2D()(unit(x, 4))]
     x = layers.RepeatVector(3)(layers.Concatenate()(parts))
-    return classified(i, layers.GlobalAveragePooling1D()(layers.Dense(7, activation="relu")(x)))
+    return classified(i, layers.GlobalAveragePooling1D()(layers.Dense(7, activation="elu")(x)))
 
 
 @small
@@ -373,3 +373,11 @@ def pad_channels():
     x = unit(i, 6)
     wide = ops.pad(layers.AveragePooling2D(2)(x), [[0, 0], [0, 0], [0, 0], [1, 1]])
     return classified(i, wide + unit(x, 8, strides=2))
+
+
+@small
+def wrapped():
+    i = layers.Input((9, 2))
+    x = layers.TimeDistributed(layers.Dense(6, activation="relu"))(layers.Conv1D(7, 3)(i))
+    x = layers.EinsumDense("btc,cd->btd", (None, 8), bias_axes="d")(x)
+    return classified(i, layers.Dense(7, activation="elu")(layers.Bidirectional(layers.GRU(4))(x)))
