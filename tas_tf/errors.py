@@ -45,6 +45,10 @@ class ArchitectureError(UserError):
     """An architecture file that is malformed, or does not fit where it is used."""
 
 
+class ModelError(UserError):
+    """A Keras model that cannot be read."""
+
+
 class BudgetError(UserError):
     """A cost target that cannot be read, or that no architecture of the space meets."""
 

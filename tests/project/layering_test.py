@@ -23,7 +23,7 @@ LAYERS = (
         "spaces",
         "families architecture search_space cost layer_rows expected_cost latency_table "
         "terms space_terms messages exchanges duality knapsack term_solver dynamic_program "
-        "budget_solver derivation separable",
+        "budget_solver derivation separable channels calls operations graph",
     ),
     (
         "layers",
@@ -35,7 +35,11 @@ LAYERS = (
         "augmentation splitting checks decoding identity account listing sources folders parts "
         "tfds_source batches image_data",
     ),
-    ("models", "shape_plans trained_weights supernet spec_compiler inheritance network_files"),
+    (
+        "models",
+        "shape_plans trained_weights supernet spec_compiler inheritance network_files traversal "
+        "reading narrowing",
+    ),
     (
         "training",
         "losses optimizers schedules event_files callbacks progress loop supervised search_loop "

@@ -1,0 +1,186 @@
+"""Narrowed models: an ordinary Keras model that keeps some channels of another, and its weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, NoReturn
+
+import keras
+import numpy as np
+
+from tas_tf.errors import ArchitectureError
+from tas_tf.models.traversal import Visit, graph_of, input_names, remade, traverse
+from tas_tf.spaces.calls import Call
+from tas_tf.spaces.graph import Graph
+
+
+def narrow(
+    model: keras.Model, graph: Graph, keep: Mapping[str, Sequence[int] | np.ndarray]
+) -> keras.Model:
+    """Builds a model that has only some channels of another, with the weights that they have.
+
+    Layers are of the same kinds with the same names; nested models are laid out flat. Channels keep
+    their order. Sizes that the model leaves open stay open.
+
+    Args:
+        model: The model, which stays as it is.
+        graph: What `reading.read` made of it.
+        keep: By the names of groups the positions in them that are kept; a group that is missing
+            is kept whole.
+
+    Raises:
+        ArchitectureError: If the graph is not the model's, there is no such group, or there are
+            no such positions in it.
+    """
+    functional = graph_of(model)
+    names = input_names(functional)
+    narrowing = _Narrowing(graph, graph.partition.kept(keep), names)
+    inputs = [
+        keras.Input(batch_shape=tensor.shape, dtype=tensor.dtype, name=name)
+        for name, tensor in zip(names, functional.inputs, strict=True)
+    ]
+    outputs = traverse(functional, inputs, narrowing.visit)
+    narrowed = keras.Model(
+        keras.tree.pack_sequence_as(functional.input, inputs),
+        keras.tree.pack_sequence_as(functional.output, outputs),
+        name=functional.name,
+    )
+    narrowing.take_weights()
+    return narrowed
+
+
+def importance(
+    model: keras.Model, graph: Graph, by: Literal["scale", "kernel"] = "scale"
+) -> dict[str, np.ndarray]:
+    """Returns the importance of the channels of every group, by its name, an array (n,) for each.
+
+    It is the sum over the channels of a class, and over the layers that make or normalize them, of
+    the magnitude of the scale of a batch normalization; in groups that have none, of the L1 norm of
+    the kernel that writes the channel. Importances of one group are comparable to each other alone.
+
+    Args:
+        model: The model.
+        graph: What `reading.read` made of it.
+        by: `scale`; or `kernel`, the L1 norm in all groups.
+    """
+    scales, norms = (np.zeros(len(graph.partition.owners)) for _ in range(2))
+    for call, operation in zip(graph.calls, _operations(model, graph), strict=True):
+        for index, axes in call.axes.items() if call.first else ():
+            values = np.abs(np.asarray(operation.weights[index], "float64"))
+            scale = call.kind == "BatchNormalization" and call.weights[index].name == "gamma"
+            for axis, ids in enumerate(axes):
+                if ids is None:
+                    continue
+                if scale:
+                    np.add.at(scales, ids, values)
+                elif index in call.uses and graph.partition.owners[ids[0]] == call.path:
+                    np.add.at(norms, ids, values.sum(tuple({*range(values.ndim)} - {axis})))
+    totals = [graph.partition.summed(values) for values in (scales, norms)]
+    return {
+        group.name: of_scales if by == "scale" and of_scales.any() else of_norms
+        for group, of_scales, of_norms in zip(graph.groups, *totals, strict=True)
+    }
+
+
+def most_important(
+    importances: Mapping[str, np.ndarray], widths: Mapping[str, int]
+) -> dict[str, np.ndarray]:
+    """Returns the positions of the most important channels, as `narrow` takes them.
+
+    Args:
+        importances: As `importance` returns them.
+        widths: How many to keep, by the names of groups.
+    """
+    orders = {name: np.argsort(-importances[name], kind="stable") for name in widths}
+    return {name: np.sort(orders[name][:width]) for name, width in widths.items()}
+
+
+def _operations(model: keras.Model, graph: Graph) -> list[Any]:
+    """Returns the operation of every call of a graph."""
+    functional, visits = graph_of(model), _Checked(graph)
+    found: list[Any] = []
+
+    def visit(visited: Visit) -> list[Any]:
+        visits.call_of(visited)
+        found.append(visited.operation)
+        return visited.outputs
+
+    traverse(functional, functional.inputs, visit)
+    visits.check_end()
+    return found
+
+
+class _Checked:
+    """The calls of a graph, one after another, as long as they are a model's."""
+
+    def __init__(self, graph: Graph):
+        self._graph = graph
+        self._left = list(reversed(graph.calls))
+
+    def call_of(self, visit: Visit) -> Call:
+        call = self._left.pop() if self._left else None
+        shapes = [tuple(weight.shape) for weight in getattr(visit.operation, "weights", ())]
+        expected = [weight.shape for weight in call.weights] if call else []
+        if call is None or call.path != visit.path or shapes != expected:
+            self._refuse(visit.path)
+        return call
+
+    def check_end(self) -> None:
+        if self._left:
+            self._refuse("the end")
+
+    def _refuse(self, received: str) -> NoReturn:
+        raise ArchitectureError(
+            f"{self._graph.name}: expected the model that the graph was read from. "
+            f"Received: one that differs at {received}"
+        )
+
+
+class _Narrowing:
+    """The operations of a narrowed model, made while the model is traversed."""
+
+    def __init__(self, graph: Graph, kept: np.ndarray, names: Sequence[str]):
+        self._visits, self._kept = _Checked(graph), kept
+        self._names = set(names)
+        self._made: dict[int, Any] = {}
+        self._sources: list[tuple[Call, Any]] = []
+
+    def visit(self, visit: Visit) -> Any:
+        call = self._visits.call_of(visit)
+        if call.first:
+            changed = {field: self._size(ids) for field, ids in call.resized.items()}
+            name = self._name(visit)
+            self._made[call.operation] = remade(visit.operation, name, changed)
+            self._sources.append((call, visit.operation))
+        return self._made[call.operation](*visit.args, **visit.kwargs)
+
+    def take_weights(self) -> None:
+        """Gives every layer the kept entries of the weights of the layer that it stands for."""
+        self._visits.check_end()
+        for call, source in self._sources:
+            if call.weights:
+                values = [self._cut(call, i, w) for i, w in enumerate(source.weights)]
+                self._made[call.operation].set_weights(values)
+
+    def _cut(self, call: Call, index: int, weight: Any) -> np.ndarray:
+        values = np.asarray(weight)
+        for axis, ids in enumerate(call.axes.get(index, ())):
+            if ids is not None:
+                values = np.compress(self._kept[ids], values, axis=axis)
+        return values
+
+    def _size(self, field: np.ndarray | tuple[np.ndarray | int, ...]) -> Any:
+        """Returns a number of channels, or a shape."""
+        if isinstance(field, tuple):
+            return tuple(self._size(n) if isinstance(n, np.ndarray) else n for n in field)
+        return int(self._kept[field].sum())
+
+    def _name(self, visit: Visit) -> str:
+        """Returns a layer's own name, or if another has it that with the models around it."""
+        name = visit.operation.name
+        if name in self._names:
+            name = visit.path.replace("/", "_")
+        while name in self._names:
+            name += "_"
+        self._names.add(name)
+        return name

@@ -1,0 +1,186 @@
+"""The graph of a network: its calls with labelled channels, and what it costs at any widths."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from tas_tf.spaces.calls import Call, Opaque, Shape
+from tas_tf.spaces.channels import Channels, Form, Group, Partition
+from tas_tf.spaces.operations import rule_of
+
+
+@dataclasses.dataclass(frozen=True)
+class Term:
+    """A part of a cost: `factor * length_1(widths) * length_2(widths) * ...`."""
+
+    factor: int
+    lengths: tuple[Form, ...]
+
+    def at(self, widths: Mapping[str, int]) -> int:
+        """Returns its value at widths, by the names of groups."""
+        return self.factor * math.prod(length.at(widths) for length in self.lengths)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Graph:
+    """A network that was read.
+
+    Args:
+        name: Its name.
+        input_shapes: The shapes of its inputs, without the batch.
+        calls: The calls of its operations, in the order in which they run.
+        partition: Its channels.
+    """
+
+    name: str
+    input_shapes: tuple[Shape, ...]
+    calls: tuple[Call, ...] = dataclasses.field(repr=False)
+    partition: Partition = dataclasses.field(repr=False)
+
+    @property
+    def groups(self) -> tuple[Group, ...]:
+        """The groups of channels that are searched."""
+        return self.partition.groups
+
+    @property
+    def frozen(self) -> Mapping[str, str]:
+        """For layers whose channels are always kept, by their paths, the reason."""
+        return self.partition.frozen
+
+    @property
+    def uncounted(self) -> tuple[str, ...]:
+        """Paths of operations whose multiplications are not known, and count as 0."""
+        return tuple(dict.fromkeys(call.path for call in self.calls if not call.counted))
+
+    def cost(self, widths: Mapping[str, int] | None = None, kind: str = "macs") -> int:
+        """Returns the exact cost of the network at some widths.
+
+        Args:
+            widths: The width of every group by its name; all of it where none is given.
+            kind: `macs`, multiply-accumulates without biases for one example, or `parameters`, the
+                trainable ones.
+
+        Raises:
+            ArchitectureError: If there is no such group, or it does not have that width.
+        """
+        checked = self.partition.checked(widths or {})
+        return sum(term.at(checked) for term in self._terms[kind])
+
+    def terms(self, kind: str) -> list[Term]:
+        """Returns what is added up to a cost: the terms of every weight, of every call.
+
+        MACs of a weight are its entries times the places where each multiplies, so that they
+        follow from its labelled axes: `k_h * k_w * C_in * C_out * H * W` for a convolution.
+        """
+        return self._terms[kind]
+
+    @functools.cached_property
+    def _terms(self) -> dict[str, list[Term]]:
+        found: dict[str, list[Term]] = {"macs": [], "parameters": []}
+        for call in self.calls:
+            for index, weight in enumerate(call.weights):
+                axes = call.axes.get(index, (None,) * len(weight.shape))
+                fixed = [n for n, ids in zip(weight.shape, axes, strict=True) if ids is None]
+                lengths = tuple(self.partition.form(ids) for ids in axes if ids is not None)
+                size = math.prod(fixed)
+                if index in call.uses:
+                    found["macs"].append(Term(size * call.uses[index], lengths))
+                if call.first and weight.trainable:
+                    found["parameters"].append(Term(size, lengths))
+        return found
+
+
+class GraphBuilder:
+    """A graph in the making: its calls are given in the order in which they run."""
+
+    def __init__(self) -> None:
+        self._channels = Channels()
+        self._calls: list[Call] = []
+        self._input_shapes: list[Shape] = []
+        self._shared: dict[int, tuple[np.ndarray, ...]] = {}
+
+    def start(self, shape: Sequence[int], name: str) -> np.ndarray:
+        """Returns the ids of an input of the network."""
+        self._input_shapes.append(tuple(shape))
+        ids = self._channels.new(shape, name)
+        self._channels.freeze(ids, "an input of the model")
+        return ids
+
+    def add(self, call: Call, refusal: str = "") -> tuple[np.ndarray, ...]:
+        """Takes a call; returns the ids of its outputs.
+
+        Args:
+            call: The call, not yet labelled.
+            refusal: Why its rule cannot apply, if it cannot.
+        """
+        mark = self._channels.mark()
+        rule = rule_of(call.layer_class)
+        unknown = any(None in shape for shape in call.input_shapes + call.output_shapes)
+        call.counted = rule is not None and not unknown
+        try:
+            if rule is None or unknown:
+                raise Opaque("its sizes are unknown" if rule else "not understood")
+            if refusal:
+                raise Opaque(refusal)
+            call.outputs = tuple(rule(call, self._channels))
+            _check_labelled(call)
+        except Opaque as error:
+            self._channels.go_back(mark)
+            self._freeze(call, str(error))
+        if call.weights:
+            self._share(call)
+        self._calls.append(call)
+        return call.outputs
+
+    def _freeze(self, call: Call, reason: str) -> None:
+        """Has all channels kept that a call touches. How often weights multiply stays known."""
+        call.axes, call.resized = {}, {}
+        call.reason = f"{call.path} ({call.kind}): {reason}"
+        for ids in call.inputs:
+            self._channels.freeze(ids, f"read by {call.reason}")
+        shapes = [[length or 1 for length in shape] for shape in call.output_shapes]
+        call.outputs = tuple(self._channels.new(shape, call.path) for shape in shapes)
+        for ids in call.outputs:
+            self._channels.freeze(ids, f"written by {call.reason}")
+
+    def _share(self, call: Call) -> None:
+        """Ties what a shared layer reads, and what it writes, in all of its calls."""
+        touched = call.inputs + call.outputs
+        if call.first:
+            self._shared[call.operation] = touched
+            return
+        for ids, before in zip(touched, self._shared[call.operation], strict=False):
+            if ids.size == before.size:
+                self._channels.tie(ids.reshape(-1), before.reshape(-1))
+            else:
+                for other in (ids, before):
+                    self._channels.freeze(other, f"{call.path}: shared by tensors of other sizes")
+
+    def finish(self, name: str, outputs: Sequence[np.ndarray]) -> Graph:
+        """Returns the graph.
+
+        Args:
+            name: Its name.
+            outputs: The ids of the network's outputs.
+        """
+        for ids in outputs:
+            self._channels.freeze(ids, "an output of the model")
+        arrays = [ids for call in self._calls for ids in call.inputs + call.outputs]
+        for call in self._calls:
+            arrays += [ids for axes in call.axes.values() for ids in axes if ids is not None]
+        partition = self._channels.partition(arrays)
+        return Graph(name, tuple(self._input_shapes), tuple(self._calls), partition)
+
+
+def _check_labelled(call: Call) -> None:
+    for index, weight in enumerate(call.weights):
+        if weight.shape and index not in call.axes:
+            raise Opaque(f"its variable {weight.name} is not understood")
+    ranks = [ids.ndim for ids in call.outputs]
+    if ranks != [len(shape) for shape in call.output_shapes]:
+        raise Opaque("its rule and its shapes differ")
