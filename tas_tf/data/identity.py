@@ -197,6 +197,8 @@ def _alike(recorded: Identity, old: str, present: Identity, new: str) -> bool:
 
 def image_differences(recorded: Identity, present: Identity) -> list[str]:
     """Says how images differ from those recorded, as far as both are known."""
+    if not (recorded.splits and present.splits):
+        return []
     if recorded.source and present.source and recorded.source != present.source:
         return [f"it was {recorded.source!r} and is {present.source!r}"]
     found = []
