@@ -17,11 +17,7 @@ KINDS = (*FREE, "magnitude", "taylor", "sensitivity", "l0")
 SPACE = tas_tf.SearchSpace.resnet(8, 10, (8, 8, 1))
 
 
-@pytest.fixture(autouse=True)
-def empty_directory(tmp_path, monkeypatch):
-    """Every test runs in a directory of its own."""
-    (tmp_path / "here").mkdir()
-    monkeypatch.chdir(tmp_path / "here")
+pytestmark = pytest.mark.usefixtures("empty_directory")
 
 
 @pytest.fixture(scope="module")

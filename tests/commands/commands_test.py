@@ -27,11 +27,7 @@ from tas_tf.runtime import run_directory
 PRESETS = sorted(path.name for path in (PROJECT / "specs").glob("*.gin"))
 
 
-@pytest.fixture(autouse=True)
-def empty_directory(tmp_path, monkeypatch):
-    """Every test runs in a directory of its own: presets are found from anywhere."""
-    (tmp_path / "here").mkdir()
-    monkeypatch.chdir(tmp_path / "here")
+pytestmark = pytest.mark.usefixtures("empty_directory")
 
 
 @pytest.mark.parametrize(

@@ -29,3 +29,10 @@ def pipeline(tmp_path_factory):
 def teacher(pipeline):
     """A copy of a finished training, that a test may damage."""
     return pathlib.Path(shutil.copytree(pipeline[0] / "teacher", "teacher"))
+
+
+@pytest.fixture
+def empty_directory(tmp_path, monkeypatch):
+    """A directory of its own to run in: presets are found from anywhere."""
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")

@@ -29,11 +29,7 @@ TINY = bindings("DEPTH = 8", "SEARCH_EPOCHS = 1", "resnet.tie_streams = True")
 SPACE = tas_tf.SearchSpace.resnet(8, 10, (8, 8, 1), tie_streams=True)
 
 
-@pytest.fixture(autouse=True)
-def empty_directory(tmp_path, monkeypatch):
-    """Every test runs in a directory of its own."""
-    (tmp_path / "here").mkdir()
-    monkeypatch.chdir(tmp_path / "here")
+pytestmark = pytest.mark.usefixtures("empty_directory")
 
 
 @pytest.fixture(scope="module")

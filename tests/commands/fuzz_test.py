@@ -41,10 +41,7 @@ VALUES = st.recursive(
 )
 
 
-@pytest.fixture(autouse=True)
-def empty_directory(tmp_path, monkeypatch):
-    (tmp_path / "here").mkdir()
-    monkeypatch.chdir(tmp_path / "here")
+pytestmark = pytest.mark.usefixtures("empty_directory")
 
 
 def changed(value, path, new):

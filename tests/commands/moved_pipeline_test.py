@@ -8,17 +8,9 @@ import shutil
 
 import kill_test
 import pytest
-from command_line import bindings, check_refused, run
+from command_line import bindings, check_refused, run, training_arguments
 
-
-@pytest.fixture(autouse=True)
-def empty_directory(tmp_path, monkeypatch):
-    (tmp_path / "here").mkdir()
-    monkeypatch.chdir(tmp_path / "here")
-
-
-def training_arguments(pipeline, run_dir):
-    return [f"--gin_file={pipeline[0].parent / 'small.gin'}", f"--run_dir={run_dir}"]
+pytestmark = pytest.mark.usefixtures("empty_directory")
 
 
 def test_a_pipeline_goes_on_wherever_it_was_moved(pipeline, tmp_path, monkeypatch, capsys):

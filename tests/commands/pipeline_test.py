@@ -24,20 +24,12 @@ from command_line import (
     finished,
     process,
     run,
+    training_arguments,
 )
 
 import tas_tf
 
-
-@pytest.fixture(autouse=True)
-def empty_directory(tmp_path, monkeypatch):
-    """Every test runs in a directory of its own: presets are found from anywhere."""
-    (tmp_path / "here").mkdir()
-    monkeypatch.chdir(tmp_path / "here")
-
-
-def training_arguments(pipeline, run_dir):
-    return [f"--gin_file={pipeline[0].parent / 'small.gin'}", f"--run_dir={run_dir}"]
+pytestmark = pytest.mark.usefixtures("empty_directory")
 
 
 def test_pipeline_makes_every_part(pipeline):

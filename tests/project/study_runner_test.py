@@ -5,7 +5,8 @@ import pathlib
 
 import pytest
 from checkout import ROOT
-from study_grid import TABLE, Network, Round, Study
+from studies import study
+from study_grid import TABLE, Network, Study
 from study_records import Records
 from study_runner import Runner
 
@@ -42,38 +43,11 @@ class Copying(Study):
         return [script, item.key, str(EXAMPLE / part), target, self.log]
 
 
-def study(log: str) -> Study:
-    """A study of a search, one of whose networks waits for a table, and of two baselines."""
-    main = Round(arms=["search", "plain"], targets=[0.4], ways=["scratch"], trainings=2)
-    more = Round(
-        arms=["search", "other"],
-        targets=["latency: 0.6"],
-        ways=["distilled", "inherited"],
-        trainings=1,
-    )
-    arms = {
-        "search": ("search", 'run_search.start_from = "{teacher}"'),
-        "plain": ("baseline --kind=uniform_width",),
-        "other": ("baseline --kind=random",),
-    }
-    return Copying(
-        log=log,
-        name="s",
-        spec="a.gin",
-        arms=arms,
-        rounds=[main, more],
-        searches=2,
-        once=["plain"],
-        teachers=2,
-        reference="plain",
-    )
-
-
 @pytest.mark.parametrize("jobs", [1, 3])
 def test_jobs_share_what_they_need_and_a_failure_is_their_own(tmp_path, capsys, jobs):
     (tmp_path / "copy.py").write_text(COPY)
     log = tmp_path / "log"
-    grid = study(str(log))
+    grid = study(Copying, log=str(log), teachers=2)
     records = Records(tmp_path / "records.json", grid, "runs/s")
     assert Runner(grid, str(tmp_path / "root"), records, None, jobs).run(grid.cells()) == 1
     events = [line.split(maxsplit=1) for line in log.read_text().splitlines()]

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import study_summary
 from checkout import ROOT
+from studies import study
 from study_grid import TABLE, Cell, Network, Round, Study
 from study_records import Records
 
@@ -42,24 +43,6 @@ Round.targets = [0.5]
 Round.ways = ['scratch']
 Round.trainings = 1
 """
-
-
-def study(**settings) -> Study:
-    """A study of a search and of two baselines, one of which is made once."""
-    main = Round(arms=["search", "plain"], targets=[0.4], ways=["scratch"], trainings=2)
-    more = Round(
-        arms=["search", "other"],
-        targets=["latency: 0.6"],
-        ways=["distilled", "inherited"],
-        trainings=1,
-    )
-    arms = {
-        "search": ("search", 'run_search.start_from = "{teacher}"'),
-        "plain": ("baseline --kind=uniform_width",),
-        "other": ("baseline --kind=random",),
-    }
-    fields = {"searches": 2, "once": ["plain"], "teachers": 1, "reference": "plain", **settings}
-    return Study(name="s", spec="a.gin", arms=arms, rounds=[main, more], **fields)
 
 
 def run(folder, *arguments, **options) -> subprocess.Popen:

@@ -89,3 +89,8 @@ def check_refused(capsys, command, *arguments, expected):
     assert run(command, *arguments) == 2
     check_message(capsys.readouterr().err, *expected)
     assert sorted(pathlib.Path().rglob("*")) == before
+
+
+def training_arguments(pipeline, run_dir):
+    """The arguments of a training as the pipeline of the fixture has it."""
+    return [f"--gin_file={pipeline[0].parent / 'small.gin'}", f"--run_dir={run_dir}"]
