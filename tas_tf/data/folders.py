@@ -38,13 +38,13 @@ class _Seen:
     Args:
         contents: Digest of its bytes.
         fault: Why it cannot be decoded; "" if it can be, or was not tried.
-        size: Height and width.
+        size: Height and width; 0 where they are not known.
         kinds: What its image is like.
     """
 
     contents: bytes = b""
     fault: str = ""
-    size: tuple[int, int] | None = None
+    size: tuple[int, int] = (0, 0)
     kinds: tuple[str, ...] = ()
 
 
@@ -118,12 +118,11 @@ class FolderSource(ListedSource):
                     raise DataError(self.fault(split, place))
 
     def fault(self, split: str, place: int) -> str:
-        path = self._keys[split][place]
-        shown = repr(os.fsdecode(path))
+        shown = repr(self._shown((split, place)))
         try:
-            image = decode_any(tf.io.read_file(path).numpy(), self.shape[-1])
+            image = decode_any(_read_bytes(self._keys[split][place]), self.shape[-1])
         except (OSError, tf.errors.OpError, ValueError) as error:
-            return f"{shown} cannot be read as an image: {first_line(error)}"
+            return _unreadable(shown, first_line(error))
         return (
             f"{shown} is {_size_text(image.shape)} and {self._first!r} is"
             f" {_size_text(self.shape)}; give an image_size to bring all to one size"
@@ -186,7 +185,6 @@ class FolderSource(ListedSource):
             for kind in self._seen[which].kinds:
                 kinds[kind].append(which)
         common = sizes.most_common(1)[0][0]
-        assert common is not None
         self._first = self._shown(next(w for w in sound if self._seen[w].size == common))
         self._say(sampled, kinds, sizes)
         channels = 3 if "colour" in kinds else 1
@@ -223,8 +221,8 @@ class FolderSource(ListedSource):
         return os.fsdecode(self._keys[split][place])
 
     def _first_fault(self, split: str, place: int) -> str:
-        shown, fault = self._shown((split, place)), self._seen[split, place].fault
-        return f"{shown!r} cannot be read as an image: {fault}"
+        shown = repr(self._shown((split, place)))
+        return _unreadable(shown, self._seen[split, place].fault)
 
 
 _COLOURS = ("grey", "colour")
@@ -267,6 +265,10 @@ def _read_bytes(path: bytes) -> bytes:
         return tf.io.read_file(path).numpy()
     with open(path, "rb") as file:
         return file.read()
+
+
+def _unreadable(shown: str, fault: str) -> str:
+    return f"{shown} cannot be read as an image: {fault}"
 
 
 def _size_text(shape: Sequence[int | None]) -> str:

@@ -2,7 +2,7 @@
 
 An identity has the names of the classes in order and, for each class of each split, the number of
 images, a digest of their names and sizes, and one of their contents. Where they lie is no part.
-`docs/runs.md` says what of the contents is read, and what a difference leads to.
+`docs/data.md` says what of the contents is read, and what a difference leads to.
 """
 
 from __future__ import annotations

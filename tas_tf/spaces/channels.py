@@ -238,13 +238,17 @@ class Partition:
         """Returns how many of some ids are kept, as a function of widths.
 
         Args:
-            ids: Those of a tensor, or of an axis of a weight: of one group all equally often.
+            ids: Those of a tensor, or of an axis of a weight.
+
+        Raises:
+            ValueError: If the ids of a group do not all stand there equally often.
         """
         of_group, groups = self._group_of, self.groups
         found = collections.Counter(of_group[self.class_of[ids]].ravel().tolist())
         constant = found.pop(-1, 0)
         multiples = {groups[g].name: n // groups[g].width for g, n in sorted(found.items())}
-        assert all(n % groups[g].width == 0 for g, n in found.items())
+        if any(n % groups[g].width for g, n in found.items()):
+            raise ValueError("the ids of a group do not stand there equally often")
         return Form(constant, multiples)
 
     def summed(self, values: np.ndarray) -> list[np.ndarray]:

@@ -15,7 +15,7 @@ import numpy as np
 
 from tas_tf.spaces.exchanges import Band
 from tas_tf.spaces.messages import Messages
-from tas_tf.spaces.terms import Cost, Peak, Terms
+from tas_tf.spaces.terms import Peak, Terms
 
 # Weights are sinh(u) of this share of a typical regret: they span decades, and both signs.
 _LEAST_WEIGHT = 1e-2
@@ -42,7 +42,9 @@ class Dual:
     ):
         self._sums = [band for band in bands if isinstance(band.cost, Terms)]
         self.costs = [band.cost for band in bands if isinstance(band.cost, Terms)]
-        self.costs += [_forbidden(band.cost, band.high) for band in bands if band.is_peak]
+        self.costs += [
+            _forbidden(band.cost, band.high) for band in bands if isinstance(band.cost, Peak)
+        ]
         self._limits = np.array([(band.low, band.high) for band in self._sums]).reshape(-1, 2)
         self._scale = np.maximum(np.abs(self._limits[:, 1]), _TINY)
         self._unit = _LEAST_WEIGHT * (float(np.mean([row.max() for row in regrets])) or 1.0)
@@ -52,8 +54,9 @@ class Dual:
             [cost.given(fixed) for cost in self.costs],
         )
         self._last = np.array([len(row) for row in regrets]) - 1
-        self._member: int | None = None
+        self._member = 0  # of the batch, whose moves go on
         self.position = np.zeros(len(self._sums))
+        self._messages.start(self._weights(self.position[None]))
         self.bound = -np.inf
         self.found: dict[tuple[int, ...], np.ndarray] = {}
 
@@ -93,7 +96,6 @@ class Dual:
 
     def bounds_given(self, choice: int) -> np.ndarray:
         """Returns regrets that nothing in the bands falls below, for each candidate of a choice."""
-        assert self._member is not None
         moved = self._messages.bounds_given(choice, self._member)
         return moved - self._spared(self.position[None])[0]
 
@@ -104,11 +106,7 @@ class Dual:
 
     def _look(self, positions: np.ndarray) -> np.ndarray:
         """Bounds by weights (batch, costs); keeps the best, and what all of them decode."""
-        weights = self._weights(positions)
-        if self._member is None:
-            self._messages.start(weights)
-        else:
-            self._messages.go_on(weights, self._member)
+        self._messages.go_on(self._weights(positions), self._member)
         for forward in itertools.islice(itertools.cycle((True, False)), _SWEEPS):
             self._messages.sweep(forward)
         decoded = [self._messages.decode(forward) for forward in (True, False)]
@@ -125,7 +123,6 @@ class Dual:
 
     def _settle(self) -> None:
         """Sweeps with the best weights as long as the bound rises."""
-        assert self._member is not None
         self._messages.go_on(self._weights(self.position[None]), self._member)
         self._member = 0
         for _ in range(_MOST_SWEEPS):
@@ -154,9 +151,8 @@ def _held(row: np.ndarray, candidate: int | None) -> np.ndarray:
     return row if candidate is None else np.where(np.arange(len(row)) == candidate, row, np.inf)
 
 
-def _forbidden(cost: Cost, high: float) -> Terms:
+def _forbidden(cost: Peak, high: float) -> Terms:
     """Returns terms that are one where a table exceeds a peak by itself, however small the rest."""
-    assert isinstance(cost, Peak)
     terms = []
     for part in cost.parts:
         least = part.limits()[0]

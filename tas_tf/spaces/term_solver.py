@@ -203,8 +203,7 @@ class _Search:
         """Chooses anew by levels of cost, one way and the other, until neither helps."""
         knapsack = Knapsack(self._regrets, self._bands, root.costs, root.weights)
         forward, idle = True, 0
-        while idle < 2:
-            assert self._best is not None
+        while idle < 2 and self._best is not None:
             found = knapsack.chosen_anew(self._best, forward)
             better = found is not None and self._take(self._exchanges.improved(found))
             forward, idle = not forward, 0 if better else idle + 1
