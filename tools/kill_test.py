@@ -30,7 +30,7 @@ import time
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 
-from tas_tf.config.recorded import placeless
+from tas_tf.config.recorded import placeless, unbroken
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -318,7 +318,7 @@ def _reader(name: str) -> Callable[[pathlib.Path], object] | None:
 
 def _settings(path: pathlib.Path) -> list[str]:
     """Returns what makes a run what it is: neither how often it saves, nor where things lie."""
-    lines = re.sub(r"\\?\n +", " ", path.read_text()).splitlines()  # gin breaks long values
+    lines = unbroken(path.read_text()).splitlines()
     return placeless([line for line in lines if not line.startswith("CheckpointInterval")])
 
 

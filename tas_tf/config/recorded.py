@@ -33,6 +33,7 @@ PLACES = (
     "run_baseline.latency_table",
     "run_export.model",
 )
+IMAGES = "ImageData.dataset"  # likewise, where it is recorded which they are
 HERE = "{here}"  # in a gin file the folder that holds it
 # A value that gin breaks goes on in indented lines, in parentheses where it is text.
 _PLACE = re.compile(
@@ -84,16 +85,23 @@ def without_here(line: str, file: str) -> str:
     return line
 
 
-def placeless(bindings: Sequence[str]) -> list[str]:
+def unbroken(config: str) -> str:
+    """Returns a configuration whose values stand in one line each: gin breaks long ones."""
+    return re.sub(r"\\?\n +", " ", config)
+
+
+def placeless(bindings: Sequence[str], images: bool = False) -> list[str]:
     """Returns bindings without the places in them: only whether there is one remains.
 
     Args:
         bindings: Lines `NAME = VALUE`, macros among them.
+        images: Whether that of the images is no part of them either.
     """
+    places = {*PLACES, IMAGES} if images else {*PLACES}
     pairs = [tuple(text.strip() for text in line.partition("=")[::2]) for line in bindings]
-    macros = {value[1:] for name, value in pairs if name in PLACES and value.startswith("%")}
+    macros = {value[1:] for name, value in pairs if name in places and value.startswith("%")}
     return sorted(
-        f"{name} = (a place)" if name in PLACES and value != "None" else f"{name} = {value}"
+        f"{name} = (a place)" if name in places and value != "None" else f"{name} = {value}"
         for name, value in pairs
         if name not in macros
     )

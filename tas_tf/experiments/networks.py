@@ -39,9 +39,8 @@ def check_networks(directory: RunDirectory, networks: Mapping[str, keras.Model |
 
 def record_networks(directory: RunDirectory, networks: Mapping[str, keras.Model | None]) -> None:
     """Records the networks by digests of their weights, once."""
-    digests = _digests(networks)
-    if digests and not directory.exists(NETWORKS):
-        directory.write_json(NETWORKS, digests)
+    if not directory.exists(NETWORKS) and any(n is not None for n in networks.values()):
+        directory.write_json(NETWORKS, _digests(networks))
 
 
 def check_architecture(directory: RunDirectory, architecture: Architecture) -> None:

@@ -6,13 +6,12 @@ import difflib
 import hashlib
 import json
 import os
-import re
 from collections.abc import Sequence
 from typing import Any
 
 import tensorflow as tf
 
-from tas_tf.config.recorded import anchored, placeless, retired
+from tas_tf.config.recorded import anchored, placeless, retired, unbroken
 from tas_tf.errors import RunDirectoryError
 from tas_tf.runtime.files import TEMPORARY, first_line, read_text, remove, write_whole
 
@@ -34,7 +33,6 @@ _FREE: tuple[str, ...] = (
     "CheckpointInterval.steps",
 )
 _FREE += ("run_export.formats",)
-_DATASET = "ImageData.dataset"
 
 
 class RunDirectory:
@@ -84,7 +82,7 @@ class RunDirectory:
             # Where images lie is no part of the experiment once it is recorded which they are.
             known = self._knows_images()
             old, new = (
-                [line for line in (_placeless(lines) if known else lines) if retired(line) is None]
+                placeless([line for line in lines if retired(line) is None], images=known)
                 for lines in (self._identity(), _identity(config))
             )
             self._compare(old, new)
@@ -118,7 +116,6 @@ class RunDirectory:
         return [name.rstrip("/") for name in tf.io.gfile.listdir(self.path)]
 
     def _compare(self, old_lines: list[str], new_lines: list[str]) -> None:
-        old_lines, new_lines = placeless(old_lines), placeless(new_lines)
         if old_lines != new_lines:
             changes = [
                 line
@@ -220,7 +217,7 @@ def _unreadable(path: str, error: Exception) -> RunDirectoryError:
 
 def _identity(config: str) -> list[str]:
     """Returns the bindings that make the experiment what it is, a line each."""
-    return _bindings(re.sub(r"\\?\n +", " ", config))  # gin breaks long values
+    return _bindings(unbroken(config))
 
 
 def _bindings(text: str) -> list[str]:
@@ -230,13 +227,6 @@ def _bindings(text: str) -> list[str]:
         for line in lines
         if line and not line.startswith("#") and not _parameter(line).endswith(_FREE)
     )
-
-
-def _placeless(lines: Sequence[str]) -> list[str]:
-    """Returns bindings without that of the data set's place, and without the macro it names."""
-    macros = [line.split("=", 1)[1].strip() for line in lines if _parameter(line) == _DATASET]
-    names = {_DATASET, *(macro.removeprefix("%") for macro in macros if macro.startswith("%"))}
-    return [line for line in lines if _parameter(line) not in names]
 
 
 def _parameter(line: str) -> str:

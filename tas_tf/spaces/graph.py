@@ -9,13 +9,14 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from tas_tf.errors import ArchitectureError
 from tas_tf.spaces.calls import Call, Opaque, Shape
 from tas_tf.spaces.channels import Channels, Form, Group, Partition
 from tas_tf.spaces.operations import rule_of
 
 
 @dataclasses.dataclass(frozen=True)
-class Term:
+class Product:
     """A part of a cost: `factor * length_1(widths) * length_2(widths) * ...`."""
 
     factor: int
@@ -69,19 +70,29 @@ class Graph:
             ArchitectureError: If there is no such group, or it does not have that width.
         """
         checked = self.partition.checked(widths or {})
-        return sum(term.at(checked) for term in self._terms[kind])
+        return sum(product.at(checked) for product in self.products(kind))
 
-    def terms(self, kind: str) -> list[Term]:
-        """Returns what is added up to a cost: the terms of every weight, of every call.
+    def products(self, kind: str) -> list[Product]:
+        """Returns what is added up to a cost: the products of every weight, of every call.
 
         MACs of a weight are its entries times the places where each multiplies, so that they
         follow from its labelled axes: `k_h * k_w * C_in * C_out * H * W` for a convolution.
+
+        Args:
+            kind: `macs` or `parameters`.
+
+        Raises:
+            ArchitectureError: If it is another kind.
         """
-        return self._terms[kind]
+        if kind not in self._products:
+            raise ArchitectureError(
+                f"kind: expected one of {', '.join(self._products)}. Received: {kind!r}"
+            )
+        return self._products[kind]
 
     @functools.cached_property
-    def _terms(self) -> dict[str, list[Term]]:
-        found: dict[str, list[Term]] = {"macs": [], "parameters": []}
+    def _products(self) -> dict[str, list[Product]]:
+        found: dict[str, list[Product]] = {"macs": [], "parameters": []}
         for call in self.calls:
             for index, weight in enumerate(call.weights):
                 axes = call.axes.get(index, (None,) * len(weight.shape))
@@ -89,9 +100,9 @@ class Graph:
                 lengths = tuple(self.partition.form(ids) for ids in axes if ids is not None)
                 size = math.prod(fixed)
                 if index in call.uses:
-                    found["macs"].append(Term(size * call.uses[index], lengths))
+                    found["macs"].append(Product(size * call.uses[index], lengths))
                 if call.first and weight.trainable:
-                    found["parameters"].append(Term(size, lengths))
+                    found["parameters"].append(Product(size, lengths))
         return found
 
 

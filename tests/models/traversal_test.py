@@ -86,7 +86,7 @@ class Trained(keras.Model):
     """A functional model that only trains in a way of its own."""
 
     def train_step(self, data):
-        raise NotImplementedError
+        return super().train_step(data)
 
 
 def overridden():
