@@ -246,7 +246,8 @@ def _look(path: bytes, decoded: bool) -> _Seen:
         return _Seen(contents)
     try:
         image = opened(encoded)
-        decode_any(encoded, 3) if image.mode in ("I", "F") else None
+        if image.mode in ("I", "F"):  # of which some cannot be read
+            decode_any(encoded, 3)
     except ValueError as error:
         return _Seen(contents, first_line(error))
     kinds = ["grey" if is_grey(image) else "colour"]
