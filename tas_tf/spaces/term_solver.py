@@ -145,7 +145,7 @@ class _Search:
         self._begin(root, _STARTS)
         proven = self._restart(root)
         if self._best is None:
-            return self._nearest_below()
+            return self._nearest_below(root)
         if not self._bands[0].is_peak:
             self._choose_anew(root)
         bound = max(root.bound, min(proven, self._regret))
@@ -208,10 +208,14 @@ class _Search:
             better = found is not None and self._take(self._exchanges.improved(found))
             forward, idle = not forward, 0 if better else idle + 1
 
-    def _nearest_below(self) -> Solution:
+    def _nearest_below(self, root: Dual) -> Solution:
         """Returns the best solution of the largest first cost found that exceeds none."""
         first, *others = self._bands
         upper = [Band(band.cost, -np.inf, band.high) for band in others]
+        if not self._below:
+            lowered = Exchanges(self._regrets, [Band(first.cost, -np.inf, first.high), *upper])
+            reached = [lowered.repaired(start) for start in root.found.values()]
+            self._below = [x for x in reached if self._exceeds_none(x)]
         self._below.sort(key=lambda x: (-first.cost.value(x), self._exchanges.regret(x)))
         found = []
         for start in self._below[:_STARTS]:
