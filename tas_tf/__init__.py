@@ -10,7 +10,7 @@ _NAMES = {
     "ArchitectureSearch": "training.architecture_search",
     "SearchSpace": "spaces.search_space",
     "Supernet": "models.supernet",
-    "build_model": "models.spec_compiler",
+    "build_model": "models.derived",
     "load": "models.network_files",
 }
 # Modules that users reach as `tas_tf.cost`, in whatever room they stand.

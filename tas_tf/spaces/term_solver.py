@@ -214,8 +214,8 @@ class _Search:
         upper = [Band(band.cost, -np.inf, band.high) for band in others]
         if not self._below:
             lowered = Exchanges(self._regrets, [Band(first.cost, -np.inf, first.high), *upper])
-            reached = [lowered.repaired(start) for start in root.found.values()]
-            self._below = [x for x in reached if self._exceeds_none(x)]
+            repaired = [lowered.repaired(start) for start in root.found.values()]
+            self._below = [x for x in repaired if self._exceeds_none(x)]
         self._below.sort(key=lambda x: (-first.cost.value(x), self._exchanges.regret(x)))
         found = []
         for start in self._below[:_STARTS]:
