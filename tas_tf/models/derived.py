@@ -1,4 +1,4 @@
-"""Derived networks: the ordinary Keras model of an architecture, and the weights it begins with."""
+"""Networks of either kind of space: its supernet, and the Keras model of an architecture."""
 
 from __future__ import annotations
 
@@ -14,7 +14,20 @@ from tas_tf.models.narrowing import importance, most_important, narrow
 from tas_tf.models.supernet import Supernet
 from tas_tf.runtime import environment
 from tas_tf.spaces.architecture import Architecture
-from tas_tf.spaces.model_space import ModelArchitecture
+from tas_tf.spaces.model_space import ModelArchitecture, ModelSpace
+from tas_tf.spaces.search_space import SearchSpace
+
+
+def supernet_of(space: SearchSpace | ModelSpace, **options: Any) -> Supernet | ModelSupernet:
+    """Returns the supernet of a search space.
+
+    Args:
+        space: The search space.
+        options: Those of `Supernet`; or of `ModelSupernet`, if the space is of a model.
+    """
+    if isinstance(space, ModelSpace):
+        return ModelSupernet(space, **options)
+    return Supernet(space, **options)
 
 
 def build_model(

@@ -16,10 +16,8 @@ from tas_tf.layers.streams import STREAMS
 from tas_tf.layers.unit_draws import BlockDraw, UnitDraw, draw_units, drawn_widths
 from tas_tf.models import trained_weights
 from tas_tf.models.candidates import NORMALIZATIONS, Candidates
-from tas_tf.models.interpreter import ModelSupernet
 from tas_tf.models.shape_plans import PLANS
 from tas_tf.spaces import families
-from tas_tf.spaces.model_space import ModelSpace
 from tas_tf.spaces.search_space import SearchSpace
 
 SHAPES = ("auto", *PLANS)
@@ -27,8 +25,6 @@ SHAPES = ("auto", *PLANS)
 
 class Supernet(Candidates):
     """The supernet of a search space (docs/method.md 4).
-
-    Of a model that was read (`SearchSpace.from_model`) it is a `ModelSupernet`.
 
     Args:
         space: The search space.
@@ -51,12 +47,6 @@ class Supernet(Candidates):
     """
 
     unit_class = SearchableUnit
-
-    def __new__(cls, space: SearchSpace | ModelSpace, *args: Any, **options: Any) -> Any:
-        """Returns the supernet of a space of either kind."""
-        if isinstance(space, ModelSpace):
-            return ModelSupernet(space, *args, **options)
-        return super().__new__(cls, space, *args, **options)
 
     def __init__(
         self,

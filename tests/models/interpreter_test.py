@@ -31,7 +31,7 @@ def prepared(model, seed=0):
 
 
 def supernet_of(model, **options):
-    net = Supernet(tas_tf.SearchSpace.from_model(model), **options)
+    net = tas_tf.Supernet(tas_tf.SearchSpace.from_model(model), **options)
     net.gives_logits = False
     return net
 
@@ -140,7 +140,7 @@ def test_it_computes_what_our_own_supernet_does(mode):
             layer.gamma.assign(np.linspace(2, 1, layer.gamma.shape[0]))
     ours = Supernet(space, aggregation="pad", shapes="static")
     ours.start_from(model, inputs)
-    net = Supernet(tas_tf.SearchSpace.from_model(model, ratios=options["ratios"]))
+    net = tas_tf.Supernet(tas_tf.SearchSpace.from_model(model, ratios=options["ratios"]))
     draw_ours, draw = copied(net, ours, space)
     assert worst(net(inputs, draw, mode=mode), ours(inputs, draw_ours, mode=mode)) < 1e-5
     if mode is Mode.WEIGHTS:  # the averages have moved alike
@@ -191,7 +191,7 @@ def test_a_softmax_at_the_end_is_left_out_for_the_search_alone(at_end):
         x = layers.Softmax()(x) if at_end == "Softmax" else layers.Activation("softmax")(x)
     model = keras.Model(i, x)
     inputs = prepared(model)
-    net = Supernet(tas_tf.SearchSpace.from_model(model))
+    net = tas_tf.Supernet(tas_tf.SearchSpace.from_model(model))
     draw = net.fixed_draw(net.space.unpruned())
     logits = net(inputs, draw)
     assert worst(tf.nn.softmax(logits), model(inputs)) < 1e-6
