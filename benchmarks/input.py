@@ -55,12 +55,12 @@ def waiting(data: ImageData, batch_size: int, steps: int, precision: str) -> dic
     """Returns what share of a profiled epoch of a search went into taking batches."""
     search = make_search(precision)
     feed = Feed(steps, paired(data, batch_size, 0).batches)
-    search.fit(Feed(2, feed.batches), 1)  # traces
+    search.fit(Feed(2, feed.batches), epochs=1)  # traces
     search.step.assign(0)
     with tempfile.TemporaryDirectory() as folder:
         with tf.profiler.experimental.Profile(folder):
             start = time.perf_counter()
-            search.fit(feed, 1)
+            search.fit(feed, epochs=1)
             seconds = time.perf_counter() - start
         (path,) = pathlib.Path(folder).rglob("*.xplane.pb")
         space = xplane_pb2.XSpace.FromString(path.read_bytes())

@@ -6,12 +6,12 @@ __version__ = "0.1.0"
 
 # Public names, resolved when they are first used, so that importing the package loads nothing.
 _NAMES = {
-    "Architecture": "spaces.architecture",
-    "ArchitectureSearch": "training.architecture_search",
-    "SearchSpace": "spaces.search_space",
-    "Supernet": "models.supernet",
-    "build_model": "models.spec_compiler",
-    "load": "models.network_files",
+    "Architecture": "spaces.architecture.Architecture",
+    "ArchitectureSearch": "training.architecture_search.ArchitectureSearch",
+    "SearchSpace": "spaces.search_space.SearchSpace",
+    "Supernet": "models.derived.supernet_of",
+    "build_model": "models.derived.build_model",
+    "load": "models.network_files.load",
 }
 # Modules that users reach as `tas_tf.cost`, in whatever room they stand.
 _MODULES = {
@@ -29,7 +29,8 @@ def __getattr__(name: str):
     if name in _MODULES:
         return importlib.import_module(f"tas_tf.{_MODULES[name]}")
     if name in _NAMES:
-        return getattr(importlib.import_module(f"tas_tf.{_NAMES[name]}"), name)
+        module, _, attribute = _NAMES[name].rpartition(".")
+        return getattr(importlib.import_module(f"tas_tf.{module}"), attribute)
     raise AttributeError(f"module 'tas_tf' has no attribute {name!r}")
 
 

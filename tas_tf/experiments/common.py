@@ -231,7 +231,7 @@ def fit(
         events.settings(recorded.settings(config))
         events.cost_charts(loop.budgets)
         try:
-            loop.fit(feed, epochs, callbacks, checkpoints)
+            loop.fit(feed, epochs=epochs, callbacks=callbacks, checkpoints=checkpoints)
         except DivergenceError as error:
             raise SpecError(_advice(title, error, loop, checkpoints)) from None
     return metrics.elapsed_seconds()

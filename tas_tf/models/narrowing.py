@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, NoReturn
 
 import keras
@@ -14,8 +14,17 @@ from tas_tf.spaces.calls import Call
 from tas_tf.spaces.graph import Graph
 
 
+def own_weights(call: Call, operation: Any) -> list[np.ndarray]:
+    """Returns the weights that a layer has."""
+    del call
+    return [np.asarray(weight) for weight in operation.weights]
+
+
 def narrow(
-    model: keras.Model, graph: Graph, keep: Mapping[str, Sequence[int] | np.ndarray]
+    model: keras.Model,
+    graph: Graph,
+    keep: Mapping[str, Sequence[int] | np.ndarray],
+    weights: Callable[[Call, Any], Sequence[np.ndarray]] | None = own_weights,
 ) -> keras.Model:
     """Builds a model that has only some channels of another, with the weights that they have.
 
@@ -27,6 +36,7 @@ def narrow(
         graph: What `reading.read` made of it.
         keep: By the names of groups the positions in them that are kept; a group that is missing
             is kept whole.
+        weights: From a call and its layer to the whole layer's weights; None begins with new ones.
 
     Raises:
         ArchitectureError: If the graph is not the model's, there is no such group, or there are
@@ -45,7 +55,9 @@ def narrow(
         keras.tree.pack_sequence_as(functional.output, outputs),
         name=functional.name,
     )
-    narrowing.take_weights()
+    narrowing.check_end()
+    if weights is not None:
+        narrowing.take_weights(weights)
     return narrowed
 
 
@@ -64,7 +76,7 @@ def importance(
         by: `scale`; or `kernel`, the L1 norm in all groups.
     """
     scales, norms = (np.zeros(len(graph.partition.owners)) for _ in range(2))
-    for call, operation in zip(graph.calls, _operations(model, graph), strict=True):
+    for call, operation in zip(graph.calls, operations_of(model, graph), strict=True):
         for index, axes in call.axes.items() if call.first else ():
             values = np.abs(np.asarray(operation.weights[index], "float64"))
             scale = call.kind == "BatchNormalization" and call.weights[index].name == "gamma"
@@ -95,8 +107,12 @@ def most_important(
     return {name: np.sort(orders[name][:width]) for name, width in widths.items()}
 
 
-def _operations(model: keras.Model, graph: Graph) -> list[Any]:
-    """Returns the operation of every call of a graph."""
+def operations_of(model: keras.Model, graph: Graph) -> list[Any]:
+    """Returns the operation of every call of a graph.
+
+    Raises:
+        ArchitectureError: If the graph is not the model's.
+    """
     functional, visits = graph_of(model), _Checked(graph)
     found: list[Any] = []
 
@@ -154,16 +170,17 @@ class _Narrowing:
             self._sources.append((call, visit.operation))
         return self._made[call.operation](*visit.args, **visit.kwargs)
 
-    def take_weights(self) -> None:
-        """Gives every layer the kept entries of the weights of the layer that it stands for."""
+    def check_end(self) -> None:
         self._visits.check_end()
+
+    def take_weights(self, weights: Callable[[Call, Any], Sequence[np.ndarray]]) -> None:
+        """Gives every layer the kept entries of the weights of the layer that it stands for."""
         for call, source in self._sources:
             if call.weights:
-                values = [self._cut(call, i, w) for i, w in enumerate(source.weights)]
+                values = [self._cut(call, i, w) for i, w in enumerate(weights(call, source))]
                 self._made[call.operation].set_weights(values)
 
-    def _cut(self, call: Call, index: int, weight: Any) -> np.ndarray:
-        values = np.asarray(weight)
+    def _cut(self, call: Call, index: int, values: np.ndarray) -> np.ndarray:
         for axis, ids in enumerate(call.axes.get(index, ())):
             if ids is not None:
                 values = np.compress(self._kept[ids], values, axis=axis)

@@ -13,6 +13,8 @@ from tas_tf.errors import ModelError
 from tas_tf.models.traversal import Visit, graph_of, input_names, remade, traverse
 from tas_tf.spaces.calls import Call, Weight
 from tas_tf.spaces.graph import Graph, GraphBuilder
+from tas_tf.spaces.model_space import ModelSpace
+from tas_tf.spaces.search_space import DEFAULT_RATIOS
 
 Shape = Sequence[int | None]
 
@@ -36,6 +38,37 @@ def read(model: keras.Model, input_shape: Shape | Sequence[Shape] | None = None)
     return _Reader(graph_of(model), input_shape).graph
 
 
+def space_of(
+    model: keras.Model,
+    ratios: Sequence[float] = DEFAULT_RATIOS,
+    width_divisor: int = 1,
+    frozen: Sequence[str] = (),
+    input_shape: Shape | Sequence[Shape] | None = None,
+) -> ModelSpace:
+    """Reads a model and returns its search space: one width for every group of its channels.
+
+    Args:
+        model: A functional or Sequential model; it stays as it is.
+        ratios: Candidate widths as shares of the unpruned width, in (0, 1].
+        width_divisor: Candidates have a number of channels that is the nearest multiple of it.
+        frozen: Paths of layers whose channels are not searched, nor those tied to them.
+        input_shape: As `read` takes it.
+
+    Raises:
+        ModelError: If the model cannot be read.
+        SpecError: If an argument makes no sense, or there are no channels to search.
+    """
+    reader = _Reader(graph_of(model), input_shape)
+    return ModelSpace.of(
+        reader.graph,
+        model,
+        reader.outputs,
+        ratios=ratios,
+        width_divisor=width_divisor,
+        frozen=frozen,
+    )
+
+
 class _Reader:
     def __init__(self, functional: Any, input_shape: Shape | Sequence[Shape] | None):
         self._builder = GraphBuilder()
@@ -47,6 +80,7 @@ class _Reader:
         for name, start in zip(input_names(functional), starts, strict=True):
             self._carry(start, self._builder.start(start.shape[1:], name))
         ends = traverse(functional, starts, self._visit)
+        self.outputs = [tuple(end.shape[1:]) for end in ends]
         self.graph = self._builder.finish(functional.name, [self._ids[id(end)] for end in ends])
 
     def _carry(self, tensor: Any, ids: np.ndarray) -> None:

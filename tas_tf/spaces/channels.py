@@ -234,6 +234,11 @@ class Partition:
             kept[np.delete(classes[name], found)] = False
         return kept[self.class_of]
 
+    def channels_of(self, group: Group) -> int:
+        """Returns how many channels of a group its first layer makes."""
+        members = np.isin(self.class_of, group.classes)
+        return sum(self.owners[i] == group.name.split(":")[0] for i in np.flatnonzero(members))
+
     def form(self, ids: np.ndarray) -> Form:
         """Returns how many of some ids are kept, as a function of widths.
 

@@ -16,6 +16,7 @@ from typing import Any, TypeVar, cast
 from tas_tf.errors import BudgetError
 from tas_tf.spaces.architecture import Architecture
 from tas_tf.spaces.families import Layer
+from tas_tf.spaces.model_space import ModelArchitecture, ModelSpace
 from tas_tf.spaces.search_space import SearchSpace
 
 BYTES = 4  # of an activation, float32
@@ -102,7 +103,7 @@ def kind_of(kind: str | CostKind) -> CostKind:
     return KINDS[kind] if isinstance(kind, str) else kind
 
 
-def cost(architecture: Architecture, kind: str | CostKind = "macs") -> int:
+def cost(architecture: Architecture | ModelArchitecture, kind: str | CostKind = "macs") -> int:
     """Returns the exact cost of the network that is built from an architecture.
 
     Args:
@@ -111,6 +112,8 @@ def cost(architecture: Architecture, kind: str | CostKind = "macs") -> int:
             another kind.
     """
     kind = kind_of(kind)
+    if isinstance(architecture, ModelArchitecture):
+        return architecture.space.graph.cost(architecture.widths, kind.name)
     return kind.of([kind.layer(*placed) for placed in architecture.layers()])
 
 
@@ -178,7 +181,7 @@ Target = float | str | Budget
 
 def parse_targets(
     targets: Target | Sequence[Target],
-    space: SearchSpace,
+    space: SearchSpace | ModelSpace,
     tolerance: float = 0.05,
     kinds: Mapping[str, CostKind] = KINDS,
 ) -> list[Budget]:
@@ -209,7 +212,10 @@ def parse_targets(
 
 
 def _parse_target(
-    target: float | str, space: SearchSpace, tolerance: float, kinds: Mapping[str, CostKind]
+    target: float | str,
+    space: SearchSpace | ModelSpace,
+    tolerance: float,
+    kinds: Mapping[str, CostKind],
 ) -> Budget:
     match = None if isinstance(target, bool) else _TARGET.fullmatch(str(target))
     try:

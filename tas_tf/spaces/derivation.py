@@ -9,12 +9,14 @@ from typing import Any
 import numpy as np
 
 from tas_tf.errors import BudgetError
-from tas_tf.spaces import cost
+from tas_tf.spaces import cost, dynamic_program, term_solver
 from tas_tf.spaces.architecture import Architecture
 from tas_tf.spaces.budget_solver import Programme
 from tas_tf.spaces.cost import Budget, shown
-from tas_tf.spaces.dynamic_program import reachable
+from tas_tf.spaces.exchanges import Band
+from tas_tf.spaces.model_space import ModelSpace
 from tas_tf.spaces.search_space import SearchSpace
+from tas_tf.spaces.space_terms import cost_of
 
 # What a derivation's architecture is.
 MOST_PROBABLE = "most probable within the budget"
@@ -22,6 +24,8 @@ LEAST_LOSS = "least measured loss within the budget"
 LEAST_EXPECTED_LOSS = "least expected loss within the budget"
 # Those whose sums are of terms of minus the loss, in place of log-probabilities.
 MEASURED = (LEAST_LOSS, LEAST_EXPECTED_LOSS)
+
+Space = SearchSpace | ModelSpace
 
 # Cost levels of the dynamic programme: more is finer, and takes time and memory in proportion.
 LEVELS = 4_000
@@ -32,7 +36,7 @@ class Derivation:
     """What was derived, and how far it is from the plain argmax.
 
     Args:
-        architecture: The architecture.
+        architecture: The architecture, an `Architecture` or a `ModelArchitecture` as the space is.
         in_band: Whether every cost lies in its budget's band.
         log_probability: Sum of the log-probabilities of all choices, widths of cut blocks at
             their most probable (so that without a budget the argmax is the best).
@@ -43,11 +47,11 @@ class Derivation:
         method: What the architecture is, which says what the sums are of: see `MEASURED`.
     """
 
-    architecture: Architecture
+    architecture: Any
     in_band: bool
     log_probability: float
     optimality_gap: float | None
-    argmax: Architecture
+    argmax: Any
     argmax_log_probability: float
     method: str = MOST_PROBABLE
 
@@ -67,7 +71,7 @@ class Derivation:
         }
 
 
-def argmax(space: SearchSpace, width_logits: np.ndarray, depth_logits: np.ndarray) -> Architecture:
+def argmax(space: Space, width_logits: np.ndarray, depth_logits: np.ndarray) -> Any:
     """Returns the most probable candidate everywhere, whatever it costs (the paper's derivation).
 
     Args:
@@ -79,7 +83,7 @@ def argmax(space: SearchSpace, width_logits: np.ndarray, depth_logits: np.ndarra
 
 
 def most_probable(
-    space: SearchSpace, width_logits: np.ndarray, depth_logits: np.ndarray
+    space: Space, width_logits: np.ndarray, depth_logits: np.ndarray
 ) -> tuple[list[int], list[int]]:
     """Returns the most probable candidate of every choice and of every stage, as indices."""
     widths, depths = _regrets(space, width_logits, depth_logits)
@@ -87,13 +91,13 @@ def most_probable(
 
 
 def probabilities(
-    space: SearchSpace, width_logits: np.ndarray, depth_logits: np.ndarray
+    space: Space, width_logits: np.ndarray, depth_logits: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Returns the softmax of widths (choices, n) and depths (stages, m), zero where absent."""
     rows = _rows(space, width_logits, depth_logits)
     padded = []
     for several in (rows[: len(space.choices)], rows[len(space.choices) :]):
-        table = np.zeros((len(several), max(map(len, several))))
+        table = np.zeros((len(several), max(map(len, several), default=1)))
         for into, row in zip(table, several, strict=True):
             into[: len(row)] = np.exp(_log_softmax(row))
         padded.append(table)
@@ -101,7 +105,7 @@ def probabilities(
 
 
 def derive(
-    space: SearchSpace,
+    space: Space,
     width_logits: np.ndarray,
     depth_logits: np.ndarray,
     budgets: Sequence[Budget],
@@ -110,8 +114,9 @@ def derive(
     """Returns the most probable architecture within the budgets' bands (docs/method.md 8).
 
     Where few different costs occur, the result is exact. Otherwise the best network of every level
-    of cost is kept along the chain. If nothing is found in the band, the nearest below stands, and
-    `in_band` is false.
+    of cost is kept along the chain; of a model that was read, whose costs are no chain, duality
+    bounds what exchanges find (`term_solver`). If nothing is found in the band, the nearest below
+    stands, and `in_band` is false.
 
     Args:
         space: The search space.
@@ -128,8 +133,14 @@ def derive(
     budgets = sorted(budgets, key=lambda budget: budget.kind.peak)
     widths, depths = _regrets(space, width_logits, depth_logits)
     best_sum = sum(_log_softmax(row).max() for row in _rows(space, width_logits, depth_logits))
-    programme = Programme(space, widths, depths, budgets, levels)
-    (regret, architecture), in_band, gap = programme.solve()
+    if isinstance(space, ModelSpace):
+        bands = [Band.of(cost_of(space, budget.kind), budget) for budget in budgets]
+        found = term_solver.solve(widths, bands)
+        architecture: Any = space.architecture(found.assignment)
+        regret, in_band, gap = found.regret, found.in_band, found.optimality_gap
+    else:
+        programme = Programme(space, widths, depths, budgets, levels)
+        (regret, architecture), in_band, gap = programme.solve()
     return Derivation(
         architecture=architecture,
         in_band=in_band,
@@ -194,7 +205,14 @@ def of_measured(
     )
 
 
-def check_reachable(space: SearchSpace, budgets: Sequence[Budget]) -> None:
+def reachable(space: Space, kind: cost.CostKind) -> tuple[float, float]:
+    """Returns the smallest and the largest cost in a space, or bounds that are close to them."""
+    if isinstance(space, ModelSpace):
+        return term_solver.reachable(cost_of(space, kind))
+    return dynamic_program.reachable(space, kind)
+
+
+def check_reachable(space: Space, budgets: Sequence[Budget]) -> None:
     """Refuses a budget whose band no architecture of the space can meet.
 
     Raises:
@@ -214,16 +232,14 @@ def check_reachable(space: SearchSpace, budgets: Sequence[Budget]) -> None:
 
 
 def _regrets(
-    space: SearchSpace, width_logits: np.ndarray, depth_logits: np.ndarray
+    space: Space, width_logits: np.ndarray, depth_logits: np.ndarray
 ) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """Returns how much log-probability every candidate loses against its choice's best."""
     regrets = [row.max() - row for row in _rows(space, width_logits, depth_logits)]
     return regrets[: len(space.choices)], regrets[len(space.choices) :]
 
 
-def _rows(
-    space: SearchSpace, width_logits: np.ndarray, depth_logits: np.ndarray
-) -> list[np.ndarray]:
+def _rows(space: Space, width_logits: np.ndarray, depth_logits: np.ndarray) -> list[np.ndarray]:
     """Returns the logits of every choice and of every stage, each of its own length."""
     sizes = [len(choice.candidates) for choice in space.choices]
     rows = [np.asarray(row, np.float64)[:n] for row, n in zip(width_logits, sizes, strict=True)]

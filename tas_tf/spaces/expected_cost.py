@@ -277,7 +277,7 @@ def max_candidates(space: SearchSpace) -> int:
 
 def max_depths(space: SearchSpace) -> int:
     """The largest number of candidate depths of any stage."""
-    return max(len(depths) for depths in space.depths)
+    return max((len(depths) for depths in space.depths), default=1)
 
 
 def table_shapes(space: SearchSpace) -> tuple[tuple[int, int], tuple[int, int]]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import hashlib
+import json
 import math
 from collections.abc import Mapping, Sequence
 
@@ -89,6 +91,16 @@ class Graph:
                 f"kind: expected one of {', '.join(self._products)}. Received: {kind!r}"
             )
         return self._products[kind]
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """What tells this network from others: a digest of its calls and their shapes."""
+        calls = [
+            (call.path, call.kind, call.output_shapes, [weight.shape for weight in call.weights])
+            for call in self.calls
+        ]
+        text = json.dumps([self.input_shapes, calls])
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     @functools.cached_property
     def _products(self) -> dict[str, list[Product]]:

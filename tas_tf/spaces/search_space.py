@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import importlib
 from collections.abc import Sequence
-from typing import cast
+from typing import Any, cast
 
 from tas_tf.errors import ArchitectureError, SpecError
 from tas_tf.spaces import families
@@ -108,6 +109,18 @@ class SearchSpace:
             raise SpecError(str(error)) from None
         return space
 
+    @staticmethod
+    def from_model(model: Any, **options: Any) -> Any:
+        """Returns the search space of any Keras model, a `ModelSpace`.
+
+        Args:
+            model: A functional or Sequential model.
+            options: Ratios, a divisor and more: see `models.reading.space_of`.
+        """
+        # Reading needs Keras, which nothing here loads by itself.
+        reading = importlib.import_module("tas_tf.models.reading")
+        return reading.space_of(model, **options)
+
     @property
     def blocks_per_stage(self) -> tuple[int, ...]:
         """Blocks of every stage of the unpruned network."""
@@ -189,9 +202,9 @@ class SearchSpace:
         for unit, width in widths.items():
             choice = self.unit_choices[unit]
             candidates = self.choices[choice].candidates
-            width_indices[choice] = _index(self.choices[choice].name, width, candidates)
+            width_indices[choice] = index_of(self.choices[choice].name, width, candidates)
         depth_indices = [
-            _index(f"stage{s + 1}", len(stage), depths)
+            index_of(f"stage{s + 1}", len(stage), depths)
             for s, (stage, depths) in enumerate(zip(architecture.stages, self.depths, strict=True))
         ]
         return tuple(width_indices), tuple(depth_indices)
@@ -203,7 +216,12 @@ class SearchSpace:
         )
 
 
-def _index(name: str, value: int, candidates: tuple[int, ...]) -> int:
+def index_of(name: str, value: int, candidates: tuple[int, ...]) -> int:
+    """Returns the index of a candidate.
+
+    Raises:
+        ArchitectureError: If it is none.
+    """
     if value not in candidates:
         raise ArchitectureError(f"{name}: expected one of {list(candidates)}. Received: {value}")
     return candidates.index(value)

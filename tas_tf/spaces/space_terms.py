@@ -1,18 +1,21 @@
-"""Terms of a ResNet's space: its widths and depths as choices, its costs as tables over them."""
+"""Terms of a space: its widths and depths as choices, its costs as tables over them."""
 
 from __future__ import annotations
 
+import collections
 import itertools
+import math
 
 import numpy as np
 
 from tas_tf.spaces.cost import CostKind, kind_of
 from tas_tf.spaces.expected_cost import FORMULAS, Place, places
+from tas_tf.spaces.model_space import ModelSpace
 from tas_tf.spaces.search_space import SearchSpace
 from tas_tf.spaces.terms import Choice, Cost, Peak, Terms
 
 
-def choices_of(space: SearchSpace) -> list[Choice]:
+def choices_of(space: SearchSpace | ModelSpace) -> list[Choice]:
     """Returns what is decided: all widths, then the depths of all stages."""
     widths = [Choice(choice.name, choice.candidates) for choice in space.choices]
     depths = [
@@ -21,12 +24,15 @@ def choices_of(space: SearchSpace) -> list[Choice]:
     return widths + depths
 
 
-def cost_of(space: SearchSpace, kind: str | CostKind = "macs", formula: str = "built") -> Cost:
+def cost_of(
+    space: SearchSpace | ModelSpace, kind: str | CostKind = "macs", formula: str = "built"
+) -> Cost:
     """Returns the cost of a space's architectures as terms (docs/method.md 5).
 
-    Every place where a layer may stand is a term over the widths at its two ends and the depth that
-    decides whether it is built; of a peak it is a sum of its own, with the width of the block's
-    input too. The value is `cost.cost` of the architecture, to the unit.
+    Of a ResNet every place where a layer may stand is a term over the widths at its two ends and
+    the depth that decides whether it is built; of a peak it is a sum of its own, with the width of
+    the block's input too. Of a model that was read every weight is one over the widths along its
+    axes. The value is `cost.cost` of the architecture, to the unit.
 
     Args:
         space: The search space.
@@ -34,10 +40,38 @@ def cost_of(space: SearchSpace, kind: str | CostKind = "macs", formula: str = "b
         formula: One of `expected_cost.FORMULAS`.
     """
     kind, choices = kind_of(kind), choices_of(space)
+    if isinstance(space, ModelSpace):
+        return _products_of(space, kind.name, choices)
     terms = [_term(space, kind, place) for place in places(space, FORMULAS[formula])]
     if kind.peak:
         return Peak(tuple(Terms(choices, [term]) for term in terms))
     return Terms(choices, terms)
+
+
+def _products_of(space: ModelSpace, kind: str, choices: list[Choice]) -> Terms:
+    """Returns a graph's products, multiplied out: numbers of channels are sums over choices."""
+    index = {choice.name: number for number, choice in enumerate(choices)}
+    factors: collections.Counter[tuple[int, ...]] = collections.Counter()
+    for product in space.graph.products(kind):
+        lengths = [
+            [((), form.constant), *(((index[name],), n) for name, n in form.multiples.items())]
+            for form in product.lengths
+        ]
+        for parts in itertools.product(*lengths):
+            scope = tuple(sorted(itertools.chain.from_iterable(scope for scope, _ in parts)))
+            factors[scope] += product.factor * math.prod(n for _, n in parts)
+    widths = [np.array(choice.candidates, np.int64) for choice in choices]
+    return Terms(
+        choices,
+        [(scope, _outer(factor, [widths[c] for c in scope])) for scope, factor in factors.items()],
+    )
+
+
+def _outer(factor: int, vectors: list[np.ndarray]) -> np.ndarray:
+    table = np.asarray(factor, np.int64)
+    for vector in vectors:
+        table = np.multiply.outer(table, vector)
+    return table
 
 
 def _term(space: SearchSpace, kind: CostKind, place: Place) -> tuple[list[int], np.ndarray]:

@@ -9,24 +9,29 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tas_tf.errors import SpecError
+from tas_tf.data.batches import Feed
+from tas_tf.data.given import feed_of
+from tas_tf.errors import DataError, SpecError
 from tas_tf.layers import sampling
 from tas_tf.layers.searchable_unit import Mode
-from tas_tf.models import supernet
+from tas_tf.models import candidates
+from tas_tf.models.interpreter import ModelSupernet
+from tas_tf.models.supernet import Supernet
+from tas_tf.runtime.checkpoints import Checkpoints
 from tas_tf.spaces import cost, derivation
-from tas_tf.spaces.architecture import Architecture
 from tas_tf.spaces.derivation import Derivation
 from tas_tf.spaces.expected_cost import CostModel
+from tas_tf.spaces.expected_terms import ExpectedTerms, cost_model
 from tas_tf.spaces.latency_table import LatencyTable, kinds
 from tas_tf.training import losses
 from tas_tf.training.loop import (
     Batch,
     batch_share,
-    correct,
     fault,
     faults_after,
     gradients_of,
 )
+from tas_tf.training.objective import objective_of
 from tas_tf.training.schedules import cosine_temperature
 from tas_tf.training.search_loop import Search
 
@@ -55,7 +60,7 @@ class ArchitectureSearch(Search):
         seed: Seed of the draws; a draw is a function of (seed, step).
     """
 
-    def __init__(self, net: supernet.Supernet, seed: int = 0):
+    def __init__(self, net: Supernet | ModelSupernet, seed: int = 0):
         super().__init__(net, seed)
         self.temperature = tf.Variable(1.0, trainable=False, name="temperature")
 
@@ -71,6 +76,8 @@ class ArchitectureSearch(Search):
         learning_rate: Callable[[int], float] | None = None,
         cost_formula: str = "built",
         latency: LatencyTable | None = None,
+        loss: Any = None,
+        metrics: Sequence[Any] = (),
     ) -> None:
         """Sets what varies between searches.
 
@@ -86,6 +93,9 @@ class ArchitectureSearch(Search):
             cost_formula: `built` (what is really built, and the paper's band), or `published`: the
                 published code's formulas and band, of MACs only, for comparison (docs/method.md 5).
             latency: The table of a budget of latency.
+            loss: The loss of a model that was read, as Keras has it, of the model's own outputs;
+                None takes the cross-entropy of its logits with labels (batch,).
+            metrics: What else is shown, see `objective.objective_of`.
 
         Raises:
             BudgetError: If no architecture of the space can meet the target.
@@ -94,6 +104,9 @@ class ArchitectureSearch(Search):
             raise SpecError(
                 f"cost_formula: expected one of {list(COST_FORMULAS)}. Received: {cost_formula!r}"
             )
+        self.objective = objective_of(loss, metrics)
+        if isinstance(self.supernet, ModelSupernet):
+            self.supernet.gives_logits = loss is None
         space = self.supernet.space
         self.budgets = cost.parse_targets(target, space, tolerance, kinds(latency))
         derivation.check_reachable(space, self.budgets)
@@ -103,7 +116,7 @@ class ArchitectureSearch(Search):
             )
         *formulas, self.cost_band = COST_FORMULAS[cost_formula]
         self._expected_models, self._current_models = (
-            [CostModel(space, budget.kind, formula) for budget in self.budgets]
+            [cost_model(space, budget.kind, formula) for budget in self.budgets]
             for formula in formulas
         )
         self.temperature_schedule = temperature or cosine_temperature()
@@ -115,6 +128,38 @@ class ArchitectureSearch(Search):
         optimizer.build(self.supernet.weight_variables)
         arch_optimizer.build(self.supernet.architecture_variables)
 
+    # What is given as two halves is a feed of pairs to all others.
+    def fit(  # type: ignore[override]
+        self,
+        weights: Any,
+        architecture: Any = None,
+        epochs: int = 1,
+        callbacks: Sequence[keras.callbacks.Callback] = (),
+        checkpoints: Checkpoints | None = None,
+        batch_size: int = 32,
+    ) -> list[dict[str, float]]:
+        """Searches until `epochs` epochs are done, see `Loop.fit`.
+
+        Args:
+            weights: What the weights are trained on, see `data.given.feed_of`. An epoch is its.
+            architecture: What the logits are trained on, other examples of the same kind. None
+                means that `weights` is a feed of pairs of batches, as `data.paired` makes them.
+            epochs: Number of epochs in all.
+            callbacks: Keras callbacks.
+            checkpoints: Where checkpoints are saved.
+            batch_size: Examples of a batch where arrays are given.
+
+        Returns:
+            The logs of every epoch.
+        """
+        feed = weights
+        if architecture is not None:
+            halves = [feed_of(half, batch_size, self.seed) for half in (weights, architecture)]
+            feed = halves[0].zip(halves[1])
+        elif not isinstance(feed, Feed):
+            raise DataError("expected data of the architecture half beside that of the weights")
+        return super().fit(feed, epochs, callbacks, checkpoints)
+
     def begin_epoch(self, epoch: int, epochs: int) -> None:
         """Sets the temperature, and whether the logits move."""
         self.temperature.assign(self.temperature_schedule(epoch, epochs))
@@ -125,10 +170,10 @@ class ArchitectureSearch(Search):
         weight_batch, architecture_batch = batch
         with tf.name_scope("weights_half"):
             draw = self.supernet.draw(self.temperature, sampling.step_seed(self.seed, step, 0))
-            logs = self.move_weights(weight_batch, draw, _label_losses, WEIGHTS_HALF)
+            logs = self.move_weights(weight_batch, draw, None, WEIGHTS_HALF)
         if self.phase == "search":
             with tf.name_scope("architecture_half"):
-                more, before = self._architecture_step(*architecture_batch, step)
+                more, before = self._architecture_step(*architecture_batch, step=step)
             logs |= more
             # Logits are finite before they move. A loss that is not then comes from the weights.
             for name, value in fault(WEIGHTS_HALF, before).items():
@@ -136,7 +181,7 @@ class ArchitectureSearch(Search):
         return logs
 
     def _architecture_step(
-        self, images: tf.Tensor, labels: tf.Tensor, step: tf.Tensor
+        self, images: Any, labels: Any, *weights: tf.Tensor, step: tf.Tensor
     ) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
         """Returns what `train_step` does, and a scalar that is finite if all before the move is."""
         replicas = tf.distribute.get_strategy().num_replicas_in_sync
@@ -147,15 +192,16 @@ class ArchitectureSearch(Search):
             draw = self.supernet.draw(self.temperature, sampling.step_seed(self.seed, step, 1))
             logits = self.supernet(images, draw, mode=Mode.ARCHITECTURE)
             share = batch_share(logits)
-            loss = tf.reduce_sum(losses.cross_entropy(labels, logits)) * share
+            loss = self.objective.sum_of_losses(labels, logits, weights) * share
             # Every replica adds its part of the cost term: the parts add up to the term.
             cost_term = self._cost_term() / replicas
             total = loss + tf.cast(self.cost_weight * cost_term, loss.dtype)
         gradients = gradients_of(tape, total, variables)
         self.arch_optimizer.apply(gradients, variables)
+        shown = self.objective.shown(labels, logits, share)
         logs = {
             "architecture_loss": loss,
-            "architecture_accuracy": correct(labels, logits) * share,
+            **{f"architecture_{name}": value for name, value in shown.items()},
             "cost_loss": cost_term,
             **faults_after(loss, variables, ARCHITECTURE_HALF),
         }
@@ -163,14 +209,14 @@ class ArchitectureSearch(Search):
 
     def _cost_term(self) -> tf.Tensor:
         """Returns the sum of `L_cost` over the budgets, in float64 (docs/method.md 6)."""
-        probabilities = self.supernet.probabilities()
+        widths, depths = self.supernet.probabilities()
         most_probable = [
-            tf.one_hot(tf.argmax(p, axis=1), p.shape[1], dtype=p.dtype) for p in probabilities
+            tf.one_hot(tf.argmax(p, axis=1), p.shape[1], dtype=p.dtype) for p in (widths, depths)
         ]
         return tf.add_n(
             [
                 losses.cost_loss(
-                    model.expected(*probabilities, tf.math.log),
+                    model.expected(widths, depths, tf.math.log),
                     self._current(current, most_probable),
                     budget,
                     self.cost_band,
@@ -181,7 +227,7 @@ class ArchitectureSearch(Search):
             ]
         )
 
-    def _current(self, model: CostModel, one_hot: Sequence[tf.Tensor]) -> tf.Tensor:
+    def _current(self, model: CostModel | ExpectedTerms, one_hot: Sequence[tf.Tensor]) -> tf.Tensor:
         """Returns the exact cost of the argmax architecture."""
         total = tf.reduce_max if model.kind.peak else None
         widths, depths = one_hot
@@ -215,7 +261,7 @@ class ArchitectureSearch(Search):
         for (name, counts), p in zip(sizes.items(), self.supernet.probabilities(), strict=True):
             searched = np.array(counts) > 1
             if searched.any():
-                rows = supernet.entropy(p.numpy(), counts)
+                rows = candidates.entropy(p.numpy(), counts)
                 logs[name] = float(rows[searched].mean())
         return logs
 
@@ -246,7 +292,7 @@ class ArchitectureSearch(Search):
         """Returns the logits of widths (choices, n) and depths (stages, m)."""
         return tuple(variable.numpy() for variable in self.supernet.architecture_variables)
 
-    def derive(self) -> Architecture:
+    def derive(self) -> Any:
         """Returns the most probable architecture within the budget."""
         return self.derivation().architecture
 
@@ -257,8 +303,3 @@ class ArchitectureSearch(Search):
     def state(self) -> dict[str, Any]:
         """Returns what a checkpoint holds."""
         return {**super().state(), "arch_optimizer": self.arch_optimizer}
-
-
-def _label_losses(images: tf.Tensor, labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
-    del images
-    return losses.cross_entropy(labels, logits)

@@ -12,6 +12,8 @@ import subprocess
 import sys
 import types
 
+import keras
+import numpy as np
 import pytest
 import spaces
 from command_line import PROJECT, bindings, run
@@ -144,13 +146,21 @@ def test_every_complaint_of_troubleshooting_has_a_command():
     assert len(complaints()) == len(blocks(TROUBLE, "sh")) == len(blocks(TROUBLE, "text")) > 10
 
 
-def test_readme_in_python():
-    (code,) = blocks("README.md", "python")
+def test_readme_in_python(tmp_path, monkeypatch):
+    code, own_model = blocks("README.md", "python")
     shrunk = code.replace("resnet(20", "resnet(8").replace("epochs=5", "epochs=1")
     assert shrunk.count("resnet(8") == shrunk.count("epochs=1") == 1
     names = types.SimpleNamespace()
     exec(shrunk, vars(names))
     assert names.model.output_shape == (None, 10)
+    monkeypatch.chdir(tmp_path)
+    names.model.save("mine.keras")
+    names.keras = keras
+    names.x = names.x_held_out = np.random.default_rng(0).normal(size=(64, 8, 8, 1))
+    names.y = names.y_held_out = np.arange(64) % 10
+    exec(own_model.replace("epochs=5", "epochs=1"), vars(names))
+    assert names.smaller.output_shape == (None, 10)
+    assert names.smaller.count_params() < names.model.count_params()
 
 
 @pytest.mark.parametrize("page", [*PAGES, "CONTRIBUTING.md"])

@@ -21,9 +21,10 @@ LAYERS = (
     ),
     (
         "spaces",
-        "families architecture search_space cost layer_rows expected_cost latency_table "
-        "terms space_terms messages exchanges duality knapsack term_solver dynamic_program "
-        "budget_solver derivation separable channels calls operations graph",
+        "families architecture search_space channels calls operations graph model_space cost "
+        "layer_rows expected_cost latency_table terms space_terms expected_terms messages "
+        "exchanges duality knapsack term_solver dynamic_program budget_solver derivation "
+        "separable",
     ),
     (
         "layers",
@@ -33,17 +34,18 @@ LAYERS = (
     (
         "data",
         "augmentation splitting checks decoding identity account listing sources folders parts "
-        "tfds_source batches image_data",
+        "tfds_source batches given image_data",
     ),
     (
         "models",
-        "shape_plans trained_weights supernet spec_compiler inheritance network_files traversal "
-        "reading narrowing",
+        "shape_plans trained_weights traversal reading narrowing candidates "
+        "candidate_normalization interpreter supernet spec_compiler inheritance derived "
+        "network_files",
     ),
     (
         "training",
-        "losses optimizers schedules event_files callbacks progress loop supervised search_loop "
-        "architecture_search path_search scores measurement search_records",
+        "losses optimizers schedules event_files callbacks progress loop objective supervised "
+        "search_loop architecture_search path_search scores measurement search_records",
     ),
     ("baselines", "values uniform random_draw gated importance sensitivity hard_concrete"),
     (

@@ -119,7 +119,7 @@ def result(case: str, strategy) -> dict:
             if len(states) == 1:
                 states.append(small_runs.values(loop))
 
-    history = loop.fit(uneven(feed, case.rsplit(" ", 1)[1]), EPOCHS, [Watch()])
+    history = loop.fit(uneven(feed, case.rsplit(" ", 1)[1]), epochs=EPOCHS, callbacks=[Watch()])
     states.append(small_runs.values(loop))
     for logs in history:
         del logs["seconds_per_step"]
@@ -192,7 +192,7 @@ def own_draws(strategy) -> dict:
         loop = small_runs.search(supernet={"draws": "own", "shapes": "drawn"})
     before = small_runs.values(loop)
     feed = paired(small_runs.digits(), BATCH, 0)
-    history = loop.fit(uneven(feed, "float32"), 1)
+    history = loop.fit(uneven(feed, "float32"), epochs=1)
     drawn = strategy.run(
         lambda: loop.supernet.draw(tf.constant(5.0), step_seed(3, tf.constant(0), 0)).indices
     )

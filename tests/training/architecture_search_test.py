@@ -35,7 +35,7 @@ def numpy(variables):
 def undisturbed(feed):
     """A search of three epochs, of which the first only warms up, and its history."""
     loop = small_runs.search(weight_warmup_epochs=1)
-    return loop, loop.fit(feed, 3)
+    return loop, loop.fit(feed, epochs=3)
 
 
 def test_a_search_that_was_cut_off_goes_on_as_if_it_was_not(undisturbed, feed, tmp_path):
@@ -43,11 +43,16 @@ def test_a_search_that_was_cut_off_goes_on_as_if_it_was_not(undisturbed, feed, t
     first = small_runs.search(weight_warmup_epochs=1)
     with pytest.raises(small_runs.Killed):
         callbacks = [small_runs.KillAt(2)]
-        first.fit(feed, 3, callbacks, Checkpoints(directory, **first.state()))
+        first.fit(
+            feed,
+            epochs=3,
+            callbacks=callbacks,
+            checkpoints=Checkpoints(directory, **first.state()),
+        )
     second = small_runs.search(initial=9, weight_warmup_epochs=1)
     checkpoints = Checkpoints(directory, **second.state())
     assert checkpoints.restore()
-    second.fit(feed, 3, checkpoints=checkpoints)
+    second.fit(feed, epochs=3, checkpoints=checkpoints)
     assert_equal(small_runs.values(second), small_runs.values(undisturbed[0]))
 
 
@@ -58,11 +63,16 @@ def test_a_search_that_was_cut_off_within_an_epoch_logs_the_whole_epoch(
     first = small_runs.search(weight_warmup_epochs=1)
     with pytest.raises(small_runs.Killed):
         checkpoints = Checkpoints(directory, every_third, **first.state())
-        first.fit(feed, 3, [small_runs.KillAfter(7)], checkpoints)
+        first.fit(
+            feed,
+            epochs=3,
+            callbacks=[small_runs.KillAfter(7)],
+            checkpoints=checkpoints,
+        )
     second = small_runs.search(initial=9, weight_warmup_epochs=1)
     checkpoints = Checkpoints(directory, every_third, **second.state())
     assert checkpoints.restore() and int(second.step.numpy()) == 6
-    history = second.fit(feed, 3, checkpoints=checkpoints)
+    history = second.fit(feed, epochs=3, checkpoints=checkpoints)
     assert small_runs.without_times(history) == small_runs.without_times(undisturbed[1][1:])
     assert_equal(small_runs.values(second), small_runs.values(undisturbed[0]))
 
@@ -82,7 +92,7 @@ def test_the_half_that_is_not_finite_is_named(feed, half, rate):
     else:
         loop.arch_optimizer.learning_rate = rate
     with pytest.raises(DivergenceError, match=half) as caught:
-        loop.fit(feed, 2)
+        loop.fit(feed, epochs=2)
     assert caught.value.step == (2 if half == WEIGHTS_HALF else 1)
 
 
@@ -114,7 +124,7 @@ def test_warm_up_leaves_the_logits_alone(feed):
     logits = numpy(loop.supernet.architecture_variables)
     moments = numpy(loop.arch_optimizer.variables)
     weights = numpy(loop.supernet.weight_variables)
-    loop.fit(feed, 1)
+    loop.fit(feed, epochs=1)
     assert_equal(numpy(loop.supernet.architecture_variables), logits)
     assert_equal(numpy(loop.arch_optimizer.variables), moments)
     for value, other in zip(numpy(loop.supernet.weight_variables), weights, strict=True):

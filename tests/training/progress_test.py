@@ -134,7 +134,7 @@ def test_steps_do_not_wait_for_what_is_shown(monkeypatch):
             if logs:
                 seen.append((time.perf_counter(), logs))
 
-    loop.fit(feed, 1, [Reader()])
+    loop.fit(feed, epochs=1, callbacks=[Reader()])
     assert 0 < len(seen) < 40
     assert set(seen[0][1]) >= {"loss", "accuracy", "learning_rate"}
     times = [at for at, _ in seen]

@@ -1,0 +1,354 @@
+"""ModelSupernet: the graph of a model that was read, run under a draw of its channels.
+
+Every channel that may fall away has a share: `s_c = sum_k w_k [rank(c) < width_k]`, over the
+candidates that its group has drawn. All follows from the shares and from the labels of the axes of
+weights. A batch normalization has scale, offset and averages for every candidate and sums them up
+by their weights; a layer whose output nothing normalizes has its kernel multiplied by the shares;
+and no layer reads a channel that no drawn candidate has. Under the draw of one architecture that is
+the function of the network that is built from it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tas_tf.errors import SpecError
+from tas_tf.layers.sampling import Draw
+from tas_tf.layers.searchable_unit import Mode
+from tas_tf.models.candidate_normalization import CandidateNormalization, Told, normalize_present
+from tas_tf.models.candidates import NORMALIZATIONS, Candidates
+from tas_tf.models.narrowing import importance, most_important, operations_of
+from tas_tf.models.traversal import Visit, graph_of, remade, traverse
+from tas_tf.spaces.calls import Call
+from tas_tf.spaces.model_space import ModelArchitecture, ModelSpace
+
+# Layers whose statistics are over the channels that are there.
+ACROSS = ("LayerNormalization", "GroupNormalization", "RMSNormalization", "UnitNormalization")
+
+
+class ModelSupernet(Candidates):
+    """The supernet of a model that was read; its weights begin as the model's.
+
+    The first channels of a group, which narrow candidates keep too, are its most important ones:
+    those of the largest scales, or of the largest kernels where nothing is normalized.
+
+    Args:
+        space: The search space.
+        aggregation: `pad`: every channel stays where it is, so that trained weights keep their
+            function. Interpolation would mix them.
+        strategy: How candidates are drawn, see `sampling.draw`.
+        shapes: `static`: every channel is computed, in shapes known when the step is traced;
+            `auto` is the same.
+        draws: `shared` or `own`, see `Supernet`.
+        streams: `derived`: shortcuts hand on what the built network's do.
+        normalization: Whether every candidate has a normalization of its own (`private`), or all
+            share one (`shared`).
+        dtype: Precision.
+    """
+
+    def __init__(
+        self,
+        space: ModelSpace,
+        aggregation: str = "pad",
+        strategy: str = "two",
+        shapes: str = "auto",
+        draws: str = "shared",
+        streams: str = "derived",
+        normalization: str = "private",
+        dtype: str = "float32",
+    ):
+        super().__init__(
+            space,
+            strategy=strategy,
+            draws=draws,
+            dtype=dtype,
+            aggregation=(aggregation, ("pad",)),
+            shapes=(shapes, ("auto", "static")),
+            streams=(streams, ("derived",)),
+            normalization=(normalization, NORMALIZATIONS),
+        )
+        if dtype != "float32":
+            raise SpecError(f"dtype: a model that was read is searched in float32, not in {dtype}")
+        if space.outputs[1:]:
+            raise SpecError(
+                f"{space.graph.name}: expected a model of one output to search. Received: "
+                f"{len(space.outputs)} outputs"
+            )
+        self.shapes = "static"
+        # Whether a softmax at the end is left out.
+        self.gives_logits = True
+        self._lookup = _Lookup.of(space)
+        self._is_private = normalization == "private"
+        self._operations = operations_of(space.model, space.graph)
+        self._normalized_next, ends = _readers(space)
+        self._softmax = _without_softmax(space, self._operations, ends)
+        self._normalizations: dict[int, CandidateNormalization] = {}
+        self._values: dict[int, list[keras.Variable]] = {}
+        for call, operation in zip(space.graph.calls, self._operations, strict=True):
+            if call.first:
+                self._add_variables(call, operation)
+        # Keras looks for layers in lists, not in dictionaries by number.
+        self._parts = list(self._normalizations.values())
+        self._add_logits()
+        self.built = True
+
+    def _add_variables(self, call: Call, operation: Any) -> None:
+        """Copies the variables of a layer; the model itself never changes."""
+        if _is_normalized(call):
+            classes = self.space.graph.partition.class_of[call.reads()]
+            rows = self.width_candidates if self._is_private else 1
+            self._normalizations[call.operation] = CandidateNormalization(
+                operation, classes, rows, synchronized=self.draws == "shared"
+            )
+            return
+        self._values[call.operation] = [
+            self.add_weight(
+                name=f"{call.path}/{variable.name}".replace("/", "_"),
+                shape=variable.shape,
+                dtype=variable.dtype,
+                initializer=_Copy(variable),
+                trainable=variable.trainable,
+                autocast=False,
+            )
+            for variable in getattr(operation, "variables", ())
+        ]
+
+    @property
+    def width_candidates(self) -> int:
+        """The largest number of candidate widths of any group."""
+        return max(len(choice.candidates) for choice in self.space.choices)
+
+    @property
+    def weight_variables(self) -> list[keras.Variable]:
+        """Everything that training changes in the model, in order."""
+        own = [v for values in self._values.values() for v in values if v.trainable]
+        return own + [v for part in self._parts for v in part.trainable_variables]
+
+    @property
+    def average_variables(self) -> list[keras.Variable]:
+        """The moving means and variances."""
+        return [v for part in self._parts for v in (part.moving_mean, part.moving_variance)]
+
+    def call(self, inputs: Any, draw: Draw, mode: Mode = Mode.INFERENCE) -> tf.Tensor:
+        """Returns the model's output under a draw: logits (batch, classes), if it classifies.
+
+        Args:
+            inputs: What the model takes, with the batch as the first axis.
+            draw: The drawn candidates.
+            mode: How batch normalization is treated. Dropout and the like act in `WEIGHTS` alone.
+        """
+        functional = graph_of(self.space.model)
+        given = [
+            tf.cast(x, tensor.dtype)
+            for x, tensor in zip(keras.tree.flatten(inputs), functional.inputs, strict=True)
+        ]
+        told, calls = self._lookup.told(draw), iter(self.space.graph.calls)
+        (output,) = traverse(
+            functional, given, lambda visit: self._visit(next(calls), visit, told, mode)
+        )
+        return output
+
+    def _visit(self, call: Call, visit: Visit, told: Told, mode: Mode) -> Any:
+        operation, args, kwargs = visit.operation, visit.args, dict(visit.kwargs)
+        if call.operation in self._normalizations:
+            return self._normalizations[call.operation](args[0], told=told, mode=mode)
+        if self.gives_logits and call.operation in self._softmax:
+            operation = self._softmax[call.operation]
+            if operation is None:
+                return args[0]
+        if "training" in inspect.signature(operation.call).parameters:
+            kwargs["training"] = mode is Mode.WEIGHTS
+        if call.kind in ACROSS and not call.reason:
+            present = self._along(told.present, call.reads())
+            values = [tf.convert_to_tensor(v) for v in self._values[call.operation]]
+            return normalize_present(operation, args[0], present, values)
+        if not self._values[call.operation]:
+            return operation(*args, **kwargs)
+        return self._run(call, operation, args, kwargs, told)
+
+    def _run(
+        self, call: Call, operation: Any, args: Sequence[Any], kwargs: Mapping[str, Any], told: Told
+    ) -> Any:
+        """Runs a layer with the supernet's weights, as the draw leaves them."""
+        own = self._values[call.operation]
+        variables = dict(zip(map(id, operation.variables), own, strict=True))
+        of = {key: tf.convert_to_tensor(variable) for key, variable in variables.items()}
+        for index, key in enumerate(map(id, operation.weights)):
+            of[key] = self._masked(call, index, of[key], told)
+        outputs, moved = operation.stateless_call(
+            [of[key] for key in map(id, operation.trainable_variables)],
+            [of[key] for key in map(id, operation.non_trainable_variables)],
+            *args,
+            **kwargs,
+        )
+        for key, value in zip(map(id, operation.non_trainable_variables), moved, strict=True):
+            if value is not of[key]:  # such as the state of a generator of random numbers
+                variables[key].assign(value)
+        return outputs
+
+    def _masked(self, call: Call, index: int, value: tf.Tensor, told: Told) -> tf.Tensor:
+        """Returns a weight without the channels that are not there."""
+        partition = self.space.graph.partition
+        for axis, ids in enumerate(call.axes.get(index, ())):
+            if ids is None or not self._lookup.searched[partition.class_of[ids]].any():
+                continue
+            if partition.owners[ids[0]] == call.path:  # what it writes
+                if self._normalized_next[id(call)]:
+                    continue
+                factor = told.share
+            elif index in call.uses:
+                factor = told.present
+            else:
+                continue
+            shape = [1] * len(value.shape)
+            shape[axis] = len(ids)
+            value *= tf.reshape(self._along(factor, ids), shape)
+        return value
+
+    def _along(self, of_classes: tf.Tensor, ids: np.ndarray) -> tf.Tensor:
+        return tf.gather(of_classes, self.space.graph.partition.class_of[ids])
+
+    def kept(self, architecture: ModelArchitecture) -> dict[str, np.ndarray]:
+        """Returns the positions in every group that an architecture keeps."""
+        return most_important(self._lookup.importances, architecture.widths)
+
+    def weights_of(self, architecture: ModelArchitecture) -> Any:
+        """Returns what gives a layer the weights that it has in an architecture, for `narrow`."""
+        indices, _ = self.space.indices(architecture)
+        of_classes = self._lookup.of_classes(np.array(indices, np.int32))
+
+        def weights(call: Call, operation: Any) -> list[np.ndarray]:
+            if call.operation in self._normalizations:
+                return self._normalizations[call.operation].weights_of(of_classes)
+            known = zip(operation.variables, self._values[call.operation], strict=True)
+            values = {id(own): np.asarray(value) for own, value in known}
+            return [values[id(weight)] for weight in operation.weights]
+
+        return weights
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Lookup:
+    """What a draw says of every class of channels, by tables.
+
+    Args:
+        candidates: (groups + 1, n) int32: candidate widths; the last row is of frozen channels.
+        group_of: (classes,) int32: the group of a class, the last row for frozen ones.
+        rank: (classes,) int32: its place in its group, the most important one first.
+        importances: For every group by its name those of its classes.
+    """
+
+    candidates: np.ndarray
+    group_of: np.ndarray
+    rank: np.ndarray
+    importances: dict[str, np.ndarray]
+
+    @classmethod
+    def of(cls, space: ModelSpace) -> _Lookup:
+        groups, class_of = space.graph.groups, space.graph.partition.class_of
+        count = int(class_of.max(initial=-1)) + 1
+        most = max(len(choice.candidates) for choice in space.choices)
+        candidates = np.ones((len(groups) + 1, most), np.int32)
+        group_of, rank = np.full(count, len(groups), np.int32), np.zeros(count, np.int32)
+        importances = importance(space.model, space.graph)
+        for number, (group, choice) in enumerate(zip(groups, space.choices, strict=True)):
+            candidates[number, : len(choice.candidates)] = choice.candidates
+            group_of[group.classes] = number
+            order = np.argsort(-importances[group.name], kind="stable")
+            rank[group.classes[order]] = np.arange(group.width)
+        return cls(candidates, group_of, rank, importances)
+
+    @property
+    def searched(self) -> np.ndarray:
+        """(classes,): whether a class may fall away."""
+        return self.group_of < len(self.candidates) - 1
+
+    def told(self, draw: Draw) -> Told:
+        """Returns what all layers are told of a draw."""
+        k = draw.indices.shape[1]
+        indices = tf.concat([draw.indices, tf.zeros((1, k), tf.int32)], 0)
+        weights = tf.concat([draw.weights, tf.fill((1, k), tf.cast(1 / k, draw.weights.dtype))], 0)
+        widths = tf.gather(tf.constant(self.candidates), indices, batch_dims=1)
+        counted = tf.reduce_max(tf.where(weights > 0, widths, 0), axis=1)
+        rank = tf.constant(self.rank)
+        inside = rank[:, None] < tf.gather(widths, self.group_of)
+        parts = tf.where(inside, tf.gather(weights, self.group_of), 0)
+        return Told(
+            index=tf.gather(indices, self.group_of),
+            parts=parts,
+            share=tf.reduce_sum(parts, axis=1),
+            present=tf.cast(rank < tf.gather(counted, self.group_of), parts.dtype),
+        )
+
+    def of_classes(self, indices: np.ndarray) -> np.ndarray:
+        """Returns for every class the candidate of its group, 0 for frozen ones."""
+        return np.concatenate([indices, np.zeros(1, np.int32)])[self.group_of]
+
+
+def _is_normalized(call: Call) -> bool:
+    return call.kind == "BatchNormalization" and not call.reason
+
+
+def _readers(space: ModelSpace) -> tuple[dict[int, bool], list[Call]]:
+    """Returns for calls, by identity, whether only batch normalizations read what they write; and
+    the calls that write the model's outputs."""
+    functional, calls = graph_of(space.model), iter(space.graph.calls)
+    writers: dict[int, Call] = {}
+    is_normalized: dict[int, bool] = {}
+    alive: list[Any] = []
+
+    def visit(visited: Visit) -> list[Any]:
+        call = next(calls)
+        for value in keras.tree.flatten((visited.args, visited.kwargs)):
+            if id(value) in writers:
+                writer = id(writers[id(value)])
+                is_normalized[writer] = is_normalized.get(writer, True) and _is_normalized(call)
+        outputs = [_Value() for _ in visited.outputs]
+        alive.extend(outputs)
+        writers.update((id(output), call) for output in outputs)
+        return outputs
+
+    ends = traverse(functional, [_Value() for _ in functional.inputs], visit)
+    last = [writers[id(end)] for end in ends if id(end) in writers]
+    is_normalized |= {id(call): False for call in last}
+    return {id(call): is_normalized.get(id(call), False) for call in space.graph.calls}, last
+
+
+class _Copy(keras.initializers.Initializer):
+    """The value of a variable."""
+
+    def __init__(self, variable: keras.Variable):
+        self._variable = variable
+
+    def __call__(self, shape: Sequence[int], dtype: str | None = None) -> tf.Tensor:
+        return tf.cast(tf.convert_to_tensor(self._variable), dtype)
+
+
+class _Value:
+    """What stands for a tensor where only its identity counts."""
+
+
+def _without_softmax(
+    space: ModelSpace, operations: Sequence[Any], ends: Sequence[Call]
+) -> dict[int, Any]:
+    """Returns what runs in place of layers that end in a softmax: None where nothing is left."""
+    found: dict[int, Any] = {}
+    for call, operation in zip(space.graph.calls, operations, strict=True):
+        if not any(call is end for end in ends):
+            continue
+        if call.kind == "Softmax" or (
+            call.kind == "Activation" and call.config["activation"] == "softmax"
+        ):
+            found[call.operation] = None
+        elif call.config.get("activation") == "softmax":
+            linear = remade(operation, operation.name, {"activation": "linear"})
+            linear.build((None, *call.input_shapes[0]))
+            found[call.operation] = linear
+    return found
