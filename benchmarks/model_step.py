@@ -3,7 +3,7 @@
     python benchmarks/model_step.py --models MobileNetV2,DenseNet121 --size 96 --batch_size 32
 
 Both are measured in turn in one run: `train_step` of the model as Keras compiles it, and both
-halves of a search step under draws of two candidates; beside it how long the model takes to be read,
+halves of a search step under draws of two candidates; beside it how long reading the model takes,
 and the first call of each, which traces. Pixels are random.
 """
 

@@ -19,8 +19,8 @@ from tas_tf.deployment import alignment, litert, manifest, model_card, quantizat
 from tas_tf.deployment.classifier import Classifier
 from tas_tf.deployment.saved_model import read_saved_model, write_saved_model
 from tas_tf.errors import ArchitectureError, RunDirectoryError, SpecError
+from tas_tf.models.derived import build_model, without_softmax
 from tas_tf.models.network_files import load_architecture, load_model
-from tas_tf.models.spec_compiler import build_model
 from tas_tf.runtime import devices
 from tas_tf.runtime.files import read_text, replacing, transfer
 from tas_tf.runtime.run_directory import CONFIG, DATA_RECORD, MODEL, RESULT, RunDirectory
@@ -214,7 +214,7 @@ class Export:
         if timed_as is None or share >= 1:
             return None
         print(f"Timing {name} beside the unpruned network, exported alike", flush=True)
-        classifier = dataclasses.replace(self.classifier, model=build_model(whole))
+        classifier = dataclasses.replace(self.classifier, model=without_softmax(build_model(whole)))
         other = dataclasses.replace(self, classifier=classifier, architecture=whole)
         with tempfile.TemporaryDirectory() as folder:
             path = os.path.join(folder, FORMATS[timed_as].file)
@@ -240,7 +240,9 @@ class Export:
         if name == "saved_model":
             write_saved_model(self.classifier, path, images)
         elif name == "keras":
-            self.classifier.model.save(path)
+            model = build_model(self.architecture)  # as it was trained, with any softmax at its end
+            model.set_weights(self.classifier.model.get_weights())
+            model.save(path)
         else:
             with open(path, "wb") as file:
                 file.write(self._litert(name, images))
@@ -310,7 +312,8 @@ def load_export(
     if not source.exists(MODEL):
         raise RunDirectoryError(f"{source.path} holds no trained network ({MODEL})")
     record = source.read_json(DATA_RECORD, ("seed", "mean", "deviation"))
-    model, mean, deviation = load_model(source.path), record["mean"], record["deviation"]
+    model = without_softmax(load_model(source.path))
+    mean, deviation = record["mean"], record["deviation"]
     shape = tuple(model.input_shape[1:])
     if at_hand:
         info = data.describe()

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 
 from tas_tf.deployment import runners
-from tas_tf.models.spec_compiler import build_model
+from tas_tf.models.derived import build_model
 from tas_tf.spaces.architecture import Architecture
 from tas_tf.spaces.cost import cost
+from tas_tf.spaces.model_space import ModelArchitecture
 from tas_tf.spaces.search_space import unpruned
 
 BATCH_SIZES = (1, 32)  # of the calls that an exported network is measured with
@@ -26,11 +27,13 @@ def is_faster(share_of_macs: float, share_of_time: float) -> bool:
     return 1 - share_of_time >= _GAIN * (1 - share_of_macs)
 
 
-def unpruned_counterpart(architecture: Architecture) -> tuple[Architecture, bool]:
+def unpruned_counterpart(architecture: Architecture | ModelArchitecture) -> tuple[Any, bool]:
     """Returns the network that an architecture was cut from, and whether its depth is known.
 
     Where the architecture does not tell, the unpruned network has as many blocks as are left.
     """
+    if isinstance(architecture, ModelArchitecture):
+        return architecture.space.unpruned(), True
     kept = [len(stage) for stage in architecture.stages]
     blocks: Any = (architecture.provenance or {}).get("dense_blocks_per_stage")
     known = (
@@ -73,7 +76,7 @@ def measure(
         macs = {"network": cost(architecture), "unpruned": cost(whole)}
         yield {
             "name": name,
-            "unpruned_blocks": [len(stage) for stage in whole.stages],
+            "unpruned_blocks": [len(stage) for stage in getattr(whole, "stages", ())],
             "depth_is_known": known,
             "macs": macs,
             "share_of_macs": macs["network"] / macs["unpruned"],

@@ -11,14 +11,14 @@ import keras
 from tas_tf.data.image_data import DataInfo, ImageData
 from tas_tf.experiments import common, messages
 from tas_tf.models import network_files
-from tas_tf.models.inheritance import inherit_weights
-from tas_tf.models.spec_compiler import build_model
+from tas_tf.models.derived import build_model
+from tas_tf.models.interpreter import ModelSupernet
 from tas_tf.models.supernet import Supernet
 from tas_tf.runtime import files
 from tas_tf.runtime.run_directory import ARCHITECTURE, RESULT, RunDirectory
 from tas_tf.spaces import cost, derivation
-from tas_tf.spaces.architecture import Architecture
 from tas_tf.spaces.latency_table import LatencyTable, kinds
+from tas_tf.spaces.model_space import ModelSpace
 from tas_tf.spaces.search_space import SearchSpace
 from tas_tf.training import search_records
 
@@ -33,7 +33,7 @@ class Budgeted(Protocol):
     @property
     def data(self) -> ImageData: ...
     @property
-    def space(self) -> Callable[..., SearchSpace]: ...
+    def space(self) -> Callable[..., SearchSpace | ModelSpace]: ...
     @property
     def target(self) -> float | str | Sequence[float | str]: ...
     @property
@@ -58,7 +58,7 @@ class Plan:
         directory: The run directory.
         config: The resolved configuration.
         info: What is known of the images.
-        space: The search space.
+        space: The search space, a `SearchSpace` or a `ModelSpace`.
         latency: The table of latencies, if there is one.
         budgets: The budgets.
         network: The trained unpruned network to start from, if there is one.
@@ -67,7 +67,7 @@ class Plan:
     directory: RunDirectory
     config: str
     info: DataInfo
-    space: SearchSpace
+    space: Any
     latency: LatencyTable | None
     budgets: list[cost.Budget]
     network: keras.Model | None = None
@@ -104,11 +104,11 @@ def check(experiment: Budgeted, **ranges: float) -> Plan:
 
 def record(
     plan: Plan,
-    found: Architecture,
+    found: Any,
     summary: dict[str, Any],
-    weights: Supernet | None,
+    weights: Supernet | ModelSupernet | None,
     more: Mapping[str, Any],
-) -> Architecture:
+) -> Any:
     """Records an architecture that was found, and says it; returns it with costs and origin.
 
     Args:
@@ -124,8 +124,7 @@ def record(
     files.write_whole(path, architecture.to_json())
     messages.say_derivation(summary, plan.budgets, path)
     if weights is not None:
-        model = build_model(architecture)
-        inherit_weights(model, architecture, weights)
+        model = build_model(architecture, start_from=weights)
         network_files.save_model(model, architecture, plan.directory)
     result = {"derivation": summary, "tolerance": plan.budgets[0].tolerance, **more}
     plan.directory.write_json(RESULT, result)

@@ -6,7 +6,7 @@ import contextlib
 import math
 import os
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 import keras
 import tensorflow as tf
@@ -24,6 +24,7 @@ from tas_tf.experiments import messages, provenance
 from tas_tf.experiments.live_pictures import LivePictures
 from tas_tf.experiments.step_profile import Profile
 from tas_tf.models import network_files
+from tas_tf.models.derived import without_softmax
 from tas_tf.runtime import cluster, devices, files, run_directory
 from tas_tf.runtime.checkpoints import CheckpointInterval, Checkpoints
 from tas_tf.runtime.lock import check_free, locked
@@ -32,6 +33,7 @@ from tas_tf.runtime.run_directory import RESULT, RunDirectory
 from tas_tf.spaces import cost
 from tas_tf.spaces.architecture import Architecture
 from tas_tf.spaces.latency_table import LatencyTable, kinds
+from tas_tf.spaces.model_space import ModelArchitecture, ModelSpace
 from tas_tf.spaces.search_space import SearchSpace
 from tas_tf.training.architecture_search import ARCHITECTURE_HALF, ArchitectureSearch
 from tas_tf.training.callbacks import MetricsLog
@@ -40,6 +42,8 @@ from tas_tf.training.loop import Loop
 from tas_tf.training.progress import Progress
 from tas_tf.training.search_records import LATENCY_TABLE
 from tas_tf.training.supervised import check_fits
+
+Network = TypeVar("Network", Architecture, ModelArchitecture)
 
 # Least and largest value of experiments' settings.
 _RANGES = {
@@ -130,7 +134,7 @@ def load_network(
     """
     if path is None:
         return None
-    model = network_files.load_model(path, role)
+    model = without_softmax(network_files.load_model(path, role))
     check_fits(model, info.input_shape, info.num_classes, role)
     provenance.check_network(path, role, info.identity)
     if precision != "float32":
@@ -256,7 +260,10 @@ def _logs(
 
 
 def record_end(
-    directory: RunDirectory, step: int, architecture: Architecture, **results: float
+    directory: RunDirectory,
+    step: int,
+    architecture: Architecture | ModelArchitecture,
+    **results: float,
 ) -> None:
     """Records in the event files what a run came to: its network, and numbers to compare by."""
     with EventFiles(directory) as events:
@@ -281,25 +288,27 @@ def _advice(title: str, error: DivergenceError, loop: Loop, checkpoints: Checkpo
 
 
 def with_cost(
-    architecture: Architecture, provenance: Any, latency: LatencyTable | None = None
-) -> Architecture:
+    architecture: Network, provenance: Any, latency: LatencyTable | None = None
+) -> Network:
     """Returns the architecture with its costs, and with what is known of its origin."""
     costs = cost.costs(architecture, kinds(latency))
     return architecture.replace(cost=costs, provenance=provenance)
 
 
 def with_origin(
-    architecture: Architecture,
-    space: SearchSpace,
+    architecture: Network,
+    space: SearchSpace | ModelSpace,
     derivation: dict[str, Any],
     latency: LatencyTable | None,
-) -> Architecture:
+) -> Network:
     """Returns a derived architecture with its costs, and with what it was derived from and how."""
-    origin = {"derivation": derivation, "dense_blocks_per_stage": [*space.blocks_per_stage]}
+    origin: dict[str, Any] = {"derivation": derivation}
+    if isinstance(space, SearchSpace):
+        origin["dense_blocks_per_stage"] = [*space.blocks_per_stage]
     return with_cost(architecture, origin, latency)
 
 
-def load_latency(path: str | None, space: SearchSpace) -> LatencyTable | None:
+def load_latency(path: str | None, space: SearchSpace | ModelSpace) -> LatencyTable | None:
     """Reads a table of latencies, which must have all layers of a space.
 
     Args:
@@ -311,6 +320,11 @@ def load_latency(path: str | None, space: SearchSpace) -> LatencyTable | None:
     """
     if path is None:
         return None
+    if isinstance(space, ModelSpace):
+        raise SpecError(
+            f"{gin_config.described('run_search.latency_table')}: of a model that was read no "
+            "table is known; give a budget of macs or of parameters"
+        )
     path = os.path.expanduser(path)
     file = f"{path}/{LATENCY_TABLE}" if tf.io.gfile.isdir(path) else path
     try:

@@ -8,8 +8,9 @@ from typing import Any
 
 import keras
 
-from tas_tf.reports import canvas, shape_plots
+from tas_tf.reports import canvas, model_plots, shape_plots
 from tas_tf.spaces import derivation
+from tas_tf.spaces.model_space import ModelSpace
 from tas_tf.training.architecture_search import ArchitectureSearch
 from tas_tf.training.event_files import EventFiles
 
@@ -59,6 +60,10 @@ class LivePictures(keras.callbacks.Callback):
         space = self._search.supernet.space
         now = derivation.argmax(space, *self._search.logits())
         widths, depths = (p.numpy() for p in self._search.supernet.probabilities())
+        if isinstance(space, ModelSpace):
+            figure = model_plots.draw_widths(space, widths, now)
+            self._events.picture("distributions", canvas.image(figure), step)
+            return
         figures = {
             "architecture": shape_plots.draw_architecture(now, space.unpruned()),
             "distributions": shape_plots.draw_distributions(space, widths, depths, now),

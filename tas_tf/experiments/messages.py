@@ -19,6 +19,7 @@ from tas_tf.spaces import cost, derivation
 from tas_tf.spaces.architecture import Architecture
 from tas_tf.spaces.cost import shown
 from tas_tf.spaces.latency_table import LatencyTable
+from tas_tf.spaces.model_space import ModelArchitecture, ModelSpace
 from tas_tf.spaces.search_space import SearchSpace
 from tas_tf.training.architecture_search import UNDECIDED
 from tas_tf.training.callbacks import duration
@@ -101,15 +102,27 @@ def say_skipped(skipped: Mapping[str, Sequence[str]]) -> None:
         _say(f"Left out of {split}: {len(faults)} images that cannot be read; first {faults[0]}")
 
 
-def say_space(space: SearchSpace, budgets: Sequence[cost.Budget]) -> None:
+def say_model(tested: Mapping[str, float]) -> None:
+    """Says how accurate a model is before anything of it is taken away."""
+    _say(
+        f"Model: {tested['accuracy']:.2%} of {tested['images']:,} images of the architecture half "
+        "right, as it is"
+    )
+
+
+def say_space(space: SearchSpace | ModelSpace, budgets: Sequence[cost.Budget]) -> None:
     """Says how large a space is, what its networks cost, and the budgets."""
     unpruned = space.unpruned()
     middle = space.architecture(
         [len(choice.candidates) // 2 for choice in space.choices],
         [len(depths) // 2 for depths in space.depths],
     )
+    if isinstance(space, ModelSpace):
+        depths = f"layers kept whole: {len(space.graph.frozen)}"
+    else:
+        depths = f"depths up to {space.blocks_per_stage} blocks"
     _say(
-        f"Space: {len(space.choices)} widths, depths up to {space.blocks_per_stage} blocks; "
+        f"Space: {len(space.choices)} widths, {depths}; "
         f"unpruned {cost.cost(unpruned):,} MACs, {cost.cost(unpruned, 'parameters'):,} parameters"
     )
     for budget in budgets:
@@ -134,9 +147,16 @@ def say_latency(table: LatencyTable | None) -> None:
             _say(f"This machine is another ({here}): milliseconds are those of the table's device")
 
 
-def say_network(architecture: Architecture, teacher: str | None) -> None:
+def say_network(architecture: Architecture | ModelArchitecture, teacher: str | None) -> None:
     """Says which network is trained."""
     costs = cost.costs(architecture)
+    if isinstance(architecture, ModelArchitecture):
+        learns = f"; learns from {teacher}" if teacher else ""
+        _say(
+            f"Network: {architecture.space.graph.name} at {costs['macs']:,} MACs, "
+            f"{costs['parameters']:,} parameters{learns}"
+        )
+        return
     depths = [len(stage) for stage in architecture.stages]
     learns = f"; learns from {teacher}" if teacher else ""
     _say(

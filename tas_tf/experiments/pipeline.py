@@ -31,6 +31,9 @@ class PipelineExperiment:
         dry_run: Whether only to say what would be done.
         profile_steps: First and last step of a profile of every training and of the search.
         start_from_teacher: Whether the supernet starts from the trained unpruned network.
+        model: Path of a trained Keras model of one's own, which stands in the teacher's place: it
+            is searched, and the derived network is trained from its kept weights, with distillation
+            from it.
     """
 
     NAME: ClassVar[str] = "run_pipeline"
@@ -39,21 +42,25 @@ class PipelineExperiment:
     dry_run: bool
     profile_steps: tuple[int, int] | None
     start_from_teacher: bool = False
+    model: str | None = None
 
     def run(self) -> int:
         """Runs it; returns the exit code of the search."""
         directory, settings = RunDirectory(self.run_dir), gin_config.whole()
         directory.check(settings)
         if self.dry_run:
-            print("Pipeline: teacher, search, student, student_kd, export in", directory.path)
-            self._train("teacher", dry_run=True)
+            if self.model:
+                print("Pipeline: search, student_kd, export in", directory.path)
+            else:
+                print("Pipeline: teacher, search, student, student_kd, export in", directory.path)
+                self._train("teacher", dry_run=True)
             return self._search(dry_run=True)
         # A mistake in the search's settings is found before the teacher has been trained.
         with contextlib.redirect_stdout(io.StringIO()):
             self._search(dry_run=True)
         own = cluster.own_directory(self.run_dir)
         with own as path, common.opened(RunDirectory(path), settings):
-            code = self._run_parts()
+            code = self._shrink(self.model) if self.model else self._run_parts()
             messages.say_table(directory)
             report.write_report(directory.path)
             print(f"{'Report:':14}{directory.file('report.html')}")
@@ -71,6 +78,17 @@ class PipelineExperiment:
         print("\n4/5 The derived network, with distillation from the unpruned one")
         self._train("student_kd", architecture=search, teacher=teacher)
         print("\n5/5 Export")
+        exported = self._part(ExportExperiment, "export", {"model": self._folder("student_kd")})
+        return max(code, exported)
+
+    def _shrink(self, model: str) -> int:
+        """Makes a model smaller, one part after the other; returns what `_run_parts` does."""
+        search = self._folder("search")
+        print("1/3 The search")
+        code = self._search()
+        print("\n2/3 The derived network, from its kept weights, with distillation from the model")
+        self._train("student_kd", architecture=search, start_from=search, teacher=model)
+        print("\n3/3 Export")
         exported = self._part(ExportExperiment, "export", {"model": self._folder("student_kd")})
         return max(code, exported)
 

@@ -11,19 +11,23 @@ import keras
 import numpy as np
 
 from tas_tf.baselines import uniform
+from tas_tf.config import gin_config
 from tas_tf.data.batches import Feed
 from tas_tf.data.image_data import ImageData, paired
-from tas_tf.errors import EXIT_DONE, EXIT_OUTSIDE_BAND
+from tas_tf.errors import EXIT_DONE, EXIT_OUTSIDE_BAND, SpecError
 from tas_tf.experiments import budgeted, common, measured_search, messages, networks
 from tas_tf.experiments.budgeted import Plan
+from tas_tf.models import network_files
 from tas_tf.models.inheritance import order_channels
+from tas_tf.models.interpreter import ModelSupernet
 from tas_tf.models.supernet import Supernet
 from tas_tf.runtime import devices
 from tas_tf.runtime.checkpoints import CheckpointInterval
-from tas_tf.runtime.run_directory import RESULT
+from tas_tf.runtime.run_directory import BASE, RESULT
 from tas_tf.spaces import cost, derivation
 from tas_tf.spaces.architecture import Architecture
 from tas_tf.spaces.derivation import Derivation
+from tas_tf.spaces.model_space import ModelSpace
 from tas_tf.spaces.search_space import SearchSpace
 from tas_tf.training import search_records
 from tas_tf.training.architecture_search import ArchitectureSearch
@@ -32,6 +36,7 @@ from tas_tf.training.path_search import PathSearch
 from tas_tf.training.schedules import warm_cosine
 from tas_tf.training.scores import read_scores
 from tas_tf.training.search_loop import Search
+from tas_tf.training.supervised import evaluate
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -73,8 +78,8 @@ class SearchExperiment:
     dry_run: bool
     profile_steps: tuple[int, int] | None
     data: ImageData
-    space: Callable[..., SearchSpace]
-    supernet: Callable[..., Supernet]
+    space: Callable[..., SearchSpace | ModelSpace]
+    supernet: Callable[..., Supernet | ModelSupernet]
     optimizer: keras.optimizers.Optimizer
     arch_optimizer: keras.optimizers.Optimizer
     temperature: Callable[[int, int], float]
@@ -106,7 +111,9 @@ class SearchExperiment:
             return EXIT_DONE
         self.data.prepare(self.seed)
         with common.opened(plan.directory, plan.config, self.data):
-            networks.record_networks(plan.directory, {"start_from": plan.network})
+            networks.record_networks(plan.directory, self._networks(plan))
+            if isinstance(plan.space, ModelSpace):
+                self._begin_model(plan)
             search_records.write_space(plan.directory, plan.space, plan.budgets, plan.latency)
             if self.decide == "measurement":
                 return self._measure(plan, net)
@@ -130,7 +137,7 @@ class SearchExperiment:
             profile_steps=self.profile_steps,
         )
 
-    def _measure(self, plan: Plan, net: Supernet) -> int:
+    def _measure(self, plan: Plan, net: Any) -> int:
         """Trains single paths, measures some, and chooses by that; returns the exit code."""
         feed = self.data.training(self.batch_size, self.seed, "weights")
         self._start(plan, net)
@@ -163,9 +170,36 @@ class SearchExperiment:
             temperature=min(self.temperature(epoch, self.epochs) for epoch in (0, self.epochs - 1)),
         )
         read_scores(plan.directory)  # refuses damaged ones before anything is trained
+        if isinstance(plan.space, ModelSpace):
+            self._check_model()
         network = common.load_network(self.start_from, "start_from", plan.info)
-        networks.check_networks(plan.directory, {"start_from": network})
-        return dataclasses.replace(plan, network=network)
+        plan = dataclasses.replace(plan, network=network)
+        networks.check_networks(plan.directory, self._networks(plan))
+        return plan
+
+    def _check_model(self) -> None:
+        """Refuses what a search of a model that was read does not have."""
+        for name, value, known in (
+            ("decide", self.decide, "gradient"),
+            ("start_from", self.start_from, None),
+        ):
+            if value != known:
+                raise SpecError(
+                    f"{gin_config.described(f'{self.NAME}.{name}')}: of a model of one's own "
+                    f"expected {known}. Received: {value!r}"
+                )
+
+    def _networks(self, plan: Plan) -> dict[str, keras.Model | None]:
+        """Returns the networks that the search begins with, by their roles."""
+        if isinstance(plan.space, ModelSpace):
+            return {"model": plan.space.model}
+        return {"start_from": plan.network}
+
+    def _begin_model(self, plan: Plan) -> None:
+        """Keeps the model in the run directory, and says how accurate it is."""
+        network_files.write_model(plan.space.model, plan.directory, BASE)
+        half = self.data.evaluation("architecture", self.batch_size)
+        messages.say_model(evaluate(plan.space.model, half))
 
     def _announce(self, plan: Plan) -> None:
         messages.say_what(
@@ -187,7 +221,7 @@ class SearchExperiment:
             images, _ = next(iter(training.batches(0, 1)))
             net.start_from(plan.network, images)
 
-    def _build(self, plan: Plan, net: Supernet, feed: Feed) -> ArchitectureSearch:
+    def _build(self, plan: Plan, net: Any, feed: Feed) -> ArchitectureSearch:
         """Returns the search by gradients."""
         self._start(plan, net)
         search = ArchitectureSearch(net, self.seed)

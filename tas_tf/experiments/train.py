@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import keras
 
-from tas_tf.config import presets
+from tas_tf.config import gin_config, presets
 from tas_tf.data.batches import Feed
 from tas_tf.data.image_data import DataInfo, ImageData
-from tas_tf.errors import EXIT_DONE, ArchitectureError
+from tas_tf.errors import EXIT_DONE, ArchitectureError, SpecError
 from tas_tf.experiments import common, messages, networks
-from tas_tf.models import network_files
+from tas_tf.models import derived, network_files
+from tas_tf.models.derived import without_softmax
 from tas_tf.models.spec_compiler import TRAINING_LAYERS, build_model
-from tas_tf.runtime import devices, files
+from tas_tf.runtime import devices, files, run_directory
 from tas_tf.runtime.checkpoints import CheckpointInterval
 from tas_tf.runtime.run_directory import ARCHITECTURE, MODEL, RESULT, RunDirectory
-from tas_tf.spaces.architecture import Architecture
+from tas_tf.spaces.model_space import ModelArchitecture
 from tas_tf.spaces.search_space import SearchSpace
 from tas_tf.training.schedules import warm_cosine
 from tas_tf.training.supervised import Training, evaluate
@@ -40,7 +41,7 @@ class _Plan:
     directory: RunDirectory
     config: str
     peak: float
-    architecture: Architecture
+    architecture: Any
     teacher: keras.Model | None
     start: keras.Model | None
 
@@ -105,6 +106,9 @@ class TrainingExperiment:
         with common.opened(plan.directory, plan.config, self.data):
             known = {"teacher": plan.teacher, "start_from": plan.start}
             networks.record_networks(plan.directory, known)
+            if isinstance(plan.architecture, ModelArchitecture):
+                base = plan.architecture.space.model
+                network_files.write_model(base, plan.directory, run_directory.BASE)
             files.write_whole(plan.directory.file(ARCHITECTURE), plan.architecture.to_json())
             seconds = common.fit(
                 training,
@@ -135,6 +139,11 @@ class TrainingExperiment:
             distillation_temperature=self.distillation_temperature,
         )
         architecture = self._architecture(info)
+        if isinstance(architecture, ModelArchitecture) and self.precision != "float32":
+            raise SpecError(
+                f"{gin_config.described(f'{self.NAME}.precision')}: a model of one's own is "
+                f"trained in float32. Received: {self.precision}"
+            )
         teacher = common.load_network(self.teacher, "teacher", info, self.precision)
         start = common.load_network(self.start_from, "start_from", info)
         known = {"teacher": teacher, "start_from": start}
@@ -152,7 +161,7 @@ class TrainingExperiment:
             start=start,
         )
 
-    def _architecture(self, info: DataInfo) -> Architecture:
+    def _architecture(self, info: DataInfo) -> Any:
         """Returns what is trained, with its costs."""
         if self.architecture is None:
             space = self.space(num_classes=info.num_classes, input_shape=info.input_shape)
@@ -171,8 +180,11 @@ class TrainingExperiment:
     def _build(self, plan: _Plan, feed: Feed) -> Training:
         """Returns the training, its network started from another where one is given."""
         devices.set_seed(self.seed)
-        with common.computing_in(self.precision):
-            model = build_model(plan.architecture, TRAINING_LAYERS)
+        if isinstance(plan.architecture, ModelArchitecture):
+            model = without_softmax(derived.build_model(plan.architecture))
+        else:
+            with common.computing_in(self.precision):
+                model = build_model(plan.architecture, TRAINING_LAYERS)
         if plan.start is not None:
             network_files.copy_weights(plan.start, model, "start_from")
         data, batch_size = self.data, self.batch_size
@@ -192,7 +204,7 @@ class TrainingExperiment:
         """Saves and tests the network, and records all that came out; returns the test."""
         saved = network_files.save_model(training.model, plan.architecture, plan.directory)
         # The one time that the test split is read.
-        tested = evaluate(saved, self.data.evaluation("test", self.batch_size))
+        tested = evaluate(without_softmax(saved), self.data.evaluation("test", self.batch_size))
         result = {"test": tested, "cost": plan.architecture.cost, "seconds": seconds}
         plan.directory.write_json(RESULT, result)
         common.record_end(

@@ -12,6 +12,7 @@ from tas_tf.models.inheritance import inherit_weights
 from tas_tf.models.interpreter import ModelSupernet
 from tas_tf.models.narrowing import importance, most_important, narrow
 from tas_tf.models.supernet import Supernet
+from tas_tf.models.traversal import last_operation
 from tas_tf.runtime import environment
 from tas_tf.spaces.architecture import Architecture
 from tas_tf.spaces.model_space import ModelArchitecture, ModelSpace
@@ -70,3 +71,19 @@ def _narrowed(architecture: ModelArchitecture, start_from: Any) -> keras.Model:
     if start_from is None:
         return narrow(model, space.graph, keep, weights=None)
     return narrow(model, space.graph, keep)
+
+
+def without_softmax(model: keras.Model) -> keras.Model:
+    """Returns a classifier that gives logits: of one that ends in a softmax, what is before it.
+
+    The model itself may change; its weights and their order stay.
+
+    Args:
+        model: The classifier.
+    """
+    last = last_operation(model)
+    if isinstance(last, keras.layers.Softmax):
+        return keras.Model(model.inputs, last.input, name=model.name)
+    if getattr(last, "activation", None) is keras.activations.softmax:
+        last.activation = keras.activations.linear
+    return model

@@ -6,20 +6,23 @@ import hashlib
 import os
 import tempfile
 import warnings
+from typing import Any
 
 import keras
 import tensorflow as tf
 
 from tas_tf.config.presets import find_trained, trained_names
 from tas_tf.errors import ArchitectureError
-from tas_tf.models.spec_compiler import build_model
+from tas_tf.models.derived import build_model
+from tas_tf.models.reading import space_of
 from tas_tf.runtime.files import first_line, read_text, replacing
-from tas_tf.runtime.run_directory import ARCHITECTURE, MODEL, RunDirectory
+from tas_tf.runtime.run_directory import ARCHITECTURE, BASE, MODEL, RunDirectory
 from tas_tf.spaces.architecture import Architecture
+from tas_tf.spaces.model_space import ModelArchitecture
 
 
 def save_model(
-    model: keras.Model, architecture: Architecture, directory: RunDirectory
+    model: keras.Model, architecture: Architecture | ModelArchitecture, directory: RunDirectory
 ) -> keras.Model:
     """Writes `model.keras`, and returns it: rebuilt of stock layers, with the model's weights.
 
@@ -30,11 +33,16 @@ def save_model(
     """
     stock = build_model(architecture)
     stock.set_weights(model.get_weights())
-    with replacing(directory.file(MODEL)) as temporary, tempfile.TemporaryDirectory() as folder:
-        local = os.path.join(folder, MODEL)
-        stock.save(local)
-        tf.io.gfile.copy(local, temporary, overwrite=True)
+    write_model(stock, directory, MODEL)
     return stock
+
+
+def write_model(model: keras.Model, directory: RunDirectory, name: str) -> None:
+    """Writes a Keras file, whole or not at all."""
+    with replacing(directory.file(name)) as temporary, tempfile.TemporaryDirectory() as folder:
+        local = os.path.join(folder, MODEL)
+        model.save(local)
+        tf.io.gfile.copy(local, temporary, overwrite=True)
 
 
 def load_model(path: str, role: str = "model") -> keras.Model:
@@ -57,10 +65,16 @@ def load_model(path: str, role: str = "model") -> keras.Model:
         raise ArchitectureError(f"{role}: {path} holds no trained network ({MODEL} is missing)")
     if not is_run and not path.endswith(".keras"):
         raise ArchitectureError(f"{role}: {path} is neither a run directory nor a .keras file")
-    model = build_model(load_architecture(path)) if is_run else None
+    file = directory.file(MODEL) if is_run else directory.path
+    model = None
+    if is_run and not directory.exists(BASE):
+        model = build_model(load_architecture(path))
     try:
         if model is None:
-            return keras.saving.load_model(directory.path, compile=False, safe_mode=True)
+            with tempfile.TemporaryDirectory() as folder:
+                local = os.path.join(folder, MODEL)
+                tf.io.gfile.copy(file, local)
+                return keras.saving.load_model(local, compile=False, safe_mode=True)
         with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
             # Keras warns of every part that a file lacks, and raises in the end.
             warnings.filterwarnings("ignore", "Skipping nested container", UserWarning)
@@ -72,7 +86,7 @@ def load_model(path: str, role: str = "model") -> keras.Model:
     except Exception as error:
         reason = first_line(error)
         raise ArchitectureError(
-            f"{role}: {directory.file(MODEL) if is_run else path} cannot be read: {reason}"
+            f"{role}: {file if is_run else path} cannot be read: {reason}"
         ) from None
 
 
@@ -120,8 +134,10 @@ def copy_weights(source: keras.Model, target: keras.Model, role: str) -> None:
     target.set_weights(source.get_weights())
 
 
-def load_architecture(path: str) -> Architecture:
+def load_architecture(path: str) -> Any:
     """Reads an architecture from a JSON file, or from a run directory's `architecture.json`.
+
+    Of a model that was read it is a `ModelArchitecture`; the model lies beside it.
 
     Raises:
         ArchitectureError: If it is missing or malformed.
@@ -135,4 +151,7 @@ def load_architecture(path: str) -> Architecture:
         raise ArchitectureError(f"architecture: {file} cannot be read: {reason}") from None
     except UnicodeDecodeError:
         raise ArchitectureError(f"architecture: {file} is not UTF-8 text") from None
+    base = os.path.join(os.path.dirname(file), BASE)
+    if tf.io.gfile.exists(base):
+        return ModelArchitecture.from_json(text, space_of(load_model(base)), source=file)
     return Architecture.from_json(text, source=file)

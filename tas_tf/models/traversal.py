@@ -60,6 +60,13 @@ def input_names(functional: Any) -> list[str]:
     return [tensor._keras_history.operation.name for tensor in functional.inputs]
 
 
+def last_operation(model: Any) -> Any:
+    """Returns what writes a model's first output, within the models that are nested in it."""
+    operation = graph_of(model).outputs[0]._keras_history.operation
+    is_nested = isinstance(operation, keras.Model) and _functional(operation) is not None
+    return last_operation(operation) if is_nested else operation
+
+
 def traverse(
     model: Any, values: Sequence[Any], visit: Callable[[Visit], Any], path: str = ""
 ) -> list[Any]:

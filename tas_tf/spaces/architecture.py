@@ -185,8 +185,10 @@ def _fields(text: str | bytes) -> dict[str, Any]:
         raise ArchitectureError(f"missing field {missing[0]!r}")
     version = fields.pop("schema_version")
     if type(version) is not int or version != SCHEMA_VERSION:
+        of_model = ", which is of a model of one's own: base.keras must lie beside it"
         raise ArchitectureError(
             f"schema_version: this release reads {SCHEMA_VERSION}. Received: {brief(version)}"
+            f"{of_model if version == 2 else ''}"
         )
     return fields
 

@@ -16,6 +16,7 @@ from typing import Any, TypeVar, cast
 from tas_tf.errors import BudgetError
 from tas_tf.spaces.architecture import Architecture
 from tas_tf.spaces.families import Layer
+from tas_tf.spaces.graph import KINDS as GRAPH_KINDS
 from tas_tf.spaces.model_space import ModelArchitecture, ModelSpace
 from tas_tf.spaces.search_space import SearchSpace
 
@@ -117,8 +118,12 @@ def cost(architecture: Architecture | ModelArchitecture, kind: str | CostKind = 
     return kind.of([kind.layer(*placed) for placed in architecture.layers()])
 
 
-def costs(architecture: Architecture, kinds: Mapping[str, CostKind] = KINDS) -> dict[str, int]:
-    """Returns the cost of an architecture of every kind."""
+def costs(
+    architecture: Architecture | ModelArchitecture, kinds: Mapping[str, CostKind] = KINDS
+) -> dict[str, int]:
+    """Returns the cost of an architecture of every kind that is known of it."""
+    if isinstance(architecture, ModelArchitecture):
+        kinds = {name: kind for name, kind in kinds.items() if name in GRAPH_KINDS}
     return {name: cost(architecture, kind) for name, kind in kinds.items()}
 
 
@@ -159,7 +164,9 @@ class Budget:
         return f"{self.kind.name} from {floor} to {amount} ({share} of the unpruned {unpruned})"
 
 
-def placed(architecture: Architecture, budgets: Sequence[Budget]) -> dict[str, dict[str, float]]:
+def placed(
+    architecture: Architecture | ModelArchitecture, budgets: Sequence[Budget]
+) -> dict[str, dict[str, float]]:
     """Returns what an architecture costs beside each budget, by its kind, as records say it."""
     return {
         budget.kind.name: {

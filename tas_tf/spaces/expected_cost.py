@@ -16,6 +16,7 @@ import numpy as np
 
 from tas_tf.spaces.cost import CostKind, kind_of
 from tas_tf.spaces.families import BlockLayers, Layer
+from tas_tf.spaces.model_space import ModelSpace
 from tas_tf.spaces.search_space import SearchSpace
 
 # Sharpness of the log-sum-exp bound of a peak, per cost of the unpruned network: the bound of one
@@ -270,17 +271,17 @@ class CostModel:
         return selector[:, :-1] @ probabilities + fixed
 
 
-def max_candidates(space: SearchSpace) -> int:
+def max_candidates(space: SearchSpace | ModelSpace) -> int:
     """The largest number of candidate widths of any unit."""
     return max(len(choice.candidates) for choice in space.choices)
 
 
-def max_depths(space: SearchSpace) -> int:
+def max_depths(space: SearchSpace | ModelSpace) -> int:
     """The largest number of candidate depths of any stage."""
     return max((len(depths) for depths in space.depths), default=1)
 
 
-def table_shapes(space: SearchSpace) -> tuple[tuple[int, int], tuple[int, int]]:
+def table_shapes(space: SearchSpace | ModelSpace) -> tuple[tuple[int, int], tuple[int, int]]:
     """Returns the shapes of tables of all widths (choices, n) and of all depths (stages, m)."""
     widths, depths = len(space.choices), len(space.depths)
     return (widths, max_candidates(space)), (depths, max_depths(space))

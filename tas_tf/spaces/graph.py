@@ -16,6 +16,9 @@ from tas_tf.spaces.calls import Call, Opaque, Shape
 from tas_tf.spaces.channels import Channels, Form, Group, Partition
 from tas_tf.spaces.operations import rule_of
 
+# Kinds of cost: multiply-accumulates without biases for one example, and trainable parameters.
+KINDS = ("macs", "parameters")
+
 
 @dataclasses.dataclass(frozen=True)
 class Product:
@@ -65,8 +68,7 @@ class Graph:
 
         Args:
             widths: The width of every group by its name; all of it where none is given.
-            kind: `macs`, multiply-accumulates without biases for one example, or `parameters`, the
-                trainable ones.
+            kind: One of `KINDS`.
 
         Raises:
             ArchitectureError: If there is no such group, or it does not have that width.
@@ -86,9 +88,9 @@ class Graph:
         Raises:
             ArchitectureError: If it is another kind.
         """
-        if kind not in self._products:
+        if kind not in KINDS:
             raise ArchitectureError(
-                f"kind: expected one of {', '.join(self._products)}. Received: {kind!r}"
+                f"of a model that was read {' and '.join(KINDS)} are counted. Received: {kind!r}"
             )
         return self._products[kind]
 
@@ -104,7 +106,7 @@ class Graph:
 
     @functools.cached_property
     def _products(self) -> dict[str, list[Product]]:
-        found: dict[str, list[Product]] = {"macs": [], "parameters": []}
+        found: dict[str, list[Product]] = {kind: [] for kind in KINDS}
         for call in self.calls:
             for index, weight in enumerate(call.weights):
                 axes = call.axes.get(index, (None,) * len(weight.shape))

@@ -125,6 +125,16 @@ class ModelSpace:
         """Returns the architecture of the whole model."""
         return ModelArchitecture(self, self.graph.partition.widths)
 
+    def record(self) -> dict[str, Any]:
+        """Returns what a run records of it, plain data."""
+        return {
+            "model": self.graph.name,
+            "fingerprint": self.graph.fingerprint,
+            "input_shape": self.input_shape,
+            "num_classes": self.num_classes,
+            "choices": [dataclasses.asdict(choice) for choice in self.choices],
+        }
+
     def summary(self) -> str:
         """Returns what is searched, what is tied, what is kept and why, as lines of text."""
         graph = self.graph
@@ -168,6 +178,21 @@ class ModelArchitecture:
     def __post_init__(self) -> None:
         checked = self.space.graph.partition.checked(self.widths)
         object.__setattr__(self, "widths", checked)
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape of the first input, without the batch."""
+        return self.space.input_shape
+
+    @property
+    def num_classes(self) -> int:
+        """Length of the first output."""
+        return self.space.num_classes
+
+    @property
+    def family(self) -> str:
+        """What records call the networks that it is one of: the model's name."""
+        return self.space.graph.name
 
     def replace(self, **fields: Any) -> ModelArchitecture:
         """Returns the architecture with other values in some fields."""

@@ -209,6 +209,10 @@ class SearchSpace:
         ]
         return tuple(width_indices), tuple(depth_indices)
 
+    def record(self) -> dict[str, Any]:
+        """Returns what a run records of it, plain data."""
+        return dataclasses.asdict(self)
+
     def unpruned(self) -> Architecture:
         """Returns the unpruned network's architecture, whether its widths are candidates or not."""
         return unpruned(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections.abc import Sequence
 
@@ -14,6 +13,7 @@ from tas_tf.runtime.run_directory import RunDirectory
 from tas_tf.spaces import cost
 from tas_tf.spaces.expected_cost import table_shapes
 from tas_tf.spaces.latency_table import LatencyTable
+from tas_tf.spaces.model_space import ModelSpace
 from tas_tf.spaces.search_space import SearchSpace
 
 SPACE = "space.json"
@@ -38,7 +38,7 @@ def check_latency(directory: RunDirectory, table: LatencyTable | None) -> None:
 
 def write_space(
     directory: RunDirectory,
-    space: SearchSpace,
+    space: SearchSpace | ModelSpace,
     budgets: Sequence[cost.Budget],
     latency: LatencyTable | None,
 ) -> None:
@@ -46,7 +46,7 @@ def write_space(
     if latency is not None:
         files.write_whole(directory.file(LATENCY_TABLE), latency.to_json())
     record = {
-        "space": dataclasses.asdict(space),
+        "space": space.record(),
         "budgets": [budget.record() for budget in budgets],
     }
     files.write_whole(directory.file(SPACE), json.dumps(record) + "\n")
@@ -59,7 +59,7 @@ def write_logits(directory: RunDirectory, logits: Sequence[np.ndarray]) -> None:
     directory.write_json(LOGITS, values)
 
 
-def read_logits(directory: RunDirectory, space: SearchSpace) -> list[np.ndarray]:
+def read_logits(directory: RunDirectory, space: SearchSpace | ModelSpace) -> list[np.ndarray]:
     """Reads a search's logits of widths and depths.
 
     Raises:

@@ -55,13 +55,14 @@ LAYERS = (
     ),
     (
         "reports",
-        "canvas shape_plots curve_plots measurement_plots record_schema measured_record "
-        "run_records pages tables measurement_section search_section sections summary report",
+        "canvas shape_plots model_plots curve_plots measurement_plots record_schema "
+        "measured_record run_records pages tables measurement_section search_section sections "
+        "summary report",
     ),
     (
         "experiments",
         "messages live_pictures step_profile networks provenance common budgeted measured_search "
-        "search baseline train derive export measure profile_device pipeline registry",
+        "own_model search baseline train derive export measure profile_device pipeline registry",
     ),
     ("", "optimizers command_line search baseline train derive export pipeline report measure"),
     ("", "profile_device"),

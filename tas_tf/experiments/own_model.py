@@ -1,0 +1,55 @@
+"""Models of users in experiments: the space of a file, and what is said of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tas_tf.config import gin_config
+from tas_tf.errors import ArchitectureError, ModelError, SpecError
+from tas_tf.models import network_files
+from tas_tf.models.reading import space_of
+from tas_tf.spaces.model_space import ModelSpace
+from tas_tf.spaces.search_space import DEFAULT_RATIOS
+from tas_tf.training.supervised import check_fits
+
+
+def own_model(
+    model: str,
+    num_classes: int,
+    input_shape: Sequence[int],
+    ratios: Sequence[float] = DEFAULT_RATIOS,
+    width_divisor: int = 1,
+    frozen: Sequence[str] = (),
+) -> ModelSpace:
+    """Returns the search space of a model in a file.
+
+    Args:
+        model: Path of a Keras file, of which no code is run, or of a run directory.
+        num_classes: Number of classes of the data.
+        input_shape: (height, width, channels) of the images.
+        ratios: Candidate widths as shares of the unpruned width, in (0, 1].
+        width_divisor: Candidates have a number of channels that is the nearest multiple of it.
+        frozen: Paths of layers whose channels are not searched, nor those tied to them.
+
+    Raises:
+        SpecError: If the model cannot be read, or does not fit the data.
+    """
+    role = gin_config.described("own_model.model")
+    try:
+        loaded = network_files.load_model(model, role)
+        if len(loaded.inputs) != 1 or len(loaded.outputs) != 1 or len(loaded.output_shape) != 2:
+            raise SpecError(
+                f"{role}: expected a classifier, of one input of images and one output (classes,). "
+                f"Received: inputs {_shapes(loaded.inputs)}, outputs {_shapes(loaded.outputs)}"
+            )
+        check_fits(loaded, input_shape, num_classes, role)
+        shape = None if None not in loaded.input_shape[1:] else tuple(input_shape)
+        return space_of(
+            loaded, ratios=ratios, width_divisor=width_divisor, frozen=frozen, input_shape=shape
+        )
+    except (ArchitectureError, ModelError) as error:
+        raise SpecError(str(error)) from None
+
+
+def _shapes(tensors: Sequence) -> list[tuple]:
+    return [tuple(tensor.shape[1:]) for tensor in tensors]
