@@ -12,6 +12,7 @@ from absl import flags
 from tas_tf import command_line
 from tas_tf.config import presets, recorded
 from tas_tf.errors import RunDirectoryError, SpecError
+from tas_tf.runtime.run_directory import BASE
 
 _LATENCY_TABLE = flags.DEFINE_string(
     "latency_table",
@@ -30,9 +31,17 @@ def _derive() -> int:
     if spec and not flags.FLAGS.gin_file:
         recorded.check_recorded(spec)
     targets = [text.split(",") if "," in text else text for text in flags.FLAGS.target]
-    bindings = ["run_derive.space = @resnet()", f"run_derive.targets = {targets!r}"]
+    bindings = [*_space(run_dir), f"run_derive.targets = {targets!r}"]
     bindings += command_line.path_binding("run_derive.latency_table", _LATENCY_TABLE.value)
     return command_line.run_experiment("run_derive", bindings=bindings, default_spec=spec)
+
+
+def _space(run_dir: str | None) -> list[str]:
+    """Returns what binds the space that was searched: of a model beside the search, or ours."""
+    base = os.path.join(os.path.expanduser(run_dir or ""), BASE)
+    if run_dir and presets.is_file(base):
+        return ["run_derive.space = @own_model()", f"own_model.model = {base!r}"]
+    return ["run_derive.space = @resnet()"]
 
 
 def run() -> None:

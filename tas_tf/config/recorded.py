@@ -32,6 +32,8 @@ PLACES = (
     "run_baseline.start_from",
     "run_baseline.latency_table",
     "run_export.model",
+    "own_model.model",
+    "run_pipeline.model",
 )
 IMAGES = "ImageData.dataset"  # likewise, where it is recorded which they are
 HERE = "{here}"  # in a gin file the folder that holds it

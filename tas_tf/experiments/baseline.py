@@ -26,6 +26,7 @@ from tas_tf.runtime.checkpoints import CheckpointInterval
 from tas_tf.runtime.run_directory import RESULT
 from tas_tf.spaces import cost, derivation
 from tas_tf.spaces.derivation import Derivation
+from tas_tf.spaces.model_space import ModelSpace
 from tas_tf.spaces.search_space import SearchSpace
 from tas_tf.training import search_records
 from tas_tf.training.loop import Batch
@@ -111,6 +112,11 @@ class BaselineExperiment:
         """Refuses whatever can be refused before anything is built or written."""
         _ = common.peak(self.optimizer), common.peak(self.gate_optimizer)
         plan = budgeted.check(self, batches=self.batches)
+        if isinstance(plan.space, ModelSpace):
+            raise SpecError(
+                f"{gin_config.described(f'{self.NAME}.space')}: expected a network that we build, "
+                "such as @resnet(). Received: a model of one's own"
+            )
         network = self._network(plan.info, plan.space)
         networks.check_networks(plan.directory, {"start_from": network})
         return dataclasses.replace(plan, network=network)

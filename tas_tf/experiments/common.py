@@ -6,7 +6,7 @@ import contextlib
 import math
 import os
 from collections.abc import Iterator
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import keras
 import tensorflow as tf
@@ -303,8 +303,8 @@ def with_origin(
 ) -> Network:
     """Returns a derived architecture with its costs, and with what it was derived from and how."""
     origin: dict[str, Any] = {"derivation": derivation}
-    if isinstance(space, SearchSpace):
-        origin["dense_blocks_per_stage"] = [*space.blocks_per_stage]
+    if not isinstance(space, ModelSpace):
+        origin["dense_blocks_per_stage"] = [*cast(SearchSpace, space).blocks_per_stage]
     return with_cost(architecture, origin, latency)
 
 

@@ -13,7 +13,7 @@ from tas_tf.deployment import alignment, artifacts, manifest
 from tas_tf.errors import EXIT_DONE, EXIT_OUTSIDE_BAND
 from tas_tf.experiments import common, messages, provenance
 from tas_tf.runtime import files
-from tas_tf.runtime.run_directory import ARCHITECTURE, RESULT, RunDirectory
+from tas_tf.runtime.run_directory import ARCHITECTURE, BASE, RESULT, RunDirectory
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -61,7 +61,8 @@ class ExportExperiment:
         if at_hand:
             self.data.prepare(export.seed)
         with common.opened(directory, config), self.data.explained():
-            if not directory.exists(ARCHITECTURE):
+            # Of a model of one's own it would need that model beside it.
+            if not directory.exists(ARCHITECTURE) and not source.exists(BASE):
                 architecture = files.read_text(source.file(ARCHITECTURE))
                 files.write_whole(directory.file(ARCHITECTURE), architecture)
             said = artifacts.export_all(export, source, directory, names)

@@ -241,15 +241,22 @@ def say_table(directory: RunDirectory) -> None:
         "derived": "student",
         "derived, distilled": "student_kd",
     }
-    unpruned = RunDirectory(directory.file("teacher")).read_json(RESULT)["cost"]
-    for title, part in rows.items():
-        result = RunDirectory(directory.file(part)).read_json(RESULT)
+    results = {
+        title: RunDirectory(directory.file(part)).read_json(RESULT)
+        for title, part in rows.items()
+        if RunDirectory(directory.file(part)).exists(RESULT)
+    }
+    last = results["derived, distilled"]
+    results = {"unpruned": {**last["unpruned"]}, **results} if "unpruned" in last else results
+    unpruned = results["unpruned"]["cost"]
+    for title, result in results.items():
         costs = [
             f"{shown(result['cost'][kind])} ({result['cost'][kind] / unpruned[kind]:.0%})"
             for kind in ("macs", "parameters")
         ]
         accuracy = f"{result['test']['accuracy']:.2%}"
-        table.add_row(title, *costs, accuracy, duration(result["seconds"]))
+        seconds = duration(result["seconds"]) if "seconds" in result else ""
+        table.add_row(title, *costs, accuracy, seconds)
     search = RunDirectory(directory.file("search")).read_json(RESULT)
     table.caption = f"accuracy on the test split; the search took {duration(search['seconds'])}"
     print()

@@ -19,6 +19,7 @@ from tas_tf.models.spec_compiler import TRAINING_LAYERS, build_model
 from tas_tf.runtime import devices, files, run_directory
 from tas_tf.runtime.checkpoints import CheckpointInterval
 from tas_tf.runtime.run_directory import ARCHITECTURE, MODEL, RESULT, RunDirectory
+from tas_tf.spaces import cost
 from tas_tf.spaces.model_space import ModelArchitecture
 from tas_tf.spaces.search_space import SearchSpace
 from tas_tf.training.schedules import warm_cosine
@@ -200,12 +201,22 @@ class TrainingExperiment:
         training.compile(self.optimizer, schedule)
         return training
 
+    def _unpruned(self, architecture: ModelArchitecture) -> dict[str, Any]:
+        """Returns what the whole model of one's own costs and reaches."""
+        model = without_softmax(architecture.space.model)
+        tested = evaluate(model, self.data.evaluation("test", self.batch_size))
+        print(f"The whole model's test accuracy: {tested['accuracy']:.2%}")
+        return {"test": tested, "cost": cost.costs(architecture.space.unpruned())}
+
     def _finish(self, training: Training, plan: _Plan, seconds: float) -> dict[str, float]:
         """Saves and tests the network, and records all that came out; returns the test."""
         saved = network_files.save_model(training.model, plan.architecture, plan.directory)
         # The one time that the test split is read.
         tested = evaluate(without_softmax(saved), self.data.evaluation("test", self.batch_size))
-        result = {"test": tested, "cost": plan.architecture.cost, "seconds": seconds}
+        result: dict[str, Any] = {"test": tested, "cost": plan.architecture.cost}
+        result["seconds"] = seconds
+        if isinstance(plan.architecture, ModelArchitecture):
+            result["unpruned"] = self._unpruned(plan.architecture)
         plan.directory.write_json(RESULT, result)
         common.record_end(
             plan.directory,

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from tas_tf.reports.canvas import new_figure
@@ -32,10 +35,33 @@ def draw_widths(
             axes.barh(row, right - left, left=left, height=0.9, color="C0", alpha=float(shade))
         axes.plot(architecture.widths[choice.name] / choice.candidates[-1], row, ".", color="C1")
     axes.set_xlim(0, 1.02)
-    axes.set_ylim(len(choices) - 0.5, -0.5)
     axes.set_xlabel("share of the channels (shade: probability; dot: taken)")
-    if len(choices) <= _NAMED:
-        axes.set_yticks(range(len(choices)), [choice.name for choice in choices], fontsize=6)
+    _name_rows(axes, [choice.name for choice in choices])
+    return figure
+
+
+def draw_kept(architecture: ModelArchitecture) -> Figure:
+    """Draws for every group of channels what share of it a network keeps.
+
+    Args:
+        architecture: The network.
+    """
+    whole = architecture.space.graph.partition.widths
+    figure = new_figure(min(1.2 + 0.16 * len(whole), 10.0))
+    axes = figure.subplots()
+    shares = [architecture.widths[name] / width for name, width in whole.items()]
+    rows = range(len(whole))
+    axes.barh(rows, [1.0] * len(whole), height=0.8, fill=False, edgecolor="0.6", linewidth=0.6)
+    axes.barh(rows, shares, height=0.8, color="C0")
+    axes.set_xlim(0, 1.02)
+    axes.set_xlabel("share of the channels that is kept")
+    _name_rows(axes, list(whole))
+    return figure
+
+
+def _name_rows(axes: Axes, names: Sequence[str]) -> None:
+    axes.set_ylim(len(names) - 0.5, -0.5)
+    if len(names) <= _NAMED:
+        axes.set_yticks(range(len(names)), names, fontsize=6)
     else:
         axes.set_ylabel("groups of channels")
-    return figure

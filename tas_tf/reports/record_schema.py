@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tas_tf.json_schema import ANY, count, number, positive, share, text, truth
-from tas_tf.spaces.cost import KINDS, NAMES
+from tas_tf.spaces.cost import NAMES
 
 # The parts of a pipeline, in order, and what each is.
 PIPELINE = {
@@ -29,7 +29,7 @@ EPOCH = {"step": count, "epoch": count}  # a line of metrics.jsonl
 RESULTS: dict[str, dict[str, Any]] = {
     "training": {
         "test": {"loss": number, "accuracy": share, "images": count},
-        "cost": dict.fromkeys(KINDS, positive),
+        "cost": {"macs": positive, "parameters": positive},
         "seconds": number,
     },
     "search": {
@@ -71,6 +71,14 @@ SPACE = {
     },
     "budgets": [{"kind": kind, "amount": positive, "unpruned": positive, "tolerance": share}],
 }
+
+# The same of a model of one's own.
+MODEL_SPACE = {
+    "space": {"model": text, "choices": [{"name": text, "candidates": [count]}]},
+    "budgets": SPACE["budgets"],
+}
+# The parts of a pipeline that makes such a model smaller.
+MODEL_PARTS = ("search", "student_kd", "export")
 
 
 def run_kind(settings: Mapping[str, Any]) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 from tas_tf.data import identity
 from tas_tf.errors import DataError
-from tas_tf.reports import curve_plots, shape_plots
+from tas_tf.reports import curve_plots, model_plots, shape_plots
 from tas_tf.reports.pages import (
     Element,
     Items,
@@ -35,6 +35,7 @@ from tas_tf.reports.tables import (
 )
 from tas_tf.runtime.run_directory import REPORT
 from tas_tf.spaces.cost import cost
+from tas_tf.spaces.model_space import ModelArchitecture
 from tas_tf.training.callbacks import duration
 
 COMPARISON = "comparison"
@@ -243,15 +244,19 @@ def _shapes(runs: Sequence[Run], names: Sequence[str]) -> list[Element]:
         if network is None:
             continue
         whole = unpruned if comparable(network, unpruned) else None
-        depths = [len(stage) for stage in network.stages]
+        if isinstance(network, ModelArchitecture):
+            figure, parts = model_plots.draw_kept(network), f"{len(network.widths)} groups"
+        else:
+            figure = shape_plots.draw_architecture(network, whole)
+            parts = f"stages of {[len(stage) for stage in network.stages]} blocks"
         pictures.append(
             Picture(
                 f"shape-{number}",
-                shape_plots.draw_architecture(network, whole),
+                figure,
                 f"{number}  {name}",
                 f"{amount(cost(network), 'macs')} MACs"
                 + (f", cut from {network_name(unpruned)}." if unpruned else "."),
-                f"Widths of the layers of {name}; its stages have {depths} blocks.",
+                f"Widths of the layers of {name}, which has {parts}.",
             )
         )
     return [Pictures(pictures)] if pictures else []

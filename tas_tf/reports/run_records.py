@@ -14,6 +14,7 @@ from tas_tf.config import recorded
 from tas_tf.deployment import manifest
 from tas_tf.errors import RunDirectoryError, UserError
 from tas_tf.models import network_files
+from tas_tf.models.reading import space_of
 from tas_tf.reports import measured_record, record_schema
 from tas_tf.reports.measured_record import Measured
 from tas_tf.reports.record_schema import PIPELINE
@@ -21,14 +22,15 @@ from tas_tf.runtime import files
 from tas_tf.runtime.metrics import METRICS
 from tas_tf.runtime.run_directory import (
     ARCHITECTURE,
+    BASE,
     CONFIG,
     DATA_RECORD,
     RESULT,
     RunDirectory,
 )
-from tas_tf.spaces.architecture import Architecture
 from tas_tf.spaces.cost import Budget, CostKind
 from tas_tf.spaces.latency_table import LatencyTable, kinds
+from tas_tf.spaces.model_space import ModelSpace
 from tas_tf.spaces.search_space import SearchSpace, WidthChoice
 from tas_tf.training import search_records
 from tas_tf.training.search_records import LATENCY_TABLE, LOGITS, SPACE
@@ -51,8 +53,9 @@ class Part:
         records: One record for each epoch.
         result: What it came to.
         manifest: What was exported of it.
-        architecture: The network that was trained or found.
-        space: What was searched.
+        architecture: The network that was trained or found, an `Architecture`, or a
+            `ModelArchitecture` of a model of one's own; None where it is missing.
+        space: What was searched, likewise.
         budgets: Within which budgets.
         latency: The table of a budget of latency.
         logits: Logits of widths and depths at the end of a search; of one by measurement, terms
@@ -71,13 +74,13 @@ class Part:
     records: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     result: dict[str, Any] | None = None
     manifest: dict[str, Any] | None = None
-    architecture: Architecture | None = None
-    space: SearchSpace | None = None
+    architecture: Any = None
+    space: Any = None
     budgets: list[Budget] = dataclasses.field(default_factory=list)
     latency: LatencyTable | None = None
     logits: list[np.ndarray] | None = None
     measured: Measured | None = None
-    derived: dict[str, Architecture] = dataclasses.field(default_factory=dict)
+    derived: dict[str, Any] = dataclasses.field(default_factory=dict)
     missing: list[str] = dataclasses.field(default_factory=list)
 
     def setting(self, name: str) -> Any:
@@ -150,7 +153,9 @@ def read_run(path: str) -> Run:
     if not is_pipeline:
         part = read_part(directory, "")
         return Run(directory.path, part.kind, {"": part}, part.config, part.missing)
-    order = [*PIPELINE, *(name for name in folders if name not in PIPELINE)]
+    of_model = "run_pipeline.model" in recorded.settings(config or "")
+    known = record_schema.MODEL_PARTS if of_model else tuple(PIPELINE)
+    order = [*known, *(name for name in folders if name not in known)]
     parts, missing = {}, reader.missing
     for name in order:
         if name in folders:
@@ -178,7 +183,9 @@ def read_part(directory: RunDirectory, name: str) -> Part:
         reader.say("nothing here tells what kind of run this is")
         return part
     part.result = reader.json(RESULT, record_schema.RESULTS[kind], "this part has not finished")
-    part.architecture = reader.architecture()
+    # That of a model of one's own stays beside that model, and is in no export.
+    if kind != "export" or directory.exists(ARCHITECTURE):
+        part.architecture = reader.architecture()
     if kind == "export" or directory.exists(manifest.MANIFEST):
         part.manifest = reader.json(manifest.MANIFEST, manifest.PATTERN, "nothing was exported")
     if kind == "export":
@@ -230,7 +237,7 @@ class _Reader:
             self.say(f"{name} is damaged: {files.first_line(error)}")
             return None
 
-    def architecture(self, *folder: str) -> Architecture | None:
+    def architecture(self, *folder: str) -> Any:
         name = "/".join([*folder, ARCHITECTURE])
         if self._directory.exists(name):
             try:
@@ -241,7 +248,7 @@ class _Reader:
             self.say(f"{name} is missing")
         return None
 
-    def derived(self) -> dict[str, Architecture]:
+    def derived(self) -> dict[str, Any]:
         if not self._directory.exists(DERIVED):
             return {}
         names = sorted(n.rstrip("/") for n in tf.io.gfile.listdir(self._directory.file(DERIVED)))
@@ -256,7 +263,9 @@ class _Reader:
             self.say(f"{LATENCY_TABLE} is damaged: {files.first_line(error)}")
             return None
 
-    def space(self, latency: LatencyTable | None) -> tuple[SearchSpace | None, list[Budget]]:
+    def space(self, latency: LatencyTable | None) -> tuple[Any, list[Budget]]:
+        if self._directory.exists(BASE):
+            return self._model_space()
         record = self.json(SPACE, record_schema.SPACE)
         if record is None:
             return None, []
@@ -279,6 +288,19 @@ class _Reader:
             self.say(f"{SPACE} is damaged: {files.first_line(error)}")
             return None, []
 
+    def _model_space(self) -> tuple[ModelSpace | None, list[Budget]]:
+        record = self.json(SPACE, record_schema.MODEL_SPACE)
+        if record is None:
+            return None, []
+        try:
+            whole = space_of(network_files.load_model(self._directory.file(BASE)))
+            candidates = {c["name"]: tuple(c["candidates"]) for c in record["space"]["choices"]}
+            space = whole.searched(candidates)
+            return space, list(self._budgets(record["budgets"], kinds(None)))
+        except (UserError, ValueError, TypeError, LookupError) as error:
+            self.say(f"{SPACE} is damaged: {files.first_line(error)}")
+            return None, []
+
     def _budgets(self, records: list[dict], known: dict[str, CostKind]) -> Iterator[Budget]:
         for fields in records:
             if fields["kind"] in known:
@@ -286,7 +308,7 @@ class _Reader:
             else:
                 self.say(f"the budget of {fields['kind']} is not shown: it needs {LATENCY_TABLE}")
 
-    def logits(self, space: SearchSpace) -> list[np.ndarray] | None:
+    def logits(self, space: SearchSpace | ModelSpace) -> list[np.ndarray] | None:
         try:
             return search_records.read_logits(self._directory, space)
         except RunDirectoryError as error:
@@ -301,7 +323,7 @@ class _Reader:
             self.say(f"{RESULT} is damaged: measurement: {files.first_line(error)}")
             return None
 
-    def records(self, space: SearchSpace | None) -> list[dict[str, Any]]:
+    def records(self, space: SearchSpace | ModelSpace | None) -> list[dict[str, Any]]:
         text = self.text(METRICS, "no epoch has ended")
         records = []
         for number, line in enumerate((text or "").splitlines(), start=1):
@@ -326,7 +348,9 @@ def _check_space(space: SearchSpace) -> None:
     space.unpruned()
 
 
-def _checked_epoch(record: dict[str, Any], space: SearchSpace | None) -> dict[str, Any]:
+def _checked_epoch(
+    record: dict[str, Any], space: SearchSpace | ModelSpace | None
+) -> dict[str, Any]:
     """Returns what of an epoch's record is a number, and its shape where it fits the space."""
     kept = {name: value for name, value in record.items() if json_schema.number(value)}
     if space is not None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tas_tf.reports import curve_plots, shape_plots
+from tas_tf.reports import curve_plots, model_plots, shape_plots
 from tas_tf.reports.measurement_section import measurement_section
 from tas_tf.reports.pages import Element, Picture, Pictures, Text
 from tas_tf.reports.run_records import Part, Run
@@ -15,6 +15,7 @@ from tas_tf.reports.tables import comparable, epochs_text
 from tas_tf.spaces import cost, derivation
 from tas_tf.spaces.architecture import Architecture
 from tas_tf.spaces.cost import Budget
+from tas_tf.spaces.model_space import ModelArchitecture, ModelSpace
 from tas_tf.spaces.search_space import SearchSpace
 from tas_tf.training.architecture_search import UNDECIDED
 
@@ -38,6 +39,11 @@ def _gradient_section(search: Part) -> Iterator[Element]:
         yield Text(entropies)
     pictures = [_losses(search), *(_costs(search, budget) for budget in search.budgets)]
     pictures.append(_decision(search))
+    if isinstance(search.space, ModelSpace):
+        if search.logits is not None and search.architecture is not None:
+            pictures.append(_widths(search.space, search.logits, search.architecture))
+        yield Pictures(pictures)
+        return
     moved = [record for record in search.records if "argmax_widths" in record]
     if moved and search.space is not None:
         pictures.append(_movement(search.space, moved))
@@ -130,6 +136,19 @@ def _movement(space: SearchSpace, records: list[dict[str, Any]]) -> Picture:
         "that keep one colour to the right have settled; rows that flicker have not.",
         f"The most probable width of every layer and depth of every stage by epoch. "
         f"{sum(changes)} changes in all, the last in epoch {records[last - 1]['epoch']}.",
+    )
+
+
+def _widths(space: ModelSpace, logits: Sequence[np.ndarray], network: ModelArchitecture) -> Picture:
+    widths, _ = derivation.probabilities(space, *logits)
+    return Picture(
+        "distributions",
+        model_plots.draw_widths(space, widths, network),
+        "Where the search put its probability",
+        "A row is a group of channels, a box a candidate width: the darker, the more probable. The "
+        "dot is what was taken. Rows of one shade are undecided.",
+        f"Probabilities of the widths of {len(space.choices)} groups of channels; the most "
+        f"probable candidates have {np.mean(widths.max(axis=1)):.0%} on average.",
     )
 
 

@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from tas_tf.reports import curve_plots, shape_plots
+from tas_tf.reports import curve_plots, model_plots, shape_plots
 from tas_tf.reports.pages import Code, Element, Facts, Items, Picture, Section, Table, Text
 from tas_tf.reports.run_records import Part, Run
 from tas_tf.reports.search_section import search_section
@@ -31,8 +31,8 @@ from tas_tf.reports.tables import (
     unpruned_of,
 )
 from tas_tf.spaces import derivation, latency_table
-from tas_tf.spaces.architecture import Architecture
 from tas_tf.spaces.cost import cost, name_of
+from tas_tf.spaces.model_space import ModelArchitecture
 
 
 def sections(run: Run) -> list[Section]:
@@ -56,9 +56,11 @@ def _request(run: Run) -> Iterator[Element]:
         return
     unpruned = unpruned_of(run)
     if unpruned is not None:
+        of_blocks = getattr(unpruned, "block", None)
         facts["Unpruned network"] = (
-            f"{network_name(unpruned)} of {unpruned.block} blocks, "
-            f"{amount(cost(unpruned), 'macs')} MACs"
+            network_name(unpruned)
+            + (f" of {of_blocks} blocks" if of_blocks else ", a model of one's own")
+            + f", {amount(cost(unpruned), 'macs')} MACs"
         )
     if part.data is not None:
         size = "×".join(map(str, part.data["input_shape"]))
@@ -101,12 +103,17 @@ def _budget_facts(part: Part) -> dict[str, str]:
 def _search_facts(search: Part) -> dict[str, str]:
     measured = search.is_measured
     supernet = {
-        "aggregation": search.setting("Supernet.aggregation"),
-        "streams": search.setting("Supernet.streams"),
-        "normalization": search.setting("Supernet.normalization"),
-        "drawing": "random paths" if measured else search.setting("Supernet.strategy"),
-        "precision": search.setting("Supernet.dtype"),
+        name: search.setting(f"Supernet.{setting}")
+        for name, setting in {
+            "aggregation": "aggregation",
+            "streams": "streams",
+            "normalization": "normalization",
+            "drawing": "strategy",
+            "precision": "dtype",
+        }.items()
     }
+    if measured:
+        supernet["drawing"] = "random paths"
     facts = {}
     facts["Supernet"] = ", ".join(f"{name} {value}" for name, value in supernet.items() if value)
     of_gradients = {
@@ -183,7 +190,17 @@ def _result(run: Run) -> Iterator[Element]:
     yield layer_table(shown, against)
 
 
-def _architecture_picture(network: Architecture, unpruned: Architecture | None) -> Picture:
+def _architecture_picture(network: Any, unpruned: Any) -> Picture:
+    if isinstance(network, ModelArchitecture):
+        kept = percent(cost(network) / cost(network.space.unpruned()), 1)
+        return Picture(
+            "architecture",
+            model_plots.draw_kept(network),
+            "The network",
+            "Each bar is a group of channels that are kept or dropped together, named by the first "
+            "layer that makes them; blue is kept, the outline is the model as it came.",
+            f"Shares of the channels of {network.family} that are kept, with {kept} of its MACs.",
+        )
     depths = [len(stage) for stage in network.stages]
     description = f"Widths of the layers of a network with {depths} blocks in its stages"
     caption = "Each bar is a layer, the first one the stem; its height is its number of channels."

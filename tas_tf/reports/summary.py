@@ -74,8 +74,10 @@ def _speed_texts(run: Run) -> Iterator[str]:
         (fast if faster else slow).append(said)
     if slow:
         yield f"HARDLY FASTER than the unpruned network, exported alike: {'; '.join(slow)}."
-        if run.search is not None and run.search.setting("resnet.width_divisor") in (None, 1):
-            yield "Devices like widths that are multiples of 8: resnet.width_divisor = 8."
+        search = run.search
+        of_space = "own_model" if search and search.setting("own_model.model") else "resnet"
+        if search and search.setting(f"{of_space}.width_divisor") in (None, 1):
+            yield f"Devices like widths that are multiples of 8: {of_space}.width_divisor = 8."
     if fast:
         yield f"Faster than the unpruned network, exported alike: {'; '.join(fast)}."
 

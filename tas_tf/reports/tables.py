@@ -12,6 +12,7 @@ from tas_tf.spaces.architecture import Architecture
 from tas_tf.spaces.cost import LATENCY, CostKind, costs, shown
 from tas_tf.spaces.families import BLOCKS
 from tas_tf.spaces.layer_rows import LayerRow, side_by_side
+from tas_tf.spaces.model_space import ModelArchitecture, ModelSpace
 from tas_tf.spaces.search_space import SearchSpace
 from tas_tf.training.callbacks import duration
 
@@ -31,8 +32,10 @@ def amount(value: float, kind: str) -> str:
     return text.replace(" ", "\N{NO-BREAK SPACE}")
 
 
-def network_name(architecture: Architecture) -> str:
+def network_name(architecture: Architecture | ModelArchitecture) -> str:
     """Returns what an unpruned network is called, such as ResNet-20."""
+    if isinstance(architecture, ModelArchitecture):
+        return architecture.family
     units = len(BLOCKS[architecture.block].units)
     return architecture.name or f"ResNet-{units * sum(map(len, architecture.stages)) + 2}"
 
@@ -48,7 +51,7 @@ def role(part: Part) -> str:
     return ("derived" if "derivation" in origin else "trained") + distilled
 
 
-def unpruned_of(run: Run) -> Architecture | None:
+def unpruned_of(run: Run) -> Any:
     """Returns the unpruned network of a run, where its records tell it."""
     if run.derivation is not None and run.derivation.space is not None:
         return run.derivation.space.unpruned()
@@ -56,14 +59,14 @@ def unpruned_of(run: Run) -> Architecture | None:
     return unpruned[0] if unpruned else None
 
 
-def network_of(run: Run) -> Architecture | None:
+def network_of(run: Run) -> Any:
     """Returns the network that a run is about: what was found, else what was trained."""
     parts = [part for part in (run.derivation, *run.of_kind("training")) if part is not None]
     networks = [p.architecture for p in parts if p.architecture and role(p) != "unpruned"]
     return networks[0] if networks else None
 
 
-def so_far(run: Run) -> tuple[int, Architecture] | None:
+def so_far(run: Run) -> tuple[int, Any] | None:
     """Returns the last epoch of a search that has not finished, and what was most probable then."""
     if run.search is None or run.search.space is None or run.search.architecture is not None:
         return None
@@ -79,15 +82,16 @@ def so_far(run: Run) -> tuple[int, Architecture] | None:
     return None
 
 
-def comparable(network: Architecture, unpruned: Architecture | None) -> bool:
+def comparable(network: Any, unpruned: Any) -> bool:
     """Whether a network can be drawn against the unpruned one: both have the same stages."""
-    return unpruned is not None and (network.family, network.block) == (
-        unpruned.family,
-        unpruned.block,
-    )
+    if unpruned is None or type(network) is not type(unpruned):
+        return False
+    if isinstance(network, ModelArchitecture):
+        return network.space.graph.fingerprint == unpruned.space.graph.fingerprint
+    return (network.family, network.block) == (unpruned.family, unpruned.block)
 
 
-def space_size(space: SearchSpace) -> str:
+def space_size(space: SearchSpace | ModelSpace) -> str:
     """Returns how many architectures a space has, as a power of ten."""
     sizes = [len(choice.candidates) for choice in space.choices] + [len(d) for d in space.depths]
     # Different widths of blocks that a depth cuts make no different network: an upper bound.
@@ -95,7 +99,7 @@ def space_size(space: SearchSpace) -> str:
     return f"at most 10{power.translate(_SUPERSCRIPTS)}"
 
 
-def cost_table(networks: Mapping[str, Architecture], kinds: Mapping[str, CostKind]) -> Table:
+def cost_table(networks: Mapping[str, Any], kinds: Mapping[str, CostKind]) -> Table:
     """Returns what networks cost; shares are of the first one's."""
     rows = []
     costs_by_name = {name: costs(network, kinds) for name, network in networks.items()}
@@ -111,12 +115,14 @@ def cost_table(networks: Mapping[str, Architecture], kinds: Mapping[str, CostKin
         "memory": "peak memory of activations, one image",
         LATENCY: "latency by the table",
     }
-    header = ["network", *(titles.get(kind, kind) for kind in kinds)]
+    header = ["network", *(titles.get(kind, kind) for kind in whole)]
     return Table("What the networks cost", header, rows)
 
 
-def layer_table(network: Architecture, unpruned: Architecture | None) -> Table:
+def layer_table(network: Any, unpruned: Any) -> Table:
     """Returns every layer, beside the unpruned network's where that is known."""
+    if isinstance(network, ModelArchitecture):
+        return _group_table(network)
     beside = unpruned is not None
     # A projection that the unpruned network does not need is in one of them only.
     layers = side_by_side(unpruned or network, network)
@@ -126,6 +132,19 @@ def layer_table(network: Architecture, unpruned: Architecture | None) -> Table:
         header[1:3] = ["unpruned", "channels", "unpruned MACs", "MACs", "kept"]
     faded = [index for index, (_, kept) in enumerate(layers.values()) if kept is None]
     return Table("Layer by layer", header, rows, faded=faded, folded=True)
+
+
+def _group_table(network: ModelArchitecture) -> Table:
+    """Returns every group of channels of a model of one's own."""
+    partition = network.space.graph.partition
+    rows = []
+    for group in partition.groups:
+        each, width = partition.channels_of(group) // group.width, network.widths[group.name]
+        channels = (str(each * group.width), str(each * width))
+        share = percent(width / group.width, 0)
+        rows.append([group.name, *channels, share, ", ".join(group.owners[1:]) or NONE])
+    header = ["layer", "unpruned", "channels", "kept", "tied to it"]
+    return Table("Layer by layer", header, rows, folded=True)
 
 
 def _layer_cells(
@@ -151,31 +170,40 @@ def _layer_cells(
 def accuracy_table(run: Run) -> Table:
     """Returns what every trained network reaches on the test split."""
     parts = run.of_kind("training")
-    base = next((p.result for p in parts if p.result and role(p) == "unpruned"), None)
+    results = {role(part): part.result or {} for part in parts}
+    # A model of one's own is tested beside what became of it.
+    beside = (result["unpruned"] for result in results.values() if "unpruned" in result)
+    base = results.get("unpruned") or next(beside, None)
     rows: list[list[str]] = []
     faded: list[int] = []
+    if base is not None and all(base is not part.result for part in parts):
+        rows.append(_accuracy_cells("unpruned, as it came", base, NONE, NONE))
     for part in parts:
         if part.result is None:
             faded.append(len(rows))
             rows.append([role(part), *[NONE] * 5, "not finished"])
             continue
-        test, costs = part.result["test"], part.result["cost"]
         gap = NONE
         if base is not None and base is not part.result:
-            gap = f"{100 * (test['accuracy'] - base['test']['accuracy']):+.2f}"
-        rows.append(
-            [
-                role(part),
-                percent(test["accuracy"]),
-                f"±{percent(standard_error(test['accuracy'], test['images']))}",
-                gap,
-                amount(costs["macs"], "macs"),
-                amount(costs["parameters"], "parameters"),
-                f"{len(part.records) and part.records[-1]['epoch']}",
-            ]
-        )
+            lead = part.result["test"]["accuracy"] - base["test"]["accuracy"]
+            gap = f"{100 * lead:+.2f}"
+        epochs = f"{len(part.records) and part.records[-1]['epoch']}"
+        rows.append(_accuracy_cells(role(part), part.result, gap, epochs))
     header = ["network", "accuracy", "±", "against unpruned", "MACs", "parameters", "epochs"]
     return Table("Accuracy on the test split", header, rows, faded=faded)
+
+
+def _accuracy_cells(name: str, result: Mapping[str, Any], gap: str, epochs: str) -> list[str]:
+    test, costs = result["test"], result["cost"]
+    return [
+        name,
+        percent(test["accuracy"]),
+        f"±{percent(standard_error(test['accuracy'], test['images']))}",
+        gap,
+        amount(costs["macs"], "macs"),
+        amount(costs["parameters"], "parameters"),
+        epochs,
+    ]
 
 
 def standard_error(share: float, images: int) -> float:

@@ -175,6 +175,10 @@ def _fields(text: str | bytes) -> dict[str, Any]:
         raise ArchitectureError(str(error)) from None
     if not isinstance(fields, dict):
         raise ArchitectureError(f"expected a JSON object. Received: {brief(fields)}")
+    if fields.get("schema_version") == 2:
+        raise ArchitectureError(
+            "schema_version: 2 is of a model of one's own, whose base.keras must lie beside it"
+        )
     missing = [key for key in _REQUIRED if key not in fields]
     unknown = [key for key in fields if key not in _REQUIRED + _OPTIONAL]
     if unknown:
@@ -185,10 +189,8 @@ def _fields(text: str | bytes) -> dict[str, Any]:
         raise ArchitectureError(f"missing field {missing[0]!r}")
     version = fields.pop("schema_version")
     if type(version) is not int or version != SCHEMA_VERSION:
-        of_model = ", which is of a model of one's own: base.keras must lie beside it"
         raise ArchitectureError(
             f"schema_version: this release reads {SCHEMA_VERSION}. Received: {brief(version)}"
-            f"{of_model if version == 2 else ''}"
         )
     return fields
 

@@ -121,6 +121,22 @@ class ModelSpace:
         found = [index_of(c.name, widths[c.name], c.candidates) for c in self.choices]
         return tuple(found), ()
 
+    def searched(self, candidates: Mapping[str, tuple[int, ...]]) -> ModelSpace:
+        """Returns the space of the same model with other candidates.
+
+        Args:
+            candidates: For every group by its name, ascending.
+
+        Raises:
+            ArchitectureError: If they are not of its groups.
+        """
+        if [*candidates] != [choice.name for choice in self.choices]:
+            raise ArchitectureError("the candidates are of other groups of channels")
+        for of_choice in zip(*candidates.values(), strict=False):
+            self.graph.partition.checked(dict(zip(candidates, of_choice, strict=True)))
+        choices = tuple(WidthChoice(name, widths) for name, widths in candidates.items())
+        return dataclasses.replace(self, choices=choices)
+
     def unpruned(self) -> ModelArchitecture:
         """Returns the architecture of the whole model."""
         return ModelArchitecture(self, self.graph.partition.widths)

@@ -72,6 +72,8 @@ def read_logits(directory: RunDirectory, space: SearchSpace | ModelSpace) -> lis
             values = np.array(record[name], np.float64)
         except (TypeError, ValueError):
             values = np.empty(0)
+        if values.size == np.prod(shape) == 0:  # such as no depths: a list tells no width
+            values = values.reshape(shape)
         if values.shape != shape or not np.isfinite(values).all():
             raise RunDirectoryError(
                 f"{directory.file(LOGITS)}: {name}: expected finite numbers {shape}. "

@@ -1,0 +1,194 @@
+"""Models of one's own, made smaller by the commands; and what cannot be."""
+
+import json
+import pathlib
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from command_line import PROJECT, bindings, run
+from keras import layers
+from sklearn.datasets import load_digits
+
+from tas_tf.reports.report import write_comparison
+from tas_tf.reports.run_records import read_run
+from tas_tf.spaces.cost import cost
+
+SPEC = str(PROJECT / "specs" / "model.gin")
+
+
+def network(classes=10, activation="softmax", size=8):
+    """A small network that concatenates, and scales its pixels itself."""
+    i = keras.Input((size, size, 1))
+    x = layers.Rescaling(1 / 127.5, offset=-1)(i)
+    parts = []
+    for filters in (8, 8):
+        x = layers.Conv2D(filters, 3, padding="same", use_bias=False)(x)
+        parts.append(layers.ReLU()(layers.BatchNormalization(momentum=0.9)(x)))
+        x = layers.Concatenate()(parts) if parts[1:] else parts[0]
+    x = layers.GlobalMaxPooling2D()(x)
+    return keras.Model(i, layers.Dense(classes, activation=activation)(x), name="mine")
+
+
+def spec(model, *more):
+    return [
+        f"--gin_file={SPEC}",
+        *bindings(
+            f"MODEL = '{model}'",
+            "DATASET = 'digits'",
+            "AUGMENTATION = 'none'",
+            "ImageData.mean = (0.0,)",
+            "ImageData.deviation = (0.00392156862745098,)",
+            "EPOCHS = 2",
+            "SEARCH_EPOCHS = 2",
+            *more,
+        ),
+    ]
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory):
+    """A directory with a trained model, and the pipeline that made it smaller."""
+    folder = tmp_path_factory.mktemp("own")
+    found = load_digits()
+    keras.utils.set_random_seed(0)
+    model = network()
+    model.compile("adam", "sparse_categorical_crossentropy")
+    images = (found.images[..., None] / 16 * 255).astype("float32")
+    model.fit(images, found.target, epochs=5, verbose=0)
+    model.save(folder / "mine.keras")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        assert run("pipeline", *spec("mine.keras"), "--run_dir=runs/mine") == 0
+    return folder
+
+
+@pytest.fixture
+def here(workplace, monkeypatch):
+    monkeypatch.chdir(workplace)
+
+
+@pytest.mark.usefixtures("here")
+def test_the_model_that_comes_out_is_smaller_and_of_stock_layers():
+    whole = keras.saving.load_model("mine.keras")
+    small = keras.saving.load_model("runs/mine/student_kd/model.keras")
+    searched = read_run("runs/mine").parts["search"]
+    share = cost(searched.architecture) / cost(searched.space.unpruned())
+    assert 0.475 <= share <= 0.5
+    assert small.count_params() < whole.count_params()
+    assert [type(layer) for layer in small.layers] == [type(layer) for layer in whole.layers]
+    images = np.random.default_rng(0).uniform(0, 255, (4, 8, 8, 1)).astype("float32")
+    np.testing.assert_allclose(np.sum(small(images), axis=1), 1, rtol=1e-5)
+    served = tf.saved_model.load("runs/mine/export/saved_model")
+    answers = served.signatures["serving_default"](tf.constant(images, tf.uint8))
+    expected = small(tf.cast(tf.constant(images, tf.uint8), tf.float32))
+    probabilities = [v for name, v in answers.items() if "prob" in name]
+    np.testing.assert_allclose(probabilities[0], expected, atol=1e-5)
+
+
+@pytest.mark.usefixtures("here")
+def test_what_is_said_and_reported(capsys):
+    result = json.loads(pathlib.Path("runs/mine/student_kd/result.json").read_text())
+    assert result["unpruned"]["test"]["accuracy"] > 0.4
+    read = read_run("runs/mine")
+    assert read.missing == []
+    page = pathlib.Path("runs/mine/report.md").read_text()
+    assert "# mine on digits" in page
+    assert "unpruned, as it came" in page and "derived, distilled" in page
+    assert "| conv2d" in page.replace("\\", "")
+    compared = write_comparison(["runs/mine", "runs/mine/student_kd"], "compared")[1]
+    assert "derived, distilled" in pathlib.Path(compared).read_text()
+    # Once more: all of it is done.
+    capsys.readouterr()
+    assert run("pipeline", *spec("mine.keras"), "--run_dir=runs/mine") == 0
+    assert capsys.readouterr().out.count("Already done") == 3
+
+
+@pytest.mark.usefixtures("here")
+def test_further_budgets_come_of_the_same_search(capsys):
+    command = [*spec("mine.keras"), "--run_dir=runs/mine/search", "--target=0.3"]
+    assert run("derive", *command) == 0
+    text = pathlib.Path("runs/mine/search/derived/0.3/architecture.json").read_text()
+    assert json.loads(text)["cost"]["macs"] <= 0.3 * cost(
+        read_run("runs/mine").parts["search"].space.unpruned()
+    )
+
+
+@pytest.mark.usefixtures("here")
+def test_another_model_in_its_place_is_refused(capsys):
+    pathlib.Path("other").mkdir(exist_ok=True)
+    keras.utils.set_random_seed(9)
+    network().save("other/mine.keras")
+    command = [*spec("other/mine.keras"), "--run_dir=runs/mine/search"]
+    assert run("search", *command) == 2
+    assert "was begun with another model" in capsys.readouterr().err
+
+
+def saved(name, model):
+    model.save(name)
+    return name
+
+
+class Own(layers.Layer):
+    """A layer that no file can bring."""
+
+    def call(self, x):
+        return x
+
+
+def with_lambda():
+    i = keras.Input((8, 8, 1))
+    x = layers.Lambda(lambda x: x * 2)(layers.Conv2D(4, 3)(i))
+    return keras.Model(i, layers.Dense(10)(layers.Flatten()(x)))
+
+
+def frozen_whole():
+    i = keras.Input((8, 8, 1))
+    return keras.Model(i, layers.Dense(10)(layers.Flatten()(i)))
+
+
+def with_own_layer():
+    i = keras.Input((8, 8, 1))
+    return keras.Model(i, layers.Dense(10)(layers.Flatten()(Own()(layers.Conv2D(4, 3)(i)))))
+
+
+@pytest.mark.parametrize(
+    ("make", "more", "said"),
+    [
+        (lambda: network(classes=7), (), "10 classes"),
+        (lambda: network(size=9), (), "(8, 8, 1)"),
+        (frozen_whole, (), "channels to search"),
+        (with_lambda, (), "Lambda"),
+        (with_own_layer, (), "model.keras cannot be read"),
+        (lambda: network(activation=None), ("TARGET = 0.001",), "Reachable are"),
+        (lambda: network(), ("TARGET = 'memory: 0.5'",), "macs and parameters are counted"),
+        (lambda: network(), ("run_search.decide = 'measurement'",), "expected gradient"),
+        (lambda: network(), ("own_model.frozen = ('nowhere',)",), "no layer of mine"),
+        (lambda: keras.Sequential([keras.Input((8, 8, 1)), layers.Conv2D(3, 3)]), (), "classifier"),
+    ],
+)
+def test_what_cannot_be_made_smaller_is_named(make, more, said, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    make().save("model.keras")
+    assert run("search", *spec("model.keras", *more), "--run_dir=run") == 2
+    error = capsys.readouterr().err
+    assert said in error and "Traceback" not in error
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("content", [None, b"no model"])
+def test_a_file_that_is_no_model(content, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    if content is not None:
+        (tmp_path / "model.keras").write_bytes(content)
+    assert run("search", *spec("model.keras"), "--run_dir=run") == 2
+    error = capsys.readouterr().err
+    assert error.startswith("Error: own_model.model (macro MODEL") and "Traceback" not in error
+
+
+def test_a_baseline_of_it_is_refused(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    network().save("model.keras")
+    assert run("baseline", *spec("model.keras"), "--run_dir=run", "--kind=uniform_width") == 2
+    assert "expected a network that we build" in capsys.readouterr().err
