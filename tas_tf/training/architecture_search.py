@@ -93,9 +93,8 @@ class ArchitectureSearch(Search):
             cost_formula: `built` (what is really built, and the paper's band), or `published`: the
                 published code's formulas and band, of MACs only, for comparison (docs/method.md 5).
             latency: The table of a budget of latency.
-            loss: The loss of a model that was read, as Keras has it, of the model's own outputs;
-                None takes the cross-entropy of its logits with labels (batch,).
-            metrics: What else is shown, see `objective.objective_of`.
+            loss: Loss of the model's own outputs, see `objective_of`; None: that of logits.
+            metrics: What else is shown, see `objective_of`.
 
         Raises:
             BudgetError: If no architecture of the space can meet the target.
@@ -104,9 +103,7 @@ class ArchitectureSearch(Search):
             raise SpecError(
                 f"cost_formula: expected one of {list(COST_FORMULAS)}. Received: {cost_formula!r}"
             )
-        self.objective = objective_of(loss, metrics)
-        if isinstance(self.supernet, ModelSupernet):
-            self.supernet.gives_logits = loss is None
+        self._aim_at(loss, metrics)
         space = self.supernet.space
         self.budgets = cost.parse_targets(target, space, tolerance, kinds(latency))
         derivation.check_reachable(space, self.budgets)
@@ -127,6 +124,12 @@ class ArchitectureSearch(Search):
         self.arch_optimizer = arch_optimizer
         optimizer.build(self.supernet.weight_variables)
         arch_optimizer.build(self.supernet.architecture_variables)
+
+    def _aim_at(self, loss: Any, metrics: Sequence[Any]) -> None:
+        """Sets what the network is trained for."""
+        self.objective = objective_of(loss, metrics)
+        if isinstance(self.supernet, ModelSupernet):
+            self.supernet.gives_logits = loss is None
 
     # What is given as two halves is a feed of pairs to all others.
     def fit(  # type: ignore[override]

@@ -2,19 +2,21 @@
 
 import json
 import pathlib
+import shlex
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 from command_line import PROJECT, bindings, run
+from documents import blocks
 from keras import layers
-from sklearn.datasets import load_digits
 
 from tas_tf.reports.report import write_comparison
 from tas_tf.reports.run_records import read_run
 from tas_tf.spaces.cost import cost
 
+SHORT = bindings("EPOCHS = 2", "SEARCH_EPOCHS = 2")
 SPEC = str(PROJECT / "specs" / "model.gin")
 
 
@@ -40,27 +42,26 @@ def spec(model, *more):
             "AUGMENTATION = 'none'",
             "ImageData.mean = (0.0,)",
             "ImageData.deviation = (0.00392156862745098,)",
-            "EPOCHS = 2",
-            "SEARCH_EPOCHS = 2",
             *more,
         ),
+        *SHORT,
     ]
 
 
 @pytest.fixture(scope="module")
 def workplace(tmp_path_factory):
-    """A directory with a trained model, and the pipeline that made it smaller."""
+    """A directory in which a page's lines have made a trained model smaller, in few epochs."""
     folder = tmp_path_factory.mktemp("own")
-    found = load_digits()
-    keras.utils.set_random_seed(0)
-    model = network()
-    model.compile("adam", "sparse_categorical_crossentropy")
-    images = (found.images[..., None] / 16 * 255).astype("float32")
-    model.fit(images, found.target, epochs=5, verbose=0)
-    model.save(folder / "mine.keras")
+    (folder / "specs").symlink_to(PROJECT / "specs")
+    make, show = blocks("docs/own_model.md", "python")
+    (command,) = blocks("docs/own_model.md", "sh")
+    _, _, module, *flags = shlex.split(command)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        assert run("pipeline", *spec("mine.keras"), "--run_dir=runs/mine") == 0
+        keras.utils.set_random_seed(0)
+        exec(make, {})
+        assert run(module.split(".")[1], *flags, *SHORT) == 0
+        exec(show, {})
     return folder
 
 
@@ -94,7 +95,7 @@ def test_what_is_said_and_reported(capsys):
     read = read_run("runs/mine")
     assert read.missing == []
     page = pathlib.Path("runs/mine/report.md").read_text()
-    assert "# mine on digits" in page
+    assert "# digits\\_net on digits" in page
     assert "unpruned, as it came" in page and "derived, distilled" in page
     assert "| conv2d" in page.replace("\\", "")
     compared = write_comparison(["runs/mine", "runs/mine/student_kd"], "compared")[1]
