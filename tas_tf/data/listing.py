@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import difflib
+import errno
 import os
 import unicodedata
 from collections.abc import Iterator, Sequence
@@ -189,7 +190,9 @@ def _local_entry(entry: os.DirEntry) -> _Entry:
             return _Entry(entry.name, "folder")
         if entry.is_file():
             return _Entry(entry.name, "file", entry.stat().st_size)
-    except OSError:  # such as a link to itself
+    except OSError as error:
+        if error.errno != errno.ELOOP:  # a link to itself leads nowhere; all else is a fault
+            raise
         return _Entry(entry.name, "link")
     return _Entry(entry.name, "special" if os.path.exists(entry.path) else "link")
 

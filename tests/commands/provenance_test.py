@@ -100,10 +100,14 @@ def test_a_teacher_of_other_images_of_the_classes_is_let_pass(capsys):
 
 
 def test_moved_images_are_the_same(capsys):
+    export = ["export", "--run_dir=exported", "--model=run"]
+    assert run(*export) == 0
     shutil.move("ds", "elsewhere")
     moved = bindings(f"DATASET = '{pathlib.Path('elsewhere').absolute()}'")
     assert run("train", *SMALL, *moved, "--run_dir=run") == 0
     assert "Already done: run" in capsys.readouterr().out
+    assert run(*export, *moved) == 0
+    assert "Already done: exported" in capsys.readouterr().out
     pathlib.Path("elsewhere/a").rename("elsewhere/zebra")
     assert run("train", *SMALL, *moved, "--run_dir=run") == 2
     check_message(capsys.readouterr().err, "'a' is now 'zebra'")

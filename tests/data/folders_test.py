@@ -1,10 +1,12 @@
 """Folders of images: what is inferred of them, what is left out, and what cannot be listed."""
 
+import contextlib
 import json
 import os
 import re
 import shutil
 import socket
+import unittest.mock
 
 import numpy as np
 import pytest
@@ -222,6 +224,26 @@ def test_a_folder_that_cannot_be_listed_is_named(folder, monkeypatch):
 
     monkeypatch.setattr(os, "scandir", refusing)  # the tests may run as one who may read all
     with pytest.raises(DataError, match="warm' cannot be listed: .*Permission denied"):
+        image_data.ImageData(str(folder)).describe()
+
+
+def test_a_folder_whose_files_cannot_be_reached_is_named(folder, monkeypatch):
+    """Its names may be read, but it may not be searched."""
+
+    @contextlib.contextmanager
+    def unsearchable(path):
+        if not str(path).endswith("warm"):
+            with real(path) as found:
+                yield found
+            return
+        entry = unittest.mock.Mock(**{"is_dir.return_value": False, "is_file.return_value": True})
+        entry.name, entry.path = "1.png", f"{path}/1.png"
+        entry.stat.side_effect = PermissionError(13, "Permission denied", entry.path)
+        yield iter([entry])
+
+    real = os.scandir
+    monkeypatch.setattr(os, "scandir", unsearchable)
+    with pytest.raises(DataError, match="warm' cannot be listed: .*Permission denied: .*1.png"):
         image_data.ImageData(str(folder)).describe()
 
 
