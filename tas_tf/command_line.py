@@ -236,8 +236,7 @@ def without_startup_noise() -> Iterator[None]:
 
 def _parse_flags(command: Callable[[], int], arguments: list[str]) -> list[str]:
     if {"--help", "-help", "-h"}.intersection(arguments):
-        print(_help(command))
-        sys.exit(EXIT_DONE)
+        sys.exit(_guarded(lambda: _say_help(command)))
     for argument in arguments:
         if plain_text.is_broken(argument):
             _complain(f"{argument!r} is not UTF-8 text, which file systems of TensorFlow need")
@@ -254,6 +253,11 @@ def _parse_flags(command: Callable[[], int], arguments: list[str]) -> list[str]:
         _complain(f"unexpected argument {rest[0]!r}: settings are flags, such as --run_dir=runs/a")
         sys.exit(EXIT_USER_ERROR)
     return arguments[:1]
+
+
+def _say_help(command: Callable[[], int]) -> int:
+    print(_help(command), flush=True)
+    return EXIT_DONE
 
 
 def _help(command: Callable[[], int]) -> str:

@@ -83,7 +83,10 @@ def read_lines(path: str) -> list[str]:
         if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
             raise SpecError(f"{path} is UTF-16 text: save it as UTF-8")
         return re.split("\r\n|\r|\n", content.decode("utf-8-sig").removesuffix("\n"))
-    except (OSError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
+        message = f"{path} cannot be read as a spec: {error}. Save it as UTF-8"
+        raise SpecError(message) from None
+    except OSError as error:
         raise SpecError(f"{path} cannot be read as a spec: {error}") from None
 
 

@@ -71,5 +71,6 @@ class Account:
 
 
 def _plain(name: str) -> str:
-    """Returns a name as it is, or as Python writes it where it would disturb a line."""
-    return name if name.isprintable() and "," not in name else repr(name)
+    """Returns a name as it is, or as Python writes it where a line would hide where it ends."""
+    clear = name.isprintable() and "," not in name and name == name.strip()
+    return name if clear else repr(name)

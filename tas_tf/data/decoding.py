@@ -122,6 +122,8 @@ def opened(encoded: bytes) -> Image.Image:
     """
     from PIL import Image, UnidentifiedImageError
 
+    if not encoded:
+        raise ValueError("the file is empty")
     try:
         image = Image.open(io.BytesIO(encoded), formats=tuple(FORMATS))
         image.load()

@@ -218,7 +218,7 @@ class FolderSource(ListedSource):
 
     def _shown(self, which: tuple[str, int]) -> str:
         split, place = which
-        return os.fsdecode(self._keys[split][place])
+        return listing.text(os.fsdecode(self._keys[split][place]))
 
     def _first_fault(self, split: str, place: int) -> str:
         shown = repr(self._shown((split, place)))
@@ -269,7 +269,7 @@ def _read_bytes(path: bytes) -> bytes:
 
 
 def _unreadable(shown: str, fault: str) -> str:
-    return f"{shown} cannot be read as an image: {fault}"
+    return f"{shown} cannot be read as an image: {fault.rstrip('.')}"
 
 
 def _size_text(shape: Sequence[int | None]) -> str:

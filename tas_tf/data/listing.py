@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import difflib
+import errno
 import os
-from collections.abc import Iterator
+import unicodedata
+from collections.abc import Iterator, Sequence
 from typing import Literal
 
 import tensorflow as tf
@@ -104,25 +106,40 @@ def read_folder(root: str, account: Account) -> Listing:
     for name, of_class in classes.items():
         if not of_class:
             raise DataError(_no_images(os.path.join(folders["train"], name)))
+    account.notes += _alike(list(classes))
     for split, of_split in files.items():
         unknown = sorted(set(of_split) - set(classes))
         lacking = sorted(name for name in classes if not of_split.get(name))
         if unknown:
-            different = ", ".join(map(repr, sorted({*unknown, *(set(classes) - set(of_split))})))
+            missed = f", and {split} lacks {_first(lacking)}" if lacking else ""
             raise DataError(
-                f"{root!r}: train and {split} must have the same classes; only one of them has"
-                f" {different}"
+                f"{root!r}: train and {split} must have the same classes; train lacks"
+                f" {_first(unknown)}{missed}"
             )
         if len(lacking) == len(classes):
             raise DataError(f"{folders[split]!r} has no images ({', '.join(SUFFIXES)})")
         if lacking:
             account.notes.append(
-                f"{split} has no images of {len(lacking)} of the classes: "
-                + ", ".join(map(repr, lacking[:3]))
-                + (", ..." if len(lacking) > 3 else "")
+                f"{split} has no images of {len(lacking)} of the classes: {_first(lacking)}"
             )
         files[split] = {name: of_split.get(name, []) for name in classes}
     return Listing(folders, files)
+
+
+def _first(names: Sequence[str]) -> str:
+    """Returns the first few names as Python writes them."""
+    return ", ".join(map(repr, names[:3])) + (", ..." if len(names) > 3 else "")
+
+
+def _alike(classes: Sequence[str]) -> list[str]:
+    """Says which names of classes look alike, which one name in two spellings does."""
+    seen: dict[str, str] = {}
+    notes = []
+    for name in classes:
+        other = seen.setdefault(unicodedata.normalize("NFKC", name).casefold().strip(), name)
+        if other != name:
+            notes.append(f"the classes {ascii(other)} and {ascii(name)} have names that look alike")
+    return notes
 
 
 @contextlib.contextmanager
@@ -173,7 +190,9 @@ def _local_entry(entry: os.DirEntry) -> _Entry:
             return _Entry(entry.name, "folder")
         if entry.is_file():
             return _Entry(entry.name, "file", entry.stat().st_size)
-    except OSError:  # such as a link to itself
+    except OSError as error:
+        if error.errno != errno.ELOOP:  # a link to itself leads nowhere; all else is a fault
+            raise
         return _Entry(entry.name, "link")
     return _Entry(entry.name, "special" if os.path.exists(entry.path) else "link")
 
@@ -215,7 +234,7 @@ def _split_folders(root: str, account: Account) -> dict[str, str]:
         account.leave_out("folders beside the splits", name)
     for entry in entries:
         if entry.kind != "folder":
-            account.leave_out("files beside the splits", _text(entry.name))
+            account.leave_out("files beside the splits", text(entry.name))
     return {split: os.path.join(root, name) for split, (name,) in named.items()}
 
 
@@ -227,7 +246,7 @@ def _class_files(folder: str, account: Account, root: str) -> dict[str, list[Fil
     for entry in entries:
         if entry.kind != "folder":
             what = "files beside the folders of the classes"
-            account.leave_out(what, _text(os.path.join(within, entry.name)))
+            account.leave_out(what, text(os.path.join(within, entry.name)))
     if len(classes) < 2:
         splits = "" if folder == root else ". It is read as a split, because of its name"
         raise DataError(
@@ -235,9 +254,10 @@ def _class_files(folder: str, account: Account, root: str) -> dict[str, list[Fil
             f" class, and at least two classes{splits}"
         )
     for name in classes:
-        if not _text(name) == name:
+        if text(name) != name:
             raise DataError(
-                f"the name of the class folder {name!r} in {folder!r} is no UTF-8 text: rename it"
+                f"the name of the class folder {text(name)!r} in {folder!r} is no UTF-8 text:"
+                " rename it"
             )
     return {
         name: _images(os.path.join(folder, name), account, os.path.join(within, name))
@@ -252,11 +272,13 @@ def _images(folder: str, account: Account, within: str) -> list[File]:
         if entry.is_image and not entry.hidden:
             images.append(File(entry.name, entry.size))
             continue
-        shown = _text(os.path.join(within, entry.name))
+        shown = text(os.path.join(within, entry.name))
         if entry.kind == "folder":
             nested = _count_images(os.path.join(folder, entry.name))
-            if nested or not entry.hidden:
+            if nested:
                 account.leave_out(_NESTED, shown, nested)
+            elif not entry.hidden:
+                account.leave_out("sub-folders of a class, without images", shown)
         else:
             account.leave_out(_why_left_out(entry), shown)
     return images
@@ -293,6 +315,6 @@ def _no_images(folder: str) -> str:
     return f"{folder!r} has no images ({', '.join(SUFFIXES)}){hint}"
 
 
-def _text(name: str) -> str:
+def text(name: str) -> str:
     """Returns a name with marks in place of bytes that are no UTF-8."""
     return os.fsencode(name).decode("utf-8", "backslashreplace")

@@ -24,6 +24,8 @@ MANIFEST, CARD = "manifest.json", "model_card.md"
 SCHEMA_VERSION = 1
 # Accuracy that an artifact may lack of the Keras model's: int8 costs a point or two.
 FALL = 0.05
+# Difference of a logit, relative to the largest, beyond which a conversion to int8 is not sound.
+UNSOUND = 0.5
 # What makes artifacts.
 PACKAGES = (
     "tas_tf",
@@ -163,7 +165,8 @@ def read_manifest(directory: RunDirectory, network: Mapping[str, Any]) -> dict[s
 def far_less_accurate(manifest: Mapping[str, Any], names: Sequence[str]) -> list[str]:
     """Says which artifacts are far less accurate than the Keras model.
 
-    Far is more than `FALL` of the test images, and more than one image.
+    Far is more than `FALL` of the test images, and more than one image; or logits that differ so
+    much that few test images cannot show it.
 
     Args:
         manifest: The manifest.
@@ -175,11 +178,14 @@ def far_less_accurate(manifest: Mapping[str, Any], names: Sequence[str]) -> list
         entry = manifest["artifacts"][name]
         if whole is None or entry["accuracy"] is None:
             continue
-        if whole - entry["accuracy"] > FALL + (1 / images if images else 0):
+        difference = entry["check"]["largest_relative_difference"]
+        fallen = whole - entry["accuracy"] > FALL + (1 / images if images else 0)
+        if fallen or difference > UNSOUND:
             texts.append(
                 f"{entry['file']} is FAR LESS ACCURATE than the Keras model: "
-                f"{entry['accuracy']:.2%} on the test split in place of {whole:.2%}. Do not deploy "
-                "it; another int8 format, or one without int8, may do"
+                f"{entry['accuracy']:.2%} on the test split in place of {whole:.2%}, and logits "
+                f"that differ by {difference:.1e} of the largest. Do not deploy it; another int8 "
+                "format, or one without int8, may do"
             )
     return texts
 

@@ -13,7 +13,7 @@ from tas_tf.deployment import alignment, artifacts, manifest
 from tas_tf.errors import EXIT_DONE, EXIT_OUTSIDE_BAND
 from tas_tf.experiments import common, messages, provenance
 from tas_tf.runtime import files
-from tas_tf.runtime.run_directory import ARCHITECTURE, BASE, RESULT, RunDirectory
+from tas_tf.runtime.run_directory import ARCHITECTURE, BASE, DATA_RECORD, RESULT, RunDirectory
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -61,10 +61,12 @@ class ExportExperiment:
         if at_hand:
             self.data.prepare(export.seed)
         with common.opened(directory, config), self.data.explained():
-            # Of a model of one's own it would need that model beside it.
-            if not directory.exists(ARCHITECTURE) and not source.exists(BASE):
-                architecture = files.read_text(source.file(ARCHITECTURE))
-                files.write_whole(directory.file(ARCHITECTURE), architecture)
+            # The record of the images too: it tells that they are these, wherever they lie later.
+            # The architecture of a model of one's own would need that model beside it.
+            kept = (DATA_RECORD,) if source.exists(BASE) else (ARCHITECTURE, DATA_RECORD)
+            for name in kept:
+                if not directory.exists(name):
+                    files.write_whole(directory.file(name), files.read_text(source.file(name)))
             said = artifacts.export_all(export, source, directory, names)
             if config is not None and not directory.exists(RESULT):
                 directory.write_json(RESULT, {"model": told_from(source.path, directory.path)})

@@ -219,9 +219,9 @@ class _Search:
         self._below.sort(key=lambda x: (-first.cost.value(x), self._exchanges.regret(x)))
         found = []
         for start in self._below[:_STARTS]:
-            reached = _raised(self._regrets, [first, *upper], start)
-            spent = first.cost.value(reached)
-            found.append((-spent, self._exchanges.regret(reached), tuple(reached.tolist())))
+            raised = _raised(self._regrets, [first, *upper], start)
+            spent = first.cost.value(raised)
+            found.append((-spent, self._exchanges.regret(raised), tuple(raised.tolist())))
         if not found:
             raise _nothing_within(self._bands)
         _, regret, nearest = min(found)

@@ -300,3 +300,16 @@ def test_dry_run_of_preset(preset, data_dir, capsys):
         assert code == 0
         assert "reachable" in out and "50000 for training" in out
     assert not os.listdir()
+
+
+def test_help_that_cannot_be_printed_is_said():
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "tas_tf.search", "--help"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=PROJECT,
+        )
+    assert done.returncode == 2
+    check_message(done.stderr, "No space left on device. Make room")

@@ -51,7 +51,7 @@ def test_pipeline_makes_every_part(pipeline):
         learns = {"networks.json"} if part == "student_kd" else set()
         assert set(os.listdir(folder / part)) == every | {"model.keras"} | learns
     assert set(os.listdir(folder / "export")) == {
-        "config.gin", "architecture.json", "result.json", "saved_model",
+        "config.gin", "architecture.json", "data.json", "result.json", "saved_model",
         "manifest.json", "model_card.md"
     }  # fmt: skip
     assert list((folder / "search/events").glob("events.out.tfevents.*"))

@@ -7,9 +7,12 @@ import shutil
 import numpy as np
 import pytest
 from command_line import bindings, check_message, run
+from keras.layers import BatchNormalization
 from PIL import Image
 
+from tas_tf.models import network_files
 from tas_tf.reports import report
+from tas_tf.runtime.run_directory import RunDirectory
 
 SMALL = ["--gin_file=specs/quickstart.gin"]
 SMALL += bindings("EPOCHS = 2", "BATCH_SIZE = 8", "DEPTH = 8", "DATASET = 'ds'")
@@ -97,10 +100,14 @@ def test_a_teacher_of_other_images_of_the_classes_is_let_pass(capsys):
 
 
 def test_moved_images_are_the_same(capsys):
+    export = ["export", "--run_dir=exported", "--model=run"]
+    assert run(*export) == 0
     shutil.move("ds", "elsewhere")
     moved = bindings(f"DATASET = '{pathlib.Path('elsewhere').absolute()}'")
     assert run("train", *SMALL, *moved, "--run_dir=run") == 0
     assert "Already done: run" in capsys.readouterr().out
+    assert run(*export, *moved) == 0
+    assert "Already done: exported" in capsys.readouterr().out
     pathlib.Path("elsewhere/a").rename("elsewhere/zebra")
     assert run("train", *SMALL, *moved, "--run_dir=run") == 2
     check_message(capsys.readouterr().err, "'a' is now 'zebra'")
@@ -141,6 +148,25 @@ def test_an_artifact_that_is_far_less_accurate_ends_with_3(capsys, accuracy):
     fallen = accuracy < manifest["keras_accuracy"] - 1 / 6 - 0.05
     assert run(*arguments) == (3 if fallen else 0)
     assert ("FAR LESS ACCURATE" in capsys.readouterr().out) == fallen
+
+
+def _overshadow():
+    """Gives the last map a channel that no logit depends on, and that leaves int8 no room."""
+    model = network_files.load_model("run")
+    *_, scale = (layer for layer in model.layers if isinstance(layer, BatchNormalization))
+    offset, kernel = scale.beta.numpy(), model.layers[-1].kernel.numpy()
+    offset[0], kernel[0] = 3000.0, 0.0
+    scale.beta.assign(offset)
+    model.layers[-1].kernel.assign(kernel)
+    network_files.save_model(model, network_files.load_architecture("run"), RunDirectory("run"))
+
+
+def test_an_artifact_that_int8_ruins_ends_with_3(capsys):
+    _overshadow()
+    assert run("export", "--run_dir=run", "--format=litert_int8,saved_model") == 3
+    said = capsys.readouterr().out
+    assert "model_int8.tflite is FAR LESS ACCURATE" in said.splitlines()[-1]
+    assert "accuracy on the test split" in said and "100.0% of the classes agree" in said
 
 
 def test_a_comparison_says_that_images_differ(capsys):

@@ -71,7 +71,7 @@ def test_a_spec_may_lie_on_another_file_system(tmp_path):
 
 def test_what_is_no_text_is_refused():
     pathlib.Path("a.gin").write_bytes(b"TARGET = \xff")
-    with pytest.raises(SpecError, match=r"^a\.gin cannot be read as a spec: 'utf-8' codec can't"):
+    with pytest.raises(SpecError, match=r"^a\.gin cannot be read as a spec: 'utf-8' .* as UTF-8"):
         presets.read_lines("a.gin")
     with pytest.raises(SpecError, match=r"^nowhere\.gin cannot be read as a spec: .*No such file"):
         presets.read_lines("nowhere.gin")

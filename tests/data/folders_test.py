@@ -1,10 +1,12 @@
 """Folders of images: what is inferred of them, what is left out, and what cannot be listed."""
 
+import contextlib
 import json
 import os
 import re
 import shutil
 import socket
+import unittest.mock
 
 import numpy as np
 import pytest
@@ -93,7 +95,7 @@ _LEFT_OUT = {
     "heic": (lambda f: (f / "warm" / "1.HEIC").write_text("x"), "not read (.heic): 'warm/1.HEIC'"),
     "beside": (lambda f: _draw(f / "stray.png"), "1 files beside the folders of the classes"),
     "nested": (_nested, "2 images in sub-folders of a class, which are not read: 'warm/more'"),
-    "folder": (lambda f: (f / "warm" / "x.jpg").mkdir(), "0 images in sub-folders of a class"),
+    "folder": (lambda f: (f / "warm" / "x.jpg").mkdir(), "1 sub-folders of a class, without"),
     "pipe": (lambda f: os.mkfifo(f / "warm" / "pipe.png"), "1 that are no files"),
     "socket": (_socket, "1 that are no files"),
     "device": (lambda f: (f / "warm" / "zero.png").symlink_to("/dev/zero"), "1 that are no files"),
@@ -122,10 +124,10 @@ def test_names_that_are_no_utf8(folder):
     json.dumps(images.record()).encode()
     with open(path, "wb") as file:
         file.write(b"spoilt")
-    with pytest.raises(DataError, match=r"caf\\udce9.png' cannot be read as an image"):
+    with pytest.raises(DataError, match=r"caf\\\\xe9.png' cannot be read as an image"):
         prepared(str(folder))
     os.rename(folder / "warm", os.fsencode(folder) + b"/w\xe4rm")
-    with pytest.raises(DataError, match=r"class folder 'w\\udce4rm' .* is no UTF-8 text"):
+    with pytest.raises(DataError, match=r"class folder 'w\\\\xe4rm' .* is no UTF-8 text"):
         prepared(str(folder))
 
 
@@ -138,6 +140,24 @@ def test_usual_names_of_splits_are_understood(folder, tmp_path, names):
     assert info.label_names == ("cold", "warm")
     assert info.evaluation_split == ("test" if names[1] == "Test" else "validation")
     assert "2 files beside the folders of the classes" in str(info.account)
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (("Cold", "cold"), "Note: the classes 'Cold' and 'cold' have names that look alike"),
+        (
+            ("\u00e9", "e\u0301"),
+            r"Note: the classes 'e\\u0301' and '\\xe9' have names that look alike",
+        ),
+        ((" ", "cold"), r"Classes: ' ' \(10\), cold"),
+    ],
+    ids=["case", "accent", "blank"],
+)
+def test_names_that_mislead_the_eye_are_told(folder, tmp_path, names, said):
+    for name in names:
+        shutil.copytree(folder / "cold", tmp_path / "set" / name)
+    assert re.search(said, _account(tmp_path / "set"))
 
 
 def test_a_class_that_a_split_lacks_is_said(folder, tmp_path):
@@ -174,6 +194,15 @@ _REFUSED = {
         lambda f: shutil.copytree(f / "cold", f / "deep" / "more"),
         "deep' has no images .*sub-folders have 10: move them up",
     ),
+    "a class that train lacks": (
+        lambda f: [
+            shutil.copytree(f / "cold", f / split / name)
+            for split, names in (("train", "ab"), ("test", "bc"))
+            for name in names
+        ],
+        "train lacks 'c', and test lacks 'a'",
+    ),
+    "an empty file": (lambda f: (f / "warm" / "7.png").write_bytes(b""), "7.png.*file is empty"),
     "a file": (lambda f: (shutil.rmtree(f), f.write_text("zip")), "is a file; a folder"),
 }
 
@@ -195,6 +224,26 @@ def test_a_folder_that_cannot_be_listed_is_named(folder, monkeypatch):
 
     monkeypatch.setattr(os, "scandir", refusing)  # the tests may run as one who may read all
     with pytest.raises(DataError, match="warm' cannot be listed: .*Permission denied"):
+        image_data.ImageData(str(folder)).describe()
+
+
+def test_a_folder_whose_files_cannot_be_reached_is_named(folder, monkeypatch):
+    """Its names may be read, but it may not be searched."""
+
+    @contextlib.contextmanager
+    def unsearchable(path):
+        if not str(path).endswith("warm"):
+            with real(path) as found:
+                yield found
+            return
+        entry = unittest.mock.Mock(**{"is_dir.return_value": False, "is_file.return_value": True})
+        entry.name, entry.path = "1.png", f"{path}/1.png"
+        entry.stat.side_effect = PermissionError(13, "Permission denied", entry.path)
+        yield iter([entry])
+
+    real = os.scandir
+    monkeypatch.setattr(os, "scandir", unsearchable)
+    with pytest.raises(DataError, match="warm' cannot be listed: .*Permission denied: .*1.png"):
         image_data.ImageData(str(folder)).describe()
 
 
