@@ -3,9 +3,21 @@
 import time
 
 import keras
+import numpy as np
 import pytest
-from masking import check_model, counted, half_keep
+import tensorflow as tf
+from masking import (
+    TOLERANCE,
+    calibrate,
+    check_model,
+    counted,
+    half_keep,
+    inputs_of,
+    randomize,
+)
 
+import tas_tf
+from tas_tf.layers.searchable_unit import Mode
 from tas_tf.models.reading import read
 
 # The smallest image that every family takes; the first model of a family is also narrowed.
@@ -94,3 +106,26 @@ def test_larger_models(name, rows):
     assert (graph.cost(), graph.cost(kind="parameters")) == counted(model)
     assert set(half_keep(model, graph)) == {group.name for group in graph.groups}
     rows.append(row(name, model, graph, "not narrowed"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FIRST)
+def test_supernets_compute_what_is_derived(name):
+    model = build(name)
+    rng = np.random.default_rng(0)
+    randomize(model, rng)
+    inputs = inputs_of(model, rng, count=16)  # statistics of few values let rounding errors grow
+    calibrate(model, inputs)
+    net = tas_tf.Supernet(tas_tf.SearchSpace.from_model(model))
+    picks = [rng.integers(len(choice.candidates)) for choice in net.space.choices]
+    architecture = net.space.architecture(picks)
+    output = np.asarray(net(inputs, net.fixed_draw(architecture)))
+    for source in (net, model):
+        small = tas_tf.build_model(architecture, start_from=source)
+        expected = np.asarray(small(inputs, training=False))
+        assert np.abs(output - expected).max() < TOLERANCE * np.abs(expected).max()
+    with tf.GradientTape() as tape:
+        draw = net.draw(tf.constant(1.0), tf.constant([1, 2]))
+        loss = tf.reduce_sum(tf.square(net(inputs, draw, mode=Mode.ARCHITECTURE)))
+    gradient = np.asarray(tape.gradient(loss, net.width_logits.value))
+    assert np.isfinite(gradient).all() and np.abs(gradient).max(axis=1).all()
