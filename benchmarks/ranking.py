@@ -52,8 +52,8 @@ from tas_tf.training.path_search import PathSearch
 from tas_tf.training.scores import Score, Scores, read_scores
 
 STOCK_STEPS = 15
-# Weights of the capacity beside that of a search, which has a row for every seed.
-OTHER_CAPACITIES = (0.0, 0.3, 0.5)
+# Weights of capacity and streams beside those of a search, each with a row for every seed.
+OTHER_WEIGHTS = ((0.0, 0.0), (0.4, 0.0), (0.4, 0.2), (0.4, 0.4))
 
 
 def correlations(values: np.ndarray, accuracies: np.ndarray) -> dict[str, float]:
@@ -148,15 +148,16 @@ class Ladder:
         """
         scores = read_scores(RunDirectory(str(self.runs / self._name("search", seed))))
         random = [score for score in scores if score.round == "random"]
-        capacity = self.experiment.measurement.capacity
-        values = PathValues(self.space, random, capacity)
+        plan = self.experiment.measurement
+        values = PathValues(self.space, random, plan.capacity, plan.streams)
         predictions = {
             "fitted": values.predicted(random, self.networks),
             "fitted, as terms": values.fitted(random).predict(self.networks),
         }
-        for other in OTHER_CAPACITIES:
-            values = PathValues(self.space, random, other)
-            predictions[f"fitted, capacity {other}"] = values.predicted(random, self.networks)
+        for capacity, streams in OTHER_WEIGHTS:
+            values = PathValues(self.space, random, capacity, streams)
+            name = f"fitted, capacity {capacity}, streams {streams}"
+            predictions[name] = values.predicted(random, self.networks)
         return predictions
 
     def raw(self, seed: int) -> np.ndarray:

@@ -128,6 +128,7 @@ def _search_facts(search: Part) -> dict[str, str]:
             "near the budget": search.setting("Measurement.near"),
             "finalists": search.setting("Measurement.finalists"),
             "weight of capacity": search.setting("Measurement.capacity"),
+            "weight of streams": search.setting("Measurement.streams"),
         }
         facts["Measurement"] = ", ".join(
             f"{name} {value}" for name, value in counts.items() if value is not None

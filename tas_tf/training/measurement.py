@@ -57,6 +57,7 @@ class Measurement:
         images: Images of the architecture half for each path.
         final_images: Images for each finalist.
         capacity: Weight of the capacity in a value, see `PathValues`.
+        streams: Weight of the widths of residual streams in a value, likewise.
 
     Raises:
         SpecError: If there is less than what a choice needs.
@@ -68,6 +69,7 @@ class Measurement:
     images: int = 1000
     final_images: int = 5000
     capacity: float = 0.4
+    streams: float = 0.3
 
     def __post_init__(self) -> None:
         least = {"paths": 2, "finalists": 1, "images": 1, "final_images": 1}
@@ -84,24 +86,29 @@ class Measurement:
 
 
 class PathValues:
-    """What paths are worth: `-loss + capacity * deviation * z`.
+    """What paths are worth: `-loss + deviation * (capacity * z_1 + streams * z_2)`.
 
-    Paths train for so few steps that they hardly use their parameters: losses rank networks of many
-    parameters too low. `z` is the logarithm of the parameters, standardized over random paths, and
-    `deviation` that of the random paths' losses (benchmarks/README.md, Ranking).
+    Paths train for so few steps that they hardly use what they have: losses rank networks of many
+    parameters too low, and those of wide residual streams. `z_1` is the logarithm of the parameters
+    and `z_2` the mean logarithm of the blocks' output widths, both standardized over random paths;
+    `deviation` is that of the random paths' losses (benchmarks/README.md, Ranking).
 
     Args:
         space: The search space.
         random: Scores of random paths.
-        capacity: The weight.
+        capacity: The weight of `z_1`.
+        streams: The weight of `z_2`.
     """
 
-    def __init__(self, space: SearchSpace, random: Sequence[Score], capacity: float):
+    def __init__(
+        self, space: SearchSpace, random: Sequence[Score], capacity: float, streams: float
+    ):
         self._space = space
-        logarithms = np.array([self._log_parameters(score.indices) for score in random])
+        known = np.array([self._logarithms(score.indices) for score in random])
         deviation = float(np.std([score.loss for score in random]))
-        self._mean = logarithms.mean()
-        self._slope = capacity * deviation / max(float(logarithms.std()), 1e-12)
+        self._means = known.mean(axis=0)
+        weights = np.array([capacity, streams])
+        self._slopes = weights * deviation / np.maximum(known.std(axis=0), 1e-12)
 
     def of(self, indices: Indices, loss: float) -> float:
         """Returns the value of a path of this loss."""
@@ -132,10 +139,19 @@ class PathValues:
         return separable.fit(self._space, [score.indices for score in scores], negative)
 
     def _capacity(self, indices: Indices) -> float:
-        return self._slope * float(self._log_parameters(indices) - self._mean)
+        return float(self._slopes @ (self._logarithms(indices) - self._means))
 
-    def _log_parameters(self, indices: Indices) -> float:
-        return float(np.log(cost(self._space.architecture(*indices), "parameters")))
+    def _logarithms(self, indices: Indices) -> np.ndarray:
+        """Returns those of the parameters, and of the mean width of the blocks' outputs."""
+        architecture = self._space.architecture(*indices)
+        outputs = [block[-1] for stage in architecture.stages for block in stage]
+        parameters = cost(architecture, "parameters")
+        return np.array([np.log(parameters), np.log(outputs / self._whole(architecture)).mean()])
+
+    def _whole(self, architecture: Architecture) -> np.ndarray:
+        """Returns the unpruned widths of the outputs of the blocks that an architecture has."""
+        stages = zip(architecture.stages, self._space.unpruned().stages, strict=True)
+        return np.array([block[-1] for kept, whole in stages for block in whole[: len(kept)]])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -256,7 +272,7 @@ def measure(
         rounds.score("random", random_path(space, search.seed, number))
         for number in range(plan.paths)
     ]
-    values = PathValues(space, measured, plan.capacity)
+    values = PathValues(space, measured, plan.capacity, plan.streams)
     model = values.fitted(measured)
     measured += [
         rounds.score("near", _near(search, model, 2, number)) for number in range(plan.near)

@@ -50,7 +50,7 @@ def valued(search, folder):
     """The values of paths, as the measurement in a folder has them."""
     scores = Scores(RunDirectory(str(folder))).scores
     random = [score for score in scores if score.round == "random"]
-    return measurement.PathValues(search.supernet.space, random, PLAN.capacity)
+    return measurement.PathValues(search.supernet.space, random, PLAN.capacity, PLAN.streams)
 
 
 def test_a_score_is_the_loss_of_the_derived_shape_by_the_batch_s_statistics(search, feed):
@@ -80,7 +80,7 @@ def test_the_choice_is_within_the_budget_and_the_best_of_the_finalists(search, w
     random = [
         score for score in Scores(RunDirectory(str(folder))).scores if score.round == "random"
     ]
-    values = measurement.PathValues(search.supernet.space, random, PLAN.capacity)
+    values = measurement.PathValues(search.supernet.space, random, PLAN.capacity, PLAN.streams)
     means = [values.of(score.indices, np.mean(score.losses[:half])) for score in finals]
     assert means == sorted(means, reverse=True)
     space = search.supernet.space
@@ -88,25 +88,33 @@ def test_the_choice_is_within_the_budget_and_the_best_of_the_finalists(search, w
     assert len({score.indices for score in finals}) == len(finals)
 
 
-def test_values_add_the_capacity_that_losses_lack(search):
+def test_values_add_the_capacity_and_the_streams_that_losses_lack(search):
     space = search.supernet.space
     paths = [measurement.random_path(space, 0, number) for number in range(40)]
     random = np.random.default_rng(0)
     scores = [Score("random", path, (float(random.normal()),)) for path in paths]
     logarithms = np.log([cost(space.architecture(*path), "parameters") for path in paths])
     losses_ = np.array([score.loss for score in scores])
-    z = (logarithms - logarithms.mean()) / logarithms.std()
-    expected = -losses_ + 0.4 * losses_.std() * z
-    values = measurement.PathValues(space, scores, 0.4)
+    unpruned = space.unpruned().stages
+    outputs = []
+    for path in paths:
+        stages = space.architecture(*path).stages
+        pairs = [
+            zip(kept, whole, strict=False) for kept, whole in zip(stages, unpruned, strict=True)
+        ]
+        outputs.append(np.mean([np.log(a[-1] / b[-1]) for pair in pairs for a, b in pair]))
+    z, streams = ((v - np.mean(v)) / np.std(v) for v in (logarithms, np.array(outputs)))
+    expected = -losses_ + losses_.std() * (0.4 * z + 0.3 * streams)
+    values = measurement.PathValues(space, scores, 0.4, 0.3)
     received = [values.of(score.indices, score.loss) for score in scores]
     np.testing.assert_allclose(received, expected, rtol=1e-9)
     # The derivation's model has the capacity as a sum of terms, a prediction has it exactly.
     model = values.fitted(scores)
-    alone = measurement.PathValues(space, scores, 0.0).fitted(scores)
+    alone = measurement.PathValues(space, scores, 0.0, 0.0).fitted(scores)
     exact = values.predicted(scores, paths)
     np.testing.assert_allclose(exact - alone.predict(paths), expected + losses_, atol=1e-9)
     assert np.corrcoef(model.predict(paths), exact)[0, 1] > 0.95
-    without = measurement.PathValues(space, scores, 0.0)
+    without = measurement.PathValues(space, scores, 0.0, 0.0)
     assert without.of(paths[0], 2.0) == -2
 
 
@@ -118,7 +126,7 @@ def test_leads_are_measured_on_the_other_half(search, whole):
     random = [
         score for score in Scores(RunDirectory(str(folder))).scores if score.round == "random"
     ]
-    values = measurement.PathValues(search.supernet.space, random, PLAN.capacity)
+    values = measurement.PathValues(search.supernet.space, random, PLAN.capacity, PLAN.streams)
     ahead, behind = ([values.of(s.indices, x) for x in s.losses[half:]] for s in (first, unpruned))
     differences = np.subtract(ahead, behind)
     lead, error = choice.leads["unpruned"]
