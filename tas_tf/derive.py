@@ -12,7 +12,6 @@ from absl import flags
 from tas_tf import command_line
 from tas_tf.config import presets, recorded
 from tas_tf.errors import RunDirectoryError, SpecError
-from tas_tf.runtime.run_directory import BASE
 
 _LATENCY_TABLE = flags.DEFINE_string(
     "latency_table",
@@ -38,7 +37,7 @@ def _derive() -> int:
 
 def _space(run_dir: str | None) -> list[str]:
     """Returns what binds the space that was searched: of a model beside the search, or ours."""
-    base = os.path.join(os.path.expanduser(run_dir or ""), BASE)
+    base = os.path.join(os.path.expanduser(run_dir or ""), presets.BASE)
     if run_dir and presets.is_file(base):
         return ["run_derive.space = @own_model()", f"own_model.model = {base!r}"]
     return ["run_derive.space = @resnet()"]

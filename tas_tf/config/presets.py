@@ -10,6 +10,9 @@ import re
 
 from tas_tf.errors import SpecError
 
+# The model of a user that a search was of, in its run directory.
+BASE = "base.keras"
+
 
 def presets_root() -> pathlib.Path:
     """Returns the folder that holds `specs/`: the installed package, or the checkout."""

@@ -27,6 +27,7 @@ from tas_tf.runtime.files import read_text, replacing, transfer
 from tas_tf.runtime.run_directory import CONFIG, DATA_RECORD, MODEL, RESULT, RunDirectory
 from tas_tf.spaces.architecture import Architecture
 from tas_tf.spaces.cost import cost
+from tas_tf.spaces.model_space import ModelArchitecture
 from tas_tf.training.supervised import check_fits
 
 CHECK_IMAGES = 256
@@ -241,8 +242,10 @@ class Export:
         if name == "saved_model":
             write_saved_model(self.classifier, path, images)
         elif name == "keras":
-            model = build_model(self.architecture)  # as it was trained, with any softmax at its end
-            model.set_weights(self.classifier.model.get_weights())
+            model = self.classifier.model
+            if isinstance(self.architecture, ModelArchitecture):  # it may end in a softmax
+                model = build_model(self.architecture)
+                model.set_weights(self.classifier.model.get_weights())
             model.save(path)
         else:
             with open(path, "wb") as file:
@@ -268,7 +271,7 @@ class Export:
             return read_saved_model(path)
         if name == "keras":
             loaded = keras.saving.load_model(path, compile=False, safe_mode=True)
-            classifier = dataclasses.replace(self.classifier, model=loaded)
+            classifier = dataclasses.replace(self.classifier, model=without_softmax(loaded))
             return lambda images: classifier.logits(images).numpy()
         return litert.read_litert(path)
 

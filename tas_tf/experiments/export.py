@@ -7,13 +7,14 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 from tas_tf.config import gin_config
+from tas_tf.config.presets import BASE
 from tas_tf.config.recorded import told_from
 from tas_tf.data.image_data import ImageData
 from tas_tf.deployment import alignment, artifacts, manifest
 from tas_tf.errors import EXIT_DONE, EXIT_OUTSIDE_BAND
 from tas_tf.experiments import common, messages, provenance
 from tas_tf.runtime import files
-from tas_tf.runtime.run_directory import ARCHITECTURE, BASE, DATA_RECORD, RESULT, RunDirectory
+from tas_tf.runtime.run_directory import ARCHITECTURE, DATA_RECORD, RESULT, RunDirectory
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

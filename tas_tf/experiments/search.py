@@ -12,6 +12,7 @@ import numpy as np
 
 from tas_tf.baselines import uniform
 from tas_tf.config import gin_config
+from tas_tf.config.presets import BASE
 from tas_tf.data.batches import Feed
 from tas_tf.data.image_data import ImageData, paired
 from tas_tf.errors import EXIT_DONE, EXIT_OUTSIDE_BAND, SpecError
@@ -23,7 +24,7 @@ from tas_tf.models.interpreter import ModelSupernet
 from tas_tf.models.supernet import Supernet
 from tas_tf.runtime import devices
 from tas_tf.runtime.checkpoints import CheckpointInterval
-from tas_tf.runtime.run_directory import BASE, RESULT
+from tas_tf.runtime.run_directory import RESULT
 from tas_tf.spaces import cost, derivation
 from tas_tf.spaces.architecture import Architecture
 from tas_tf.spaces.derivation import Derivation

@@ -16,7 +16,7 @@ from tas_tf.experiments import common, messages, networks
 from tas_tf.models import derived, network_files
 from tas_tf.models.derived import without_softmax
 from tas_tf.models.spec_compiler import TRAINING_LAYERS, build_model
-from tas_tf.runtime import devices, files, run_directory
+from tas_tf.runtime import devices, files
 from tas_tf.runtime.checkpoints import CheckpointInterval
 from tas_tf.runtime.run_directory import ARCHITECTURE, MODEL, RESULT, RunDirectory
 from tas_tf.spaces import cost
@@ -109,7 +109,7 @@ class TrainingExperiment:
             networks.record_networks(plan.directory, known)
             if isinstance(plan.architecture, ModelArchitecture):
                 base = plan.architecture.space.model
-                network_files.write_model(base, plan.directory, run_directory.BASE)
+                network_files.write_model(base, plan.directory, presets.BASE)
             files.write_whole(plan.directory.file(ARCHITECTURE), plan.architecture.to_json())
             seconds = common.fit(
                 training,

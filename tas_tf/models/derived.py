@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, overload
 
 import keras
 
@@ -19,6 +19,10 @@ from tas_tf.spaces.model_space import ModelArchitecture, ModelSpace
 from tas_tf.spaces.search_space import SearchSpace
 
 
+@overload
+def supernet_of(space: SearchSpace, **options: Any) -> Supernet: ...
+@overload
+def supernet_of(space: ModelSpace, **options: Any) -> ModelSupernet: ...
 def supernet_of(space: SearchSpace | ModelSpace, **options: Any) -> Supernet | ModelSupernet:
     """Returns the supernet of a search space.
 

@@ -53,6 +53,8 @@ class ModelSupernet(Candidates):
         dtype: Precision.
     """
 
+    space: ModelSpace
+
     def __init__(
         self,
         space: ModelSpace,

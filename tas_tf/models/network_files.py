@@ -11,12 +11,12 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tas_tf.config.presets import find_trained, trained_names
+from tas_tf.config.presets import BASE, find_trained, trained_names
 from tas_tf.errors import ArchitectureError
 from tas_tf.models.derived import build_model
 from tas_tf.models.reading import space_of
 from tas_tf.runtime.files import first_line, read_text, replacing
-from tas_tf.runtime.run_directory import ARCHITECTURE, BASE, MODEL, RunDirectory
+from tas_tf.runtime.run_directory import ARCHITECTURE, MODEL, RunDirectory
 from tas_tf.spaces.architecture import Architecture
 from tas_tf.spaces.model_space import ModelArchitecture
 

@@ -46,6 +46,7 @@ class Supernet(Candidates):
             variables, statistics, logits and cost stay float32.
     """
 
+    space: SearchSpace
     unit_class = SearchableUnit
 
     def __init__(

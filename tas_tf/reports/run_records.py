@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from tas_tf import json_schema
 from tas_tf.config import recorded
+from tas_tf.config.presets import BASE
 from tas_tf.deployment import manifest
 from tas_tf.errors import RunDirectoryError, UserError
 from tas_tf.models import network_files
@@ -22,7 +23,6 @@ from tas_tf.runtime import files
 from tas_tf.runtime.metrics import METRICS
 from tas_tf.runtime.run_directory import (
     ARCHITECTURE,
-    BASE,
     CONFIG,
     DATA_RECORD,
     RESULT,

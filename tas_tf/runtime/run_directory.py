@@ -20,7 +20,6 @@ RESULT = "result.json"
 DATA_RECORD = "data.json"
 ARCHITECTURE = "architecture.json"
 MODEL = "model.keras"
-BASE = "base.keras"  # the model of a user that was searched
 LOCK = "run.lock"
 # What a report adds to a directory, whatever else is in it; its Markdown keeps pictures apart.
 REPORT = "report"

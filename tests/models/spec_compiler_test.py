@@ -31,7 +31,7 @@ def test_reference_networks_are_built_as_counted(reference_dir, monkeypatch, dee
         lambda self, shape, dtype=None: tf.zeros(shape, dtype),
     )
     for name, architecture, macs, parameters in reference_networks(reference_dir):
-        if deep != (len(list(architecture.layers())) > 35):
+        if deep != (len(list(architecture.layers())) > 25):
             continue
         model = build_model(architecture)
         received = counted(model)

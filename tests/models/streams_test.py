@@ -116,7 +116,12 @@ def stepped(net):
 
 @pytest.mark.parametrize(
     ("strategy", "normalization"),
-    [("two", "private"), ("two", "shared"), ("gumbel", "private"), ("straight_through", "shared")],
+    [
+        ("two", "shared"),
+        pytest.param("two", "private", marks=pytest.mark.slow),
+        pytest.param("gumbel", "private", marks=pytest.mark.slow),
+        ("straight_through", "shared"),
+    ],
 )
 @pytest.mark.parametrize("aggregation", AGGREGATIONS)
 def test_shapes_give_the_same_numbers(strategy, aggregation, normalization):

@@ -9,8 +9,9 @@ from tas_tf.errors import ArchitectureError, SpecError
 from tas_tf.layers.aggregation import AGGREGATIONS
 from tas_tf.layers.normalization import EPSILON
 from tas_tf.layers.searchable_unit import Mode
+from tas_tf.models.candidates import entropy
 from tas_tf.models.spec_compiler import build_model
-from tas_tf.models.supernet import Supernet, entropy
+from tas_tf.models.supernet import Supernet
 from tas_tf.spaces import families
 from tas_tf.spaces.architecture import Architecture
 from tas_tf.spaces.search_space import SearchSpace

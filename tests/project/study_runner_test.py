@@ -19,7 +19,7 @@ def note(what):
     with open(log, "a") as file:
         file.write(f"{what} {name}\\n")
 note("begin")
-time.sleep(0.1)
+time.sleep(0.3)
 if name == "plain/0.4/search_1":
     sys.exit(1)
 shutil.copytree(source, target)
