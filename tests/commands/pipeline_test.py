@@ -316,6 +316,7 @@ def test_damaged_network_is_not_exported(capsys, teacher, file, content, expecte
     check_refused(capsys, "export", f"--run_dir={teacher}", expected=[expected])
 
 
+@pytest.mark.slow
 def test_mixed_bfloat16_from_the_teacher_to_the_search(pipeline, teacher, capsys):
     precision = bindings("PRECISION = 'mixed_bfloat16'", "run_training.teacher = 'teacher'")
     assert run("train", *training_arguments(pipeline, "student"), *precision) == 0
