@@ -110,6 +110,7 @@ def test_what_makes_no_sense_is_refused(tmp_path, monkeypatch, capsys, binding, 
     check_refused(capsys, "search", *arguments, expected=[expected])
 
 
+@pytest.mark.slow
 def test_the_pipeline_starts_from_its_teacher(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     pathlib.Path("a.gin").write_text(SPEC)

@@ -68,7 +68,7 @@ def test_small_models(name):
     check_derived(small_models.ALL[name]())
 
 
-@settings(max_examples=8, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(max_examples=5, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(plan=random_models.plans(), seed=st.integers(0, 9))
 def test_random_models(plan, seed):
     check_derived(random_models.build(plan), seed, normalization="shared")
