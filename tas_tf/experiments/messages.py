@@ -151,18 +151,13 @@ def say_network(architecture: Architecture | ModelArchitecture, teacher: str | N
     """Says which network is trained."""
     costs = cost.costs(architecture)
     if isinstance(architecture, ModelArchitecture):
-        learns = f"; learns from {teacher}" if teacher else ""
-        _say(
-            f"Network: {architecture.space.graph.name} at {costs['macs']:,} MACs, "
-            f"{costs['parameters']:,} parameters{learns}"
-        )
-        return
-    depths = [len(stage) for stage in architecture.stages]
+        name, peak = architecture.family, ""
+    else:
+        name = f"{architecture.block} blocks {[len(stage) for stage in architecture.stages]}"
+        peak = f", {costs['memory']:,} bytes of activations at its peak"
     learns = f"; learns from {teacher}" if teacher else ""
     _say(
-        f"Network: {architecture.block} blocks {depths}, {costs['macs']:,} MACs, "
-        f"{costs['parameters']:,} parameters, {costs['memory']:,} bytes of activations at its "
-        f"peak{learns}"
+        f"Network: {name}, {costs['macs']:,} MACs, {costs['parameters']:,} parameters{peak}{learns}"
     )
 
 

@@ -211,7 +211,7 @@ class TrainingExperiment:
     def _finish(self, training: Training, plan: _Plan, seconds: float) -> dict[str, float]:
         """Saves and tests the network, and records all that came out; returns the test."""
         saved = network_files.save_model(training.model, plan.architecture, plan.directory)
-        # The one time that the test split is read.
+        # The test split is read now, after the training, and never before.
         tested = evaluate(without_softmax(saved), self.data.evaluation("test", self.batch_size))
         result: dict[str, Any] = {"test": tested, "cost": plan.architecture.cost}
         result["seconds"] = seconds

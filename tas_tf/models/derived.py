@@ -12,7 +12,7 @@ from tas_tf.models.inheritance import inherit_weights
 from tas_tf.models.interpreter import ModelSupernet
 from tas_tf.models.narrowing import importance, most_important, narrow
 from tas_tf.models.supernet import Supernet
-from tas_tf.models.traversal import last_operation
+from tas_tf.models.traversal import last_operation, softmax_of
 from tas_tf.runtime import environment
 from tas_tf.spaces.architecture import Architecture
 from tas_tf.spaces.model_space import ModelArchitecture, ModelSpace
@@ -86,8 +86,9 @@ def without_softmax(model: keras.Model) -> keras.Model:
         model: The classifier.
     """
     last = last_operation(model)
-    if isinstance(last, keras.layers.Softmax):
+    found = softmax_of(last)
+    if found == "alone":
         return keras.Model(model.inputs, last.input, name=model.name)
-    if getattr(last, "activation", None) is keras.activations.softmax:
+    if found:
         last.activation = keras.activations.linear
     return model

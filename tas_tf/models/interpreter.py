@@ -24,9 +24,17 @@ from tas_tf.layers.sampling import Draw
 from tas_tf.layers.searchable_unit import Mode
 from tas_tf.models.candidate_normalization import CandidateNormalization, Told, normalize_present
 from tas_tf.models.candidates import NORMALIZATIONS, Candidates
-from tas_tf.models.narrowing import importance, most_important, operations_of
-from tas_tf.models.traversal import Visit, graph_of, remade, traverse
+from tas_tf.models.narrowing import importance, in_order, most_important, operations_of
+from tas_tf.models.traversal import (
+    Visit,
+    graph_of,
+    last_operation,
+    remade,
+    softmax_of,
+    traverse,
+)
 from tas_tf.spaces.calls import Call
+from tas_tf.spaces.expected_cost import max_candidates
 from tas_tf.spaces.model_space import ModelArchitecture, ModelSpace
 
 # Layers whose statistics are over the channels that are there.
@@ -37,20 +45,15 @@ class ModelSupernet(Candidates):
     """The supernet of a model that was read; its weights begin as the model's.
 
     The first channels of a group, which narrow candidates keep too, are its most important ones:
-    those of the largest scales, or of the largest kernels where nothing is normalized.
+    those of the largest scales, or of the largest kernels where nothing is normalized. Every
+    channel stays where it is and is computed, in float32.
 
     Args:
         space: The search space.
-        aggregation: `pad`: every channel stays where it is, so that trained weights keep their
-            function. Interpolation would mix them.
         strategy: How candidates are drawn, see `sampling.draw`.
-        shapes: `static`: every channel is computed, in shapes known when the step is traced;
-            `auto` is the same.
         draws: `shared` or `own`, see `Supernet`.
-        streams: `derived`: shortcuts hand on what the built network's do.
         normalization: Whether every candidate has a normalization of its own (`private`), or all
             share one (`shared`).
-        dtype: Precision.
     """
 
     space: ModelSpace
@@ -58,26 +61,17 @@ class ModelSupernet(Candidates):
     def __init__(
         self,
         space: ModelSpace,
-        aggregation: str = "pad",
         strategy: str = "two",
-        shapes: str = "auto",
         draws: str = "shared",
-        streams: str = "derived",
         normalization: str = "private",
-        dtype: str = "float32",
     ):
         super().__init__(
             space,
             strategy=strategy,
             draws=draws,
-            dtype=dtype,
-            aggregation=(aggregation, ("pad",)),
-            shapes=(shapes, ("auto", "static")),
-            streams=(streams, ("derived",)),
+            dtype="float32",
             normalization=(normalization, NORMALIZATIONS),
         )
-        if dtype != "float32":
-            raise SpecError(f"dtype: a model that was read is searched in float32, not in {dtype}")
         if space.outputs[1:]:
             raise SpecError(
                 f"{space.graph.name}: expected a model of one output to search. Received: "
@@ -87,13 +81,14 @@ class ModelSupernet(Candidates):
         # Whether a softmax at the end is left out.
         self.gives_logits = True
         self._lookup = _Lookup.of(space)
-        self._is_private = normalization == "private"
-        self._operations = operations_of(space.model, space.graph)
-        self._normalized_next, ends = _readers(space)
-        self._softmax = _without_softmax(space, self._operations, ends)
+        # Rows of scales, offsets and averages.
+        self._rows = max_candidates(space) if normalization == "private" else 1
+        self._normalized_next = _read_normalized(space)
+        operations = operations_of(space.model, space.graph)
+        self._softmax = _without_softmax(space, operations)
         self._normalizations: dict[int, CandidateNormalization] = {}
         self._values: dict[int, list[keras.Variable]] = {}
-        for call, operation in zip(space.graph.calls, self._operations, strict=True):
+        for call, operation in zip(space.graph.calls, operations, strict=True):
             if call.first:
                 self._add_variables(call, operation)
         # Keras looks for layers in lists, not in dictionaries by number.
@@ -105,9 +100,8 @@ class ModelSupernet(Candidates):
         """Copies the variables of a layer; the model itself never changes."""
         if _is_normalized(call):
             classes = self.space.graph.partition.class_of[call.reads()]
-            rows = self.width_candidates if self._is_private else 1
             self._normalizations[call.operation] = CandidateNormalization(
-                operation, classes, rows, synchronized=self.draws == "shared"
+                operation, classes, self._rows, synchronized=self.draws == "shared"
             )
             return
         self._values[call.operation] = [
@@ -121,11 +115,6 @@ class ModelSupernet(Candidates):
             )
             for variable in getattr(operation, "variables", ())
         ]
-
-    @property
-    def width_candidates(self) -> int:
-        """The largest number of candidate widths of any group."""
-        return max(len(choice.candidates) for choice in self.space.choices)
 
     @property
     def weight_variables(self) -> list[keras.Variable]:
@@ -202,7 +191,7 @@ class ModelSupernet(Candidates):
             if ids is None or not self._lookup.searched[partition.class_of[ids]].any():
                 continue
             if partition.owners[ids[0]] == call.path:  # what it writes
-                if self._normalized_next[id(call)]:
+                if id(call) in self._normalized_next:
                     continue
                 factor = told.share
             elif index in call.uses:
@@ -256,15 +245,13 @@ class _Lookup:
     def of(cls, space: ModelSpace) -> _Lookup:
         groups, class_of = space.graph.groups, space.graph.partition.class_of
         count = int(class_of.max(initial=-1)) + 1
-        most = max(len(choice.candidates) for choice in space.choices)
-        candidates = np.ones((len(groups) + 1, most), np.int32)
+        candidates = np.ones((len(groups) + 1, max_candidates(space)), np.int32)
         group_of, rank = np.full(count, len(groups), np.int32), np.zeros(count, np.int32)
         importances = importance(space.model, space.graph)
         for number, (group, choice) in enumerate(zip(groups, space.choices, strict=True)):
             candidates[number, : len(choice.candidates)] = choice.candidates
             group_of[group.classes] = number
-            order = np.argsort(-importances[group.name], kind="stable")
-            rank[group.classes[order]] = np.arange(group.width)
+            rank[group.classes[in_order(importances[group.name])]] = np.arange(group.width)
         return cls(candidates, group_of, rank, importances)
 
     @property
@@ -298,12 +285,11 @@ def _is_normalized(call: Call) -> bool:
     return call.kind == "BatchNormalization" and not call.reason
 
 
-def _readers(space: ModelSpace) -> tuple[dict[int, bool], list[Call]]:
-    """Returns for calls, by identity, whether only batch normalizations read what they write; and
-    the calls that write the model's outputs."""
+def _read_normalized(space: ModelSpace) -> set[int]:
+    """Returns the identities of calls whose outputs only batch normalizations read."""
     functional, calls = graph_of(space.model), iter(space.graph.calls)
     writers: dict[int, Call] = {}
-    is_normalized: dict[int, bool] = {}
+    read: dict[int, bool] = {}
     alive: list[Any] = []
 
     def visit(visited: Visit) -> list[Any]:
@@ -311,16 +297,15 @@ def _readers(space: ModelSpace) -> tuple[dict[int, bool], list[Call]]:
         for value in keras.tree.flatten((visited.args, visited.kwargs)):
             if id(value) in writers:
                 writer = id(writers[id(value)])
-                is_normalized[writer] = is_normalized.get(writer, True) and _is_normalized(call)
+                read[writer] = read.get(writer, True) and _is_normalized(call)
         outputs = [_Value() for _ in visited.outputs]
         alive.extend(outputs)
         writers.update((id(output), call) for output in outputs)
         return outputs
 
     ends = traverse(functional, [_Value() for _ in functional.inputs], visit)
-    last = [writers[id(end)] for end in ends if id(end) in writers]
-    is_normalized |= {id(call): False for call in last}
-    return {id(call): is_normalized.get(id(call), False) for call in space.graph.calls}, last
+    last = {id(writers[id(end)]) for end in ends if id(end) in writers}
+    return {call for call, is_normalized in read.items() if is_normalized} - last
 
 
 class _Copy(keras.initializers.Initializer):
@@ -337,20 +322,16 @@ class _Value:
     """What stands for a tensor where only its identity counts."""
 
 
-def _without_softmax(
-    space: ModelSpace, operations: Sequence[Any], ends: Sequence[Call]
-) -> dict[int, Any]:
-    """Returns what runs in place of layers that end in a softmax: None where nothing is left."""
-    found: dict[int, Any] = {}
-    for call, operation in zip(space.graph.calls, operations, strict=True):
-        if not any(call is end for end in ends):
-            continue
-        if call.kind == "Softmax" or (
-            call.kind == "Activation" and call.config["activation"] == "softmax"
-        ):
-            found[call.operation] = None
-        elif call.config.get("activation") == "softmax":
-            linear = remade(operation, operation.name, {"activation": "linear"})
-            linear.build((None, *call.input_shapes[0]))
-            found[call.operation] = linear
-    return found
+def _without_softmax(space: ModelSpace, operations: Sequence[Any]) -> dict[int, Any]:
+    """Returns what runs in place of a softmax at the end, by operation: None for nothing."""
+    last = last_operation(space.model)
+    found = softmax_of(last)
+    if not found:
+        return {}
+    calls = zip(space.graph.calls, operations, strict=True)
+    call = next(call for call, operation in calls if operation is last)
+    if found == "alone":
+        return {call.operation: None}
+    linear = remade(last, last.name, {"activation": "linear"})
+    linear.build((None, *call.input_shapes[0]))
+    return {call.operation: linear}

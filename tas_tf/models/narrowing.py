@@ -103,8 +103,12 @@ def most_important(
         importances: As `importance` returns them.
         widths: How many to keep, by the names of groups.
     """
-    orders = {name: np.argsort(-importances[name], kind="stable") for name in widths}
-    return {name: np.sort(orders[name][:width]) for name, width in widths.items()}
+    return {name: np.sort(in_order(importances[name])[:width]) for name, width in widths.items()}
+
+
+def in_order(importances: np.ndarray) -> np.ndarray:
+    """Returns the positions (n,) of channels, the most important first; ties keep their order."""
+    return np.argsort(-importances, kind="stable")
 
 
 def operations_of(model: keras.Model, graph: Graph) -> list[Any]:

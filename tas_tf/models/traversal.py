@@ -67,6 +67,15 @@ def last_operation(model: Any) -> Any:
     return last_operation(operation) if is_nested else operation
 
 
+def softmax_of(operation: Any) -> str:
+    """Returns how an operation ends in a softmax: `alone`, as its `activation`, or "" if not."""
+    if type(operation).__name__ == "Softmax":
+        return "alone"
+    if getattr(operation, "activation", None) is not keras.activations.softmax:
+        return ""
+    return "alone" if isinstance(operation, keras.layers.Activation) else "activation"
+
+
 def traverse(
     model: Any, values: Sequence[Any], visit: Callable[[Visit], Any], path: str = ""
 ) -> list[Any]:

@@ -12,8 +12,8 @@ from tas_tf.spaces.cost import CostKind, kind_of
 from tas_tf.spaces.expected_cost import CostModel
 from tas_tf.spaces.model_space import ModelSpace
 from tas_tf.spaces.search_space import SearchSpace
-from tas_tf.spaces.space_terms import cost_of
-from tas_tf.spaces.terms import Stack, Terms
+from tas_tf.spaces.space_terms import choices_of, products_of
+from tas_tf.spaces.terms import Stack
 
 
 class ExpectedTerms:
@@ -26,8 +26,7 @@ class ExpectedTerms:
 
     def __init__(self, space: ModelSpace, kind: str | CostKind = "macs"):
         self.space, self.kind = space, kind_of(kind)
-        terms = cost_of(space, self.kind)
-        assert isinstance(terms, Terms)
+        terms = products_of(space, self.kind.name, choices_of(space))
         self._constant = float(terms.constant)
         count = len(space.choices)
         self._parts = [(stack.tables, _selectors(stack, count)) for stack in terms.stacks]

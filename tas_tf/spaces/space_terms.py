@@ -41,15 +41,21 @@ def cost_of(
     """
     kind, choices = kind_of(kind), choices_of(space)
     if isinstance(space, ModelSpace):
-        return _products_of(space, kind.name, choices)
+        return products_of(space, kind.name, choices)
     terms = [_term(space, kind, place) for place in places(space, FORMULAS[formula])]
     if kind.peak:
         return Peak(tuple(Terms(choices, [term]) for term in terms))
     return Terms(choices, terms)
 
 
-def _products_of(space: ModelSpace, kind: str, choices: list[Choice]) -> Terms:
-    """Returns a graph's products, multiplied out: numbers of channels are sums over choices."""
+def products_of(space: ModelSpace, kind: str, choices: list[Choice]) -> Terms:
+    """Returns the cost of a model that was read: its products, multiplied out.
+
+    Args:
+        space: The search space.
+        kind: One of `graph.KINDS`.
+        choices: What `choices_of` returns.
+    """
     index = {choice.name: number for number, choice in enumerate(choices)}
     factors: collections.Counter[tuple[int, ...]] = collections.Counter()
     for product in space.graph.products(kind):

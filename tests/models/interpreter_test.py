@@ -16,6 +16,7 @@ import tas_tf
 from tas_tf.errors import SpecError
 from tas_tf.layers.sampling import STRATEGIES, Draw
 from tas_tf.layers.searchable_unit import Mode
+from tas_tf.models.derived import without_softmax
 from tas_tf.models.spec_compiler import build_model
 from tas_tf.models.supernet import Supernet
 from tas_tf.spaces.search_space import SearchSpace
@@ -182,13 +183,17 @@ def test_only_candidates_that_were_drawn_move_their_averages():
             np.testing.assert_array_equal(variable, value)
 
 
-@pytest.mark.parametrize("at_end", ["Dense", "Activation", "Softmax"])
+@pytest.mark.parametrize("at_end", ["Dense", "Activation", "Softmax", "operation"])
 def test_a_softmax_at_the_end_is_left_out_for_the_search_alone(at_end):
     i = image()
     x = layers.GlobalAveragePooling2D()(unit(i, 6))
     x = layers.Dense(4, activation="softmax" if at_end == "Dense" else None)(x)
     if at_end != "Dense":
-        x = layers.Softmax()(x) if at_end == "Softmax" else layers.Activation("softmax")(x)
+        x = {
+            "Activation": layers.Activation("softmax"),
+            "Softmax": layers.Softmax(),
+            "operation": keras.ops.softmax,
+        }[at_end](x)
     model = keras.Model(i, x)
     inputs = prepared(model)
     net = tas_tf.Supernet(tas_tf.SearchSpace.from_model(model))
@@ -199,7 +204,9 @@ def test_a_softmax_at_the_end_is_left_out_for_the_search_alone(at_end):
     small = tas_tf.build_model(net.space.unpruned(), start_from=net)
     np.testing.assert_allclose(np.sum(small(inputs), axis=1), 1, rtol=1e-5)
     net.gives_logits = False
-    assert worst(net(inputs, draw), model(inputs)) < 1e-6
+    probabilities = net(inputs, draw)
+    assert worst(probabilities, model(inputs)) < 1e-6
+    assert worst(without_softmax(small)(inputs), logits) < 1e-5
 
 
 def test_the_model_itself_never_changes():
@@ -242,19 +249,10 @@ def test_layers_that_do_not_train_stay_as_they_are():
     assert changed == [False, False, True, True]
 
 
-@pytest.mark.parametrize(
-    ("options", "match"),
-    [
-        ({"aggregation": "interpolate"}, r"aggregation: expected one of \['pad'\]"),
-        ({"shapes": "drawn"}, r"shapes: expected one of \['auto', 'static'\]"),
-        ({"streams": "paper"}, r"streams: expected one of \['derived'\]"),
-        ({"dtype": "float64"}, "searched in float32, not in float64"),
-        ({"strategy": "three"}, "strategy: expected one of"),
-    ],
-)
-def test_options_that_it_does_not_have(options, match):
-    with pytest.raises(SpecError, match=match):
-        supernet_of(small_models.residual(), **options)
+@pytest.mark.parametrize("option", ["strategy", "draws", "normalization"])
+def test_unknown_values_of_options_are_named(option):
+    with pytest.raises(SpecError, match=f"{option}: expected one of .* Received: 'three'"):
+        supernet_of(small_models.residual(), **{option: "three"})
 
 
 def test_several_outputs_are_refused_by_name():
