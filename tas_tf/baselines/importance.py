@@ -62,23 +62,24 @@ def _written(
 ) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """Returns shares of what each unit's width cuts (C,), and of what each stage's blocks write."""
     stream = importance[space.outline.stem.name]
-    channels, blocks = [_share(stream)], []
+    channels, blocks = [share_of(stream)], []
     for stage in space.outline.stages:
         written = []
         for block in stage:
-            channels += [_share(importance[layer.name]) for layer in block.units[:-1]]
+            channels += [share_of(importance[layer.name]) for layer in block.units[:-1]]
             branch = importance[block.units[-1].name]
             if block.needs_projection(len(stream), len(branch)):
                 # It begins a new stream; one without a scale counts for nothing.
                 stream = importance.get(block.projection.name, np.zeros(len(branch)))
             stream = stream + branch
-            channels.append(_share(stream))
+            channels.append(share_of(stream))
             written.append(branch.sum())
         blocks.append(np.array(written) / stream.sum())
     return channels, blocks
 
 
-def _share(importance: np.ndarray) -> np.ndarray:
+def share_of(importance: np.ndarray) -> np.ndarray:
+    """Returns what share of the sum each entry has."""
     return importance / max(importance.sum(), np.finfo(np.float32).tiny)
 
 

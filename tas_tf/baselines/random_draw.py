@@ -8,13 +8,16 @@ import numpy as np
 
 from tas_tf.baselines.values import Values, of_rows
 from tas_tf.spaces.cost import Budget, cost
+from tas_tf.spaces.model_space import ModelSpace
 from tas_tf.spaces.search_space import SearchSpace
 
 # Networks that are drawn before random values take their place: a second or two.
 DRAWS = 1_000
 
 
-def draw(space: SearchSpace, budgets: Sequence[Budget], seed: int) -> tuple[Values, str]:
+def draw(
+    space: SearchSpace | ModelSpace, budgets: Sequence[Budget], seed: int
+) -> tuple[Values, str]:
     """Values of a random network of the space.
 
     Every width and every depth is drawn uniformly and independently until a network lies in all

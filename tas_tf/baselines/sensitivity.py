@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeVar
 
 import keras
 import numpy as np
@@ -10,14 +11,16 @@ import tensorflow as tf
 
 from tas_tf.baselines.gated import Gates, branch_gates, open_gates, unit_gates
 from tas_tf.baselines.values import Values, of_rows
+from tas_tf.spaces.model_space import ModelSpace
 from tas_tf.spaces.search_space import SearchSpace
 from tas_tf.training import losses
 from tas_tf.training.loop import Batch
 from tas_tf.training.progress import Progress
 
 Losses = dict[str, float]
+Case = TypeVar("Case")
 
-_WHOLE = "whole"
+WHOLE = "whole"  # the name of the measurement with nothing cut
 
 
 def measure(
@@ -42,14 +45,35 @@ def measure(
     Returns:
         The mean loss of every candidate, by names that `values` reads.
     """
-    cases, whole, mean_loss = _cases(space), open_gates(model), loss_of(model, batches)
+    whole, mean_loss = open_gates(model), loss_of(model, batches)
+    cases = {name: {**whole, **gates} for name, gates in _cases(space).items()}
+    return measured_losses(cases, mean_loss, known, record)
+
+
+def measured_losses(
+    cases: Mapping[str, Case],
+    mean_loss: Callable[[Case], float],
+    known: Losses,
+    record: Callable[[Losses], None],
+) -> Losses:
+    """Measures the losses of cases, in turn.
+
+    Args:
+        cases: What is measured, by name.
+        mean_loss: The loss of a case.
+        known: What has been measured already.
+        record: Takes all that has been measured, after every measurement.
+
+    Returns:
+        The losses by name.
+    """
     left = [name for name in cases if name not in known]
     measured = dict(known)
     progress = Progress("sensitivity", 1, len(cases), len(cases) - len(left))
     progress.on_train_begin()
     try:
         for name in left:
-            measured[name] = mean_loss({**whole, **cases[name]})
+            measured[name] = mean_loss(cases[name])
             record(measured)
             progress.on_train_batch_end(len(measured) - 1, {"loss": measured[name]})
     finally:
@@ -57,7 +81,7 @@ def measure(
     return measured
 
 
-def values(space: SearchSpace, measured: Losses) -> Values:
+def values(space: SearchSpace | ModelSpace, measured: Losses) -> Values:
     """Values by measured losses: the value of a candidate is minus the increase of the loss.
 
     One evaluation for each layer and candidate is the idea of FastNAS (NVIDIA Model Optimizer);
@@ -68,8 +92,8 @@ def values(space: SearchSpace, measured: Losses) -> Values:
         measured: What `measure` returned.
     """
     rows = [
-        np.array([measured[_WHOLE] - measured[name] for name in _names(part, candidates)])
-        for part, candidates in _candidates(space).items()
+        np.array([measured[WHOLE] - measured[name] for name in names(part, candidates)])
+        for part, candidates in candidates_by_name(space).items()
     ]
     return of_rows(rows[: len(space.choices)], rows[len(space.choices) :])
 
@@ -95,30 +119,31 @@ def loss_of(model: keras.Model, batches: Sequence[Batch]) -> Callable[[Gates], f
     return mean_loss
 
 
-def _candidates(space: SearchSpace) -> dict[str, tuple[int, ...]]:
-    """Returns the candidates of every choice and every stage by its name."""
+def candidates_by_name(space: SearchSpace | ModelSpace) -> dict[str, tuple[int, ...]]:
+    """Returns the candidates of every choice and every stage or branch by its name."""
     rows = {choice.name: choice.candidates for choice in space.choices}
-    return rows | {f"stage{s + 1}": depths for s, depths in enumerate(space.depths)}
+    return rows | dict(zip(space.depth_names, space.depths, strict=True))
 
 
-def _names(part: str, candidates: Sequence[int]) -> list[str]:
+def names(part: str, candidates: Sequence[int]) -> list[str]:
     """Returns the names of measurements; the last candidate is the whole network."""
-    return [*(f"{part}: {candidate}" for candidate in candidates[:-1]), _WHOLE]
+    return [*(f"{part}: {candidate}" for candidate in candidates[:-1]), WHOLE]
 
 
 def _cases(space: SearchSpace) -> dict[str, Gates]:
     """Returns for every measurement the gates that are not all open."""
-    cases: dict[str, Gates] = {_WHOLE: {}}
+    cases: dict[str, Gates] = {WHOLE: {}}
     units = list(zip(unit_gates(space).values(), space.unit_choices, strict=True))
     for index, choice in enumerate(space.choices):
         gates = [gate for gate, of_choice in units if of_choice == index]
         for name, width in zip(
-            _names(choice.name, choice.candidates), choice.candidates[:-1], strict=False
+            names(choice.name, choice.candidates), choice.candidates[:-1], strict=False
         ):
             mask = tf.constant(np.arange(choice.candidates[-1]) < width, tf.float32)
             cases[name] = dict.fromkeys(gates, mask)
-    for s, (depths, gates) in enumerate(zip(space.depths, branch_gates(space), strict=True)):
-        for name, depth in zip(_names(f"stage{s + 1}", depths), depths[:-1], strict=False):
-            channels = space.unpruned().stages[s][0][-1]
+    stages = zip(space.depth_names, space.depths, branch_gates(space), strict=True)
+    for s, (stage, depths, gates) in enumerate(stages):
+        channels = space.unpruned().stages[s][0][-1]
+        for name, depth in zip(names(stage, depths), depths[:-1], strict=False):
             cases[name] = dict.fromkeys(gates[depth:], tf.zeros(channels))
     return cases

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
 from tas_tf.baselines.values import Rows, Values, near, of_rows, rather_whole, shares
-from tas_tf.spaces.architecture import Architecture
 from tas_tf.spaces.cost import Budget, cost
+from tas_tf.spaces.model_space import ModelSpace
 from tas_tf.spaces.search_space import SearchSpace
 
 
 def uniform(
-    space: SearchSpace, budgets: Sequence[Budget], what: Literal["width", "depth"]
+    space: SearchSpace | ModelSpace, budgets: Sequence[Budget], what: Literal["width", "depth"]
 ) -> tuple[Values, float]:
     """Values by which all widths, or all depths, keep nearly one share of the unpruned network's.
 
@@ -26,7 +26,7 @@ def uniform(
     otherwise, and then by the least sum of squares.
 
     Args:
-        space: The search space.
+        space: The search space; of a model that was read, depths are branches that are kept.
         budgets: The budgets.
         what: What is to change.
 
@@ -37,7 +37,7 @@ def uniform(
     depths = shares(space.depths)
     whole = [[len(row) - 1 for row in rows] for rows in (widths, depths)]
 
-    def network(share: float) -> Architecture:
+    def network(share: float) -> Any:
         if what == "width":
             return space.architecture(_nearest(widths, share), whole[1])
         return space.architecture(whole[0], _nearest(depths, share))
@@ -50,7 +50,10 @@ def uniform(
 
 
 def told(
-    space: SearchSpace, architecture: Architecture, what: Literal["width", "depth"], share: float
+    space: SearchSpace | ModelSpace,
+    architecture: Any,
+    what: Literal["width", "depth"],
+    share: float,
 ) -> str:
     """Returns what people should know of a uniform network: its share, and what else changed.
 
@@ -60,15 +63,13 @@ def told(
         what: What was to change.
         share: The share that `uniform` returned.
     """
-    cut = sum(space.blocks_per_stage) - sum(map(len, architecture.stages))
-    widest = space.architecture([-1] * len(space.choices), [-1] * len(space.depths))
-    blocks = [
-        (kept, whole)
-        for stages in zip(architecture.stages, widest.stages, strict=True)
-        for kept, whole in zip(*stages, strict=False)
-    ]
-    stem = architecture.stem_width < widest.stem_width
-    narrower = stem + sum(a < b for kept, whole in blocks for a, b in zip(kept, whole, strict=True))
+    widths, depths = space.indices(architecture)
+    cut = sum(row[-1] - row[d] for row, d in zip(space.depths, depths, strict=True))
+    narrower = sum(
+        width < len(choice.candidates) - 1
+        for width, choice, places in zip(widths, space.choices, space.places, strict=True)
+        if not places or any(depths[s] >= first for s, first in places)
+    )
     text = f"{share:.1%} of every {what}"
     if what == "width" and cut:
         return f"{text}; widths alone do not meet the budget: blocks cut: {cut}"
@@ -77,9 +78,7 @@ def told(
     return text
 
 
-def _largest_share(
-    rows: Rows, network: Callable[[float], Architecture], budgets: Sequence[Budget]
-) -> float:
+def _largest_share(rows: Rows, network: Callable[[float], Any], budgets: Sequence[Budget]) -> float:
     """Returns the largest share whose network exceeds no budget; the smallest if none does."""
     # A network stays the same up to the middle between two candidates.
     middles = {(a + b) / 2 for row in rows for a, b in itertools.pairwise(row)}

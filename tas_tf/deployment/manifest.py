@@ -191,6 +191,9 @@ def far_less_accurate(manifest: Mapping[str, Any], names: Sequence[str]) -> list
 
 
 def write_manifest(directory: RunDirectory, manifest: Mapping[str, Any]) -> None:
-    """Writes the manifest, and the model card made from it."""
-    directory.write_json(MANIFEST, manifest)
+    """Writes the manifest, and the model card made from it.
+
+    The manifest comes last: whoever finds it finds everything.
+    """
     files.write_whole(directory.file(CARD), card(manifest))
+    directory.write_json(MANIFEST, manifest)

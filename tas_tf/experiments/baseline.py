@@ -5,21 +5,30 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Callable, Sequence
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import keras
 
-from tas_tf.baselines import hard_concrete, importance, random_draw, sensitivity, uniform
+from tas_tf.baselines import (
+    hard_concrete,
+    importance,
+    of_models,
+    random_draw,
+    sensitivity,
+    uniform,
+)
 from tas_tf.baselines.gated import gated_network
 from tas_tf.baselines.values import Values
 from tas_tf.config import gin_config
+from tas_tf.config.presets import BASE
 from tas_tf.data.image_data import DataInfo, ImageData
 from tas_tf.errors import EXIT_DONE, EXIT_OUTSIDE_BAND, ArchitectureError, SpecError
 from tas_tf.experiments import budgeted, common, messages, networks
 from tas_tf.experiments.budgeted import Plan
 from tas_tf.models import network_files
+from tas_tf.models.derived import build_model
 from tas_tf.models.inheritance import order_channels
-from tas_tf.models.spec_compiler import build_model
+from tas_tf.models.interpreter import ModelSupernet
 from tas_tf.models.supernet import Supernet
 from tas_tf.runtime import devices
 from tas_tf.runtime.checkpoints import CheckpointInterval
@@ -34,6 +43,7 @@ from tas_tf.training.schedules import warm_cosine
 
 SENSITIVITY = "sensitivity.json"
 _FREE = ("uniform_width", "uniform_depth", "random")  # of any network
+_OF_MODELS = ("uniform_width", "random", "magnitude", "taylor", "sensitivity")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -48,7 +58,8 @@ class BaselineExperiment:
         optimizer: Moves the weights of `l0`; its learning rate falls to 0 by half a cosine.
         gate_optimizer: Moves the gates of `l0`.
         kind: `uniform_width`, `uniform_depth` and `random` need no network. The others start from
-            the trained unpruned one: `magnitude`, `taylor`, `sensitivity`, `l0`.
+            the trained unpruned one: `magnitude`, `taylor`, `sensitivity`, `l0`. Of a model of
+            one's own all start from it; `uniform_depth` and `l0` are of networks that we build.
         target: Budget or budgets, see `cost.parse_targets`.
         epochs: Epochs of `l0`.
         batch_size: Images in a batch of `taylor`, `sensitivity` and `l0`.
@@ -69,7 +80,7 @@ class BaselineExperiment:
     run_dir: str
     dry_run: bool
     data: ImageData
-    space: Callable[..., SearchSpace]
+    space: Callable[..., SearchSpace | ModelSpace]
     optimizer: keras.optimizers.Optimizer
     gate_optimizer: keras.optimizers.Optimizer
     kind: Literal[
@@ -98,28 +109,53 @@ class BaselineExperiment:
         if plan.directory.exists(RESULT):
             return common.say_done(plan.directory)
         devices.set_seed(self.seed)
-        images = None if plan.network is None else self.data
+        images = None if self.kind in _FREE else self.data
         if images is not None:
             images.prepare(self.seed)
         with common.opened(plan.directory, plan.config, images):
-            networks.record_networks(plan.directory, {"start_from": plan.network})
+            networks.record_networks(plan.directory, self._networks(plan))
+            if isinstance(plan.space, ModelSpace):
+                network_files.write_model(plan.space.model, plan.directory, BASE)
             search_records.write_space(plan.directory, plan.space, plan.budgets, plan.latency)
             start = time.perf_counter()
-            derived, how = self._derive(plan)
-            return self._finish(plan, derived, how, time.perf_counter() - start)
+            if isinstance(plan.space, ModelSpace):
+                by = "scale" if self.criterion == "scale" else "kernel"
+                net: Any = ModelSupernet(plan.space, importance=by)
+                derived, how = self._derive_model(plan, net)
+            else:
+                derived, how = self._derive(plan)
+                net = self._supernet(plan)
+            return self._finish(plan, derived, how, net, time.perf_counter() - start)
 
     def _check(self) -> Plan:
         """Refuses whatever can be refused before anything is built or written."""
         _ = common.peak(self.optimizer), common.peak(self.gate_optimizer)
         plan = budgeted.check(self, batches=self.batches)
         if isinstance(plan.space, ModelSpace):
+            self._check_model()
+        else:
+            plan = dataclasses.replace(plan, network=self._network(plan.info, plan.space))
+        networks.check_networks(plan.directory, self._networks(plan))
+        return plan
+
+    def _check_model(self) -> None:
+        """Refuses what a baseline of a model that was read does not have."""
+        if self.kind not in _OF_MODELS:
             raise SpecError(
-                f"{gin_config.described(f'{self.NAME}.space')}: expected a network that we build, "
-                "such as @resnet(). Received: a model of one's own"
+                f"{gin_config.described(f'{self.NAME}.kind')}: of a model of one's own expected "
+                f"one of {', '.join(_OF_MODELS)}. Received: {self.kind!r}"
             )
-        network = self._network(plan.info, plan.space)
-        networks.check_networks(plan.directory, {"start_from": network})
-        return dataclasses.replace(plan, network=network)
+        if self.start_from is not None:
+            raise SpecError(
+                f"{gin_config.described(f'{self.NAME}.start_from')}: expected None, since a model "
+                f"of one's own is where its baselines start. Received: {self.start_from!r}"
+            )
+
+    def _networks(self, plan: Plan) -> dict[str, keras.Model | None]:
+        """Returns the networks that the baseline begins with, by their roles."""
+        if isinstance(plan.space, ModelSpace):
+            return {"model": plan.space.model}
+        return {"start_from": plan.network}
 
     def _network(self, info: DataInfo, space: SearchSpace) -> keras.Model | None:
         """Returns the trained network that the kind starts from, if it starts from one."""
@@ -164,6 +200,29 @@ class BaselineExperiment:
             values, how = self._l0(plan, network)
         return derivation.derive(space, *values, plan.budgets), how
 
+    def _derive_model(self, plan: Plan, net: ModelSupernet) -> tuple[Derivation, str]:
+        """Returns what `_derive` does, of a model of one's own."""
+        how = f"channels by {self.criterion}"
+        if self.kind == "uniform_width":
+            return self._uniform(plan)
+        if self.kind == "random":
+            values, how = random_draw.draw(plan.space, plan.budgets, self.seed)
+        elif self.kind == "magnitude":
+            values = of_models.magnitude(net)
+        elif self.kind == "taylor":
+            batches = self._measured_on()
+            values, how = of_models.taylor(net, batches), f"{len(batches)} batches"
+        else:
+            measured = of_models.measured(net, self._measured_on(), *self._known(plan))
+            values = sensitivity.values(plan.space, measured)
+        return derivation.derive(plan.space, *values, plan.budgets), how
+
+    def _known(self, plan: Plan) -> tuple[sensitivity.Losses, Callable[[sensitivity.Losses], None]]:
+        """Returns the losses that have been measured already, and what records more."""
+        directory = plan.directory
+        known = directory.read_json(SENSITIVITY) if directory.exists(SENSITIVITY) else {}
+        return known, lambda losses: directory.write_json(SENSITIVITY, losses)
+
     def _uniform(self, plan: Plan) -> tuple[Derivation, str]:
         what: Literal["width", "depth"] = "width" if self.kind == "uniform_width" else "depth"
         values, share = uniform.uniform(plan.space, plan.budgets, what)
@@ -176,14 +235,10 @@ class BaselineExperiment:
         return list(feed.batches(0, min(self.batches, feed.steps_per_epoch)))
 
     def _sensitivity(self, plan: Plan, network: keras.Model) -> Values:
-        space, directory = plan.space, plan.directory
+        space = plan.space
         order_channels(network, space.unpruned(), importance.magnitudes(network, self.criterion))
         measured = sensitivity.measure(
-            gated_network(network, space),
-            space,
-            self._measured_on(),
-            known=directory.read_json(SENSITIVITY) if directory.exists(SENSITIVITY) else {},
-            record=lambda losses: directory.write_json(SENSITIVITY, losses),
+            gated_network(network, space), space, self._measured_on(), *self._known(plan)
         )
         return sensitivity.values(space, measured)
 
@@ -208,7 +263,17 @@ class BaselineExperiment:
         training.give_weights(network)
         return training.values(), training.told()
 
-    def _finish(self, plan: Plan, derived: Derivation, how: str, seconds: float) -> int:
+    def _supernet(self, plan: Plan) -> Supernet | None:
+        """Returns the supernet that has the trained network's weights, where there is one."""
+        if plan.network is None:
+            return None
+        feed = self.data.training(self.batch_size, self.seed, "weights")
+        images, _ = next(iter(feed.batches(0, 1)))
+        net = Supernet(plan.space)
+        net.start_from(plan.network, images)
+        return net
+
+    def _finish(self, plan: Plan, derived: Derivation, how: str, net: Any, seconds: float) -> int:
         """Records all that came out; returns the exit code."""
         summary = {
             "method": f"{self.kind}: {how}",
@@ -216,12 +281,10 @@ class BaselineExperiment:
             "optimality_gap": derived.optimality_gap,
             "budgets": cost.placed(derived.architecture, plan.budgets),
         }
-        net = None
-        if plan.network is not None:
-            feed = self.data.training(self.batch_size, self.seed, "weights")
-            images, _ = next(iter(feed.batches(0, 1)))
-            net = Supernet(plan.space)
-            net.start_from(plan.network, images)
+        kept = None
+        if net is not None:
+            kept = build_model(derived.architecture, start_from=net)
         print(f"Found by {summary['method']}")
-        budgeted.record(plan, derived.architecture, summary, net, {"seconds": seconds})
+        budgeted.record(plan, derived.architecture, summary, kept)
+        budgeted.finish(plan, summary, {"seconds": seconds})
         return EXIT_DONE if derived.in_band else EXIT_OUTSIDE_BAND

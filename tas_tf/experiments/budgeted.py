@@ -11,9 +11,6 @@ import keras
 from tas_tf.data.image_data import DataInfo, ImageData
 from tas_tf.experiments import common, messages
 from tas_tf.models import network_files
-from tas_tf.models.derived import build_model
-from tas_tf.models.interpreter import ModelSupernet
-from tas_tf.models.supernet import Supernet
 from tas_tf.runtime import files
 from tas_tf.runtime.run_directory import ARCHITECTURE, RESULT, RunDirectory
 from tas_tf.spaces import cost, derivation
@@ -106,8 +103,7 @@ def record(
     plan: Plan,
     found: Any,
     summary: dict[str, Any],
-    weights: Supernet | ModelSupernet | None,
-    more: Mapping[str, Any],
+    model: keras.Model | None,
 ) -> Any:
     """Records an architecture that was found, and says it; returns it with costs and origin.
 
@@ -115,17 +111,25 @@ def record(
         plan: What was known before.
         found: The architecture.
         summary: How it was found.
-        weights: The supernet whose weights it keeps, in a model from which a training may start;
-            None saves no model.
-        more: What else the result says. With the result, the run is finished.
+        model: Its network with the weights that are kept, from which a training may start; None
+            where there are none.
     """
     architecture = common.with_origin(found, plan.space, summary, plan.latency)
     path = plan.directory.file(ARCHITECTURE)
     files.write_whole(path, architecture.to_json())
     messages.say_derivation(summary, plan.budgets, path)
-    if weights is not None:
-        model = build_model(architecture, start_from=weights)
+    if model is not None:
         network_files.save_model(model, architecture, plan.directory)
+    return architecture
+
+
+def finish(plan: Plan, summary: dict[str, Any], more: Mapping[str, Any]) -> None:
+    """Writes the result, with which a run is finished: everything else stands already.
+
+    Args:
+        plan: What was known before.
+        summary: How the architecture was found.
+        more: What else the result says.
+    """
     result = {"derivation": summary, "tolerance": plan.budgets[0].tolerance, **more}
     plan.directory.write_json(RESULT, result)
-    return architecture

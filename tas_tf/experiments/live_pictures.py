@@ -61,7 +61,7 @@ class LivePictures(keras.callbacks.Callback):
         now = derivation.argmax(space, *self._search.logits())
         widths, depths = (p.numpy() for p in self._search.supernet.probabilities())
         if isinstance(space, ModelSpace):
-            figure = model_plots.draw_widths(space, widths, now)
+            figure = model_plots.draw_widths(space, widths, depths, now)
             self._events.picture("distributions", canvas.image(figure), step)
             return
         figures = {

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from tas_tf.data.batches import Feed
-from tas_tf.reports import canvas, measurement_plots, shape_plots
+from tas_tf.reports import canvas, measurement_plots, model_plots, shape_plots
 from tas_tf.runtime.run_directory import RunDirectory
-from tas_tf.spaces.architecture import Architecture
+from tas_tf.spaces.model_space import ModelSpace
 from tas_tf.training import measurement
 from tas_tf.training.event_files import EventFiles
 from tas_tf.training.measurement import Choice, Measurement
@@ -19,7 +21,7 @@ def choose(
     feed: Feed,
     plan: Measurement,
     directory: RunDirectory,
-    references: dict[str, Architecture],
+    references: dict[str, Any],
 ) -> Choice:
     """Measures paths of a trained supernet and chooses among them, showing how far it is.
 
@@ -56,8 +58,12 @@ def draw_choice(choice: Choice, directory: RunDirectory, step: int) -> None:
         step: Steps that trained the paths.
     """
     space, model = choice.model.space, choice.model
+    if isinstance(space, ModelSpace):
+        shape = model_plots.draw_kept(choice.architecture)
+    else:
+        shape = shape_plots.draw_architecture(choice.architecture, space.unpruned())
     figures = {
-        "architecture": shape_plots.draw_architecture(choice.architecture, space.unpruned()),
+        "architecture": shape,
         **measurement_plots.draw_worth(
             space, model.width_terms(), model.depth_terms(), choice.architecture
         ),

@@ -118,7 +118,8 @@ def say_space(space: SearchSpace | ModelSpace, budgets: Sequence[cost.Budget]) -
         [len(depths) // 2 for depths in space.depths],
     )
     if isinstance(space, ModelSpace):
-        depths = f"layers kept whole: {len(space.graph.frozen)}"
+        branches = f"{len(space.branches)} branches, " if space.branches else ""
+        depths = f"{branches}layers kept whole: {len(space.graph.frozen)}"
     else:
         depths = f"depths up to {space.blocks_per_stage} blocks"
     _say(

@@ -20,6 +20,7 @@ def own_model(
     ratios: Sequence[float] = DEFAULT_RATIOS,
     width_divisor: int = 1,
     frozen: Sequence[str] = (),
+    leave_out_branches: bool = False,
 ) -> ModelSpace:
     """Returns the search space of a model in a file.
 
@@ -30,6 +31,7 @@ def own_model(
         ratios: Candidate widths as shares of the unpruned width, in (0, 1].
         width_divisor: Candidates have a number of channels that is the nearest multiple of it.
         frozen: Paths of layers whose channels are not searched, nor those tied to them.
+        leave_out_branches: Whether residual branches may be left out: the depth is searched too.
 
     Raises:
         SpecError: If the model cannot be read, or does not fit the data.
@@ -45,7 +47,12 @@ def own_model(
         check_fits(loaded, input_shape, num_classes, role)
         shape = None if None not in loaded.input_shape[1:] else tuple(input_shape)
         return space_of(
-            loaded, ratios=ratios, width_divisor=width_divisor, frozen=frozen, input_shape=shape
+            loaded,
+            ratios=ratios,
+            width_divisor=width_divisor,
+            frozen=frozen,
+            leave_out_branches=leave_out_branches,
+            input_shape=shape,
         )
     except (ArchitectureError, ModelError) as error:
         raise SpecError(str(error)) from None

@@ -19,6 +19,7 @@ from tas_tf.errors import EXIT_DONE, EXIT_OUTSIDE_BAND, SpecError
 from tas_tf.experiments import budgeted, common, measured_search, messages, networks
 from tas_tf.experiments.budgeted import Plan
 from tas_tf.models import network_files
+from tas_tf.models.derived import build_model, without_softmax
 from tas_tf.models.inheritance import order_channels
 from tas_tf.models.interpreter import ModelSupernet
 from tas_tf.models.supernet import Supernet
@@ -26,7 +27,6 @@ from tas_tf.runtime import devices
 from tas_tf.runtime.checkpoints import CheckpointInterval
 from tas_tf.runtime.run_directory import RESULT
 from tas_tf.spaces import cost, derivation
-from tas_tf.spaces.architecture import Architecture
 from tas_tf.spaces.derivation import Derivation
 from tas_tf.spaces.model_space import ModelSpace
 from tas_tf.spaces.search_space import SearchSpace
@@ -142,7 +142,7 @@ class SearchExperiment:
         """Trains single paths, measures some, and chooses by that; returns the exit code."""
         feed = self.data.training(self.batch_size, self.seed, "weights")
         self._start(plan, net)
-        search = PathSearch(net, plan.network, self.seed)
+        search = PathSearch(net, self._teacher(plan), self.seed)
         search.compile(self.optimizer, plan.budgets, self._schedule(feed))
         seconds = self._fit(search, feed, plan)
         begun = time.monotonic()
@@ -157,8 +157,8 @@ class SearchExperiment:
         values = choice.model.logits()
         derived = derivation.of_measured(plan.space, values, plan.budgets, choice.architecture)
         more = {"measurement": choice.record(), "seconds": seconds}
-        _record(search, plan, derived, values, more)
         measured_search.draw_choice(choice, plan.directory, int(search.step.numpy()))
+        _record(search, plan, derived, values, more)
         measured_search.say_choice(choice)
         return EXIT_DONE if derived.in_band else EXIT_OUTSIDE_BAND
 
@@ -180,15 +180,11 @@ class SearchExperiment:
 
     def _check_model(self) -> None:
         """Refuses what a search of a model that was read does not have."""
-        for name, value, known in (
-            ("decide", self.decide, "gradient"),
-            ("start_from", self.start_from, None),
-        ):
-            if value != known:
-                raise SpecError(
-                    f"{gin_config.described(f'{self.NAME}.{name}')}: of a model of one's own "
-                    f"expected {known}. Received: {value!r}"
-                )
+        if self.start_from is not None:
+            raise SpecError(
+                f"{gin_config.described(f'{self.NAME}.start_from')}: expected None, since a model "
+                f"of one's own is where its search starts. Received: {self.start_from!r}"
+            )
 
     def _networks(self, plan: Plan) -> dict[str, keras.Model | None]:
         """Returns the networks that the search begins with, by their roles."""
@@ -212,6 +208,12 @@ class SearchExperiment:
     def _schedule(self, feed: Feed) -> Callable[[int], float]:
         """Returns the learning rate of the weights by step."""
         return warm_cosine(common.peak(self.optimizer), self.epochs * feed.steps_per_epoch)
+
+    def _teacher(self, plan: Plan) -> keras.Model | None:
+        """Returns the unpruned network that gives logits, if there is a trained one."""
+        if isinstance(plan.space, ModelSpace):
+            return without_softmax(network_files.load_model(plan.directory.file(BASE), "model"))
+        return plan.network
 
     def _start(self, plan: Plan, net: Supernet) -> None:
         """Starts the supernet from a trained network where one is given."""
@@ -239,7 +241,7 @@ class SearchExperiment:
         return search
 
 
-def _uniform(plan: Plan) -> Architecture:
+def _uniform(plan: Plan) -> Any:
     """Returns what uniform narrowing gives within the budget."""
     values, _ = uniform.uniform(plan.space, plan.budgets, "width")
     return derivation.derive(plan.space, *values, plan.budgets).architecture
@@ -263,9 +265,11 @@ def _record(
     """
     search_records.write_logits(plan.directory, logits)
     summary = derived.summary(plan.budgets)
-    architecture = budgeted.record(plan, derived.architecture, summary, search.supernet, more)
+    kept = build_model(derived.architecture, start_from=search.supernet)
+    architecture = budgeted.record(plan, derived.architecture, summary, kept)
     ratios = {
         f"derived_{budget.kind.name}_ratio": cost.cost(architecture, budget.kind) / budget.unpruned
         for budget in plan.budgets
     }
     common.record_end(plan.directory, int(search.step.numpy()), architecture, **ratios)
+    budgeted.finish(plan, summary, more)

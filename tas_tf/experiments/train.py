@@ -217,11 +217,11 @@ class TrainingExperiment:
         result["seconds"] = seconds
         if isinstance(plan.architecture, ModelArchitecture):
             result["unpruned"] = self._unpruned(plan.architecture)
-        plan.directory.write_json(RESULT, result)
         common.record_end(
             plan.directory,
             int(training.step.numpy()),
             plan.architecture,
             test_accuracy=tested["accuracy"],
         )
+        plan.directory.write_json(RESULT, result)
         return tested

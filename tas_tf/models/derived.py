@@ -10,7 +10,7 @@ from tas_tf.errors import ArchitectureError
 from tas_tf.models import spec_compiler
 from tas_tf.models.inheritance import inherit_weights
 from tas_tf.models.interpreter import ModelSupernet
-from tas_tf.models.narrowing import importance, most_important, narrow
+from tas_tf.models.narrowing import importance, most_important, narrow, own_weights
 from tas_tf.models.supernet import Supernet
 from tas_tf.models.traversal import last_operation, softmax_of
 from tas_tf.runtime import environment
@@ -66,15 +66,14 @@ def build_model(
 
 
 def _narrowed(architecture: ModelArchitecture, start_from: Any) -> keras.Model:
-    space = architecture.space
+    space, left_out = architecture.space, architecture.left_out
     if isinstance(start_from, ModelSupernet):
         weights, keep = start_from.weights_of(architecture), start_from.kept(architecture)
-        return narrow(space.model, space.graph, keep, weights)
+        return narrow(space.model, space.graph, keep, weights, left_out)
     model = space.model if start_from is None else start_from
     keep = most_important(importance(model, space.graph), architecture.widths)
-    if start_from is None:
-        return narrow(model, space.graph, keep, weights=None)
-    return narrow(model, space.graph, keep)
+    weights = None if start_from is None else own_weights
+    return narrow(model, space.graph, keep, weights, left_out)
 
 
 def without_softmax(model: keras.Model) -> keras.Model:

@@ -37,6 +37,7 @@ from tas_tf.spaces.calls import Call
 from tas_tf.spaces.expected_cost import max_candidates
 from tas_tf.spaces.model_space import ModelArchitecture, ModelSpace
 
+IMPORTANCES = ("scale", "kernel")
 # Layers whose statistics are over the channels that are there.
 ACROSS = ("LayerNormalization", "GroupNormalization", "RMSNormalization", "UnitNormalization")
 
@@ -44,9 +45,8 @@ ACROSS = ("LayerNormalization", "GroupNormalization", "RMSNormalization", "UnitN
 class ModelSupernet(Candidates):
     """The supernet of a model that was read; its weights begin as the model's.
 
-    The first channels of a group, which narrow candidates keep too, are its most important ones:
-    those of the largest scales, or of the largest kernels where nothing is normalized. Every
-    channel stays where it is and is computed, in float32.
+    The first channels of a group, which narrow candidates keep too, are its most important ones.
+    Every channel stays where it is and is computed, in float32, and so is every branch.
 
     Args:
         space: The search space.
@@ -54,6 +54,8 @@ class ModelSupernet(Candidates):
         draws: `shared` or `own`, see `Supernet`.
         normalization: Whether every candidate has a normalization of its own (`private`), or all
             share one (`shared`).
+        importance: By what channels are important: `scale` or `kernel`, see
+            `narrowing.importance`.
     """
 
     space: ModelSpace
@@ -64,6 +66,7 @@ class ModelSupernet(Candidates):
         strategy: str = "two",
         draws: str = "shared",
         normalization: str = "private",
+        importance: str = "scale",
     ):
         super().__init__(
             space,
@@ -71,7 +74,9 @@ class ModelSupernet(Candidates):
             draws=draws,
             dtype="float32",
             normalization=(normalization, NORMALIZATIONS),
+            importance=(importance, IMPORTANCES),
         )
+        self.importance = importance
         if space.outputs[1:]:
             raise SpecError(
                 f"{space.graph.name}: expected a model of one output to search. Received: "
@@ -80,10 +85,15 @@ class ModelSupernet(Candidates):
         self.shapes = "static"
         # Whether a softmax at the end is left out.
         self.gives_logits = True
-        self._lookup = _Lookup.of(space)
+        self._lookup = _Lookup.of(space, importance)
         # Rows of scales, offsets and averages.
         self._rows = max_candidates(space) if normalization == "private" else 1
         self._normalized_next = _read_normalized(space)
+        # The additions of branches that may be left out, by what they write.
+        self._additions = {
+            space.graph.calls[branch.addition].written: (number, branch.shortcut)
+            for number, branch in enumerate(space.branches)
+        }
         operations = operations_of(space.model, space.graph)
         self._softmax = _without_softmax(space, operations)
         self._normalizations: dict[int, CandidateNormalization] = {}
@@ -127,24 +137,60 @@ class ModelSupernet(Candidates):
         """The moving means and variances."""
         return [v for part in self._parts for v in (part.moving_mean, part.moving_variance)]
 
-    def call(self, inputs: Any, draw: Draw, mode: Mode = Mode.INFERENCE) -> tf.Tensor:
+    @property
+    def importances(self) -> dict[str, np.ndarray]:
+        """For every group by its name the importance of its classes of channels (n,)."""
+        return self._lookup.importances
+
+    @property
+    def classes(self) -> int:
+        """The number of classes of channels."""
+        return len(self._lookup.rank)
+
+    def whole_draw(self) -> Draw:
+        """Returns the draw of the widest candidates and all branches."""
+        indices = tf.constant(self._width_sizes[:, None] - 1)
+        depths = np.zeros(self.depth_logits.shape, np.float32)
+        depths[:, -1] = 1
+        return Draw(indices, tf.ones(indices.shape), tf.constant(depths))
+
+    def call(
+        self,
+        inputs: Any,
+        draw: Draw,
+        mode: Mode = Mode.INFERENCE,
+        gates: tf.Tensor | None = None,
+    ) -> tf.Tensor:
         """Returns the model's output under a draw: logits (batch, classes), if it classifies.
 
         Args:
             inputs: What the model takes, with the batch as the first axis.
             draw: The drawn candidates.
             mode: How batch normalization is treated. Dropout and the like act in `WEIGHTS` alone.
+            gates: (classes,), what every class of channels is multiplied by; None for ones.
         """
         functional = graph_of(self.space.model)
         given = [
             tf.cast(x, tensor.dtype)
             for x, tensor in zip(keras.tree.flatten(inputs), functional.inputs, strict=True)
         ]
-        told, calls = self._lookup.told(draw), iter(self.space.graph.calls)
-        (output,) = traverse(
-            functional, given, lambda visit: self._visit(next(calls), visit, told, mode)
-        )
+        told, calls = self._lookup.told(draw, gates), iter(self.space.graph.calls)
+
+        def visit(visited: Visit) -> Any:
+            call = next(calls)
+            if call.written in self._additions:
+                return self._added(call, visited, draw)
+            return self._visit(call, visited, told, mode)
+
+        (output,) = traverse(functional, given, visit)
         return output
+
+    def _added(self, call: Call, visit: Visit, draw: Draw) -> tf.Tensor:
+        """Returns the sum of a shortcut and of its branch, as far as the draw has it."""
+        number, shortcut = self._additions[call.written]
+        tensors = keras.tree.flatten((visit.args, visit.kwargs))
+        weight = draw.depth_weights[number, 1]
+        return tensors[shortcut] + tf.cast(weight, tensors[0].dtype) * tensors[1 - shortcut]
 
     def _visit(self, call: Call, visit: Visit, told: Told, mode: Mode) -> Any:
         operation, args, kwargs = visit.operation, visit.args, dict(visit.kwargs)
@@ -242,12 +288,12 @@ class _Lookup:
     importances: dict[str, np.ndarray]
 
     @classmethod
-    def of(cls, space: ModelSpace) -> _Lookup:
+    def of(cls, space: ModelSpace, by: str) -> _Lookup:
         groups, class_of = space.graph.groups, space.graph.partition.class_of
         count = int(class_of.max(initial=-1)) + 1
         candidates = np.ones((len(groups) + 1, max_candidates(space)), np.int32)
         group_of, rank = np.full(count, len(groups), np.int32), np.zeros(count, np.int32)
-        importances = importance(space.model, space.graph)
+        importances = importance(space.model, space.graph, by)
         for number, (group, choice) in enumerate(zip(groups, space.choices, strict=True)):
             candidates[number, : len(choice.candidates)] = choice.candidates
             group_of[group.classes] = number
@@ -259,7 +305,7 @@ class _Lookup:
         """(classes,): whether a class may fall away."""
         return self.group_of < len(self.candidates) - 1
 
-    def told(self, draw: Draw) -> Told:
+    def told(self, draw: Draw, gates: tf.Tensor | None) -> Told:
         """Returns what all layers are told of a draw."""
         k = draw.indices.shape[1]
         indices = tf.concat([draw.indices, tf.zeros((1, k), tf.int32)], 0)
@@ -269,6 +315,7 @@ class _Lookup:
         rank = tf.constant(self.rank)
         inside = rank[:, None] < tf.gather(widths, self.group_of)
         parts = tf.where(inside, tf.gather(weights, self.group_of), 0)
+        parts = parts if gates is None else parts * gates[:, None]
         return Told(
             index=tf.gather(indices, self.group_of),
             parts=parts,

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, NoReturn
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any, NoReturn
 
 import keras
 import numpy as np
@@ -25,6 +25,7 @@ def narrow(
     graph: Graph,
     keep: Mapping[str, Sequence[int] | np.ndarray],
     weights: Callable[[Call, Any], Sequence[np.ndarray]] | None = own_weights,
+    left_out: Collection[str] = (),
 ) -> keras.Model:
     """Builds a model that has only some channels of another, with the weights that they have.
 
@@ -37,6 +38,7 @@ def narrow(
         keep: By the names of groups the positions in them that are kept; a group that is missing
             is kept whole.
         weights: From a call and its layer to the whole layer's weights; None begins with new ones.
+        left_out: The names of residual branches that are left out.
 
     Raises:
         ArchitectureError: If the graph is not the model's, there is no such group, or there are
@@ -44,7 +46,7 @@ def narrow(
     """
     functional = graph_of(model)
     names = input_names(functional)
-    narrowing = _Narrowing(graph, graph.partition.kept(keep), names)
+    narrowing = _Narrowing(graph, graph.partition.kept(keep), names, left_out)
     inputs = [
         keras.Input(batch_shape=tensor.shape, dtype=tensor.dtype, name=name)
         for name, tensor in zip(names, functional.inputs, strict=True)
@@ -61,9 +63,7 @@ def narrow(
     return narrowed
 
 
-def importance(
-    model: keras.Model, graph: Graph, by: Literal["scale", "kernel"] = "scale"
-) -> dict[str, np.ndarray]:
+def importance(model: keras.Model, graph: Graph, by: str = "scale") -> dict[str, np.ndarray]:
     """Returns the importance of the channels of every group, by its name, an array (n,) for each.
 
     It is the sum over the channels of a class, and over the layers that make or normalize them, of
@@ -74,6 +74,20 @@ def importance(
         model: The model.
         graph: What `reading.read` made of it.
         by: `scale`; or `kernel`, the L1 norm in all groups.
+    """
+    totals = [graph.partition.summed(values) for values in magnitudes(model, graph)]
+    return {
+        group.name: of_scales if by == "scale" and of_scales.any() else of_norms
+        for group, of_scales, of_norms in zip(graph.groups, *totals, strict=True)
+    }
+
+
+def magnitudes(model: keras.Model, graph: Graph) -> tuple[np.ndarray, np.ndarray]:
+    """Returns for every id (ids,) the scales that multiply it, and the norm of what writes it.
+
+    Args:
+        model: The model.
+        graph: What `reading.read` made of it.
     """
     scales, norms = (np.zeros(len(graph.partition.owners)) for _ in range(2))
     for call, operation in zip(graph.calls, operations_of(model, graph), strict=True):
@@ -87,11 +101,7 @@ def importance(
                     np.add.at(scales, ids, values)
                 elif index in call.uses and graph.partition.owners[ids[0]] == call.path:
                     np.add.at(norms, ids, values.sum(tuple({*range(values.ndim)} - {axis})))
-    totals = [graph.partition.summed(values) for values in (scales, norms)]
-    return {
-        group.name: of_scales if by == "scale" and of_scales.any() else of_norms
-        for group, of_scales, of_norms in zip(graph.groups, *totals, strict=True)
-    }
+    return scales, norms
 
 
 def most_important(
@@ -159,14 +169,23 @@ class _Checked:
 class _Narrowing:
     """The operations of a narrowed model, made while the model is traversed."""
 
-    def __init__(self, graph: Graph, kept: np.ndarray, names: Sequence[str]):
+    def __init__(
+        self, graph: Graph, kept: np.ndarray, names: Sequence[str], left_out: Collection[str]
+    ):
         self._visits, self._kept = _Checked(graph), kept
+        gone = [branch for branch in graph.branches if branch.name in left_out]
+        self._gone = {id(graph.calls[place]) for branch in gone for place in branch.calls}
+        self._shortcuts = {id(graph.calls[branch.addition]): branch.shortcut for branch in gone}
         self._names = set(names)
         self._made: dict[int, Any] = {}
         self._sources: list[tuple[Call, Any]] = []
 
     def visit(self, visit: Visit) -> Any:
         call = self._visits.call_of(visit)
+        if id(call) in self._gone:
+            return [None] * len(visit.outputs)
+        if id(call) in self._shortcuts:
+            return keras.tree.flatten((visit.args, visit.kwargs))[self._shortcuts[id(call)]]
         if call.first:
             changed = {field: self._size(ids) for field, ids in call.resized.items()}
             name = self._name(visit)

@@ -43,6 +43,7 @@ def space_of(
     ratios: Sequence[float] = DEFAULT_RATIOS,
     width_divisor: int = 1,
     frozen: Sequence[str] = (),
+    leave_out_branches: bool = False,
     input_shape: Shape | Sequence[Shape] | None = None,
 ) -> ModelSpace:
     """Reads a model and returns its search space: one width for every group of its channels.
@@ -52,6 +53,7 @@ def space_of(
         ratios: Candidate widths as shares of the unpruned width, in (0, 1].
         width_divisor: Candidates have a number of channels that is the nearest multiple of it.
         frozen: Paths of layers whose channels are not searched, nor those tied to them.
+        leave_out_branches: Whether residual branches may be left out: the depth is searched too.
         input_shape: As `read` takes it.
 
     Raises:
@@ -66,6 +68,7 @@ def space_of(
         ratios=ratios,
         width_divisor=width_divisor,
         frozen=frozen,
+        leave_out_branches=leave_out_branches,
     )
 
 
@@ -75,13 +78,21 @@ class _Reader:
         self._operations: dict[int, int] = {}
         # Tensors by their identity, which holds as long as they live, and their ids.
         self._ids: dict[int, np.ndarray] = {}
+        self._numbers: dict[int, int] = {}
         self._alive: list[Any] = []
         starts = _starts(functional, input_shape)
         for name, start in zip(input_names(functional), starts, strict=True):
             self._carry(start, self._builder.start(start.shape[1:], name))
         ends = traverse(functional, starts, self._visit)
         self.outputs = [tuple(end.shape[1:]) for end in ends]
-        self.graph = self._builder.finish(functional.name, [self._ids[id(end)] for end in ends])
+        self.graph = self._builder.finish(
+            functional.name,
+            [self._ids[id(end)] for end in ends],
+            [self._number(end) for end in ends],
+        )
+
+    def _number(self, tensor: Any) -> int:
+        return self._numbers.setdefault(id(tensor), len(self._numbers))
 
     def _carry(self, tensor: Any, ids: np.ndarray) -> None:
         self._ids[id(tensor)] = ids
@@ -112,6 +123,8 @@ class _Reader:
             inputs=tuple(self._ids[id(tensor)] for tensor in inputs),
             input_shapes=tuple(tuple(tensor.shape[1:]) for tensor in inputs),
             output_shapes=tuple(tuple(tensor.shape[1:]) for tensor in outputs),
+            read=tuple(map(self._number, inputs)),
+            written=tuple(map(self._number, outputs)),
             weights=tuple(
                 Weight(weight.name, tuple(weight.shape), weight.trainable)
                 for weight in getattr(operation, "weights", ())

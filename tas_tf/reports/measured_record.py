@@ -10,9 +10,8 @@ import numpy as np
 
 from tas_tf import json_schema
 from tas_tf.json_schema import ANY, Optional, count, number, positive, text, truth
-from tas_tf.spaces.architecture import Architecture
 from tas_tf.spaces.expected_cost import table_shapes
-from tas_tf.spaces.search_space import SearchSpace
+from tas_tf.spaces.separable import Space
 from tas_tf.training.measurement import RUNNER_UP
 from tas_tf.training.scores import Score, standard_error
 
@@ -78,7 +77,7 @@ class Finalist:
 
     name: str
     is_reference: bool
-    network: Architecture
+    network: Any
     loss: float
     corrected: float
     lead: float
@@ -104,7 +103,7 @@ class Measured:
     leads: dict[str, Lead]
 
 
-def read(record: Any, space: SearchSpace) -> Measured:
+def read(record: Any, space: Space) -> Measured:
     """Reads a record.
 
     Args:
@@ -133,7 +132,7 @@ def read(record: Any, space: SearchSpace) -> Measured:
     )
 
 
-def _finalists(records: list[dict[str, Any]], space: SearchSpace) -> Iterator[Finalist]:
+def _finalists(records: list[dict[str, Any]], space: Space) -> Iterator[Finalist]:
     """Yields the networks of the last round."""
     scores = [
         Score("final", (tuple(of["widths"]), tuple(of["depths"])), tuple(of["losses"]), of["name"])
@@ -164,7 +163,7 @@ def _table(record: dict[str, Any], name: str, shape: tuple[int, int]) -> np.ndar
     return np.array(rows, np.float64)
 
 
-def _network(space: SearchSpace, score: Score) -> Architecture:
+def _network(space: Space, score: Score) -> Any:
     sizes = [len(choice.candidates) for choice in space.choices], [len(d) for d in space.depths]
     for name, indices, counts in zip(("widths", "depths"), score.indices, sizes, strict=True):
         if len(indices) != len(counts) or any(map(int.__ge__, indices, counts)):

@@ -16,9 +16,10 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 
 from tas_tf.reports.canvas import BLUE, CUT, GRID, MUTED, PURPLE, VERMILION, new_figure, styled
 from tas_tf.reports.shape_plots import taken_widths
-from tas_tf.spaces.architecture import Architecture
 from tas_tf.spaces.cost import Budget, name_of, shown
+from tas_tf.spaces.model_space import ModelSpace
 from tas_tf.spaces.search_space import SearchSpace
+from tas_tf.spaces.separable import Space
 
 if TYPE_CHECKING:
     from matplotlib.typing import LineStyleType
@@ -27,6 +28,7 @@ Terms = tuple[np.ndarray, np.ndarray]  # values and standard errors
 Point = tuple[float, float]  # cost as a share of the unpruned network's, and loss
 # Curves beside each other, and how many where a network has more than so many layers.
 _COLUMNS, _MANY_LAYERS, _MANY_COLUMNS = 6, 60, 9
+_ROOM = 18  # letters of a name above a curve
 # Standard errors of a band, to each side.
 _BAND, _BAND_ALPHA = 2, 0.22
 # Of so many candidates each is marked and labelled.
@@ -69,9 +71,7 @@ Rows = list[tuple[str, list[_Curve]]]  # titles, and curves beside each other
 
 
 @styled
-def draw_worth(
-    space: SearchSpace, widths: Terms, depths: Terms, architecture: Architecture
-) -> dict[str, Figure]:
+def draw_worth(space: Space, widths: Terms, depths: Terms, architecture: Any) -> dict[str, Figure]:
     """Draws what candidates add to the loss: `widths` by layer, `depths` by stage, on one scale.
 
     Args:
@@ -88,8 +88,11 @@ def draw_worth(
     return {name: _draw_rows(of_kind) for name, of_kind in rows.items() if of_kind}
 
 
-def _width_rows(space: SearchSpace, terms: Terms, architecture: Architecture) -> Rows:
+def _width_rows(space: Space, terms: Terms, architecture: Any) -> Rows:
     """Returns the curves of the searched widths, a few beside each other."""
+    if isinstance(space, ModelSpace):
+        taken = [architecture.widths.get(choice.name) for choice in space.choices]
+        return _group_rows(space, terms, taken)
     taken = taken_widths(space, architecture)
     layers = _layers(space)
     columns = _COLUMNS if len(space.choices) <= _MANY_LAYERS else _MANY_COLUMNS
@@ -109,14 +112,36 @@ def _width_rows(space: SearchSpace, terms: Terms, architecture: Architecture) ->
     return rows
 
 
-def _depth_rows(space: SearchSpace, terms: Terms, architecture: Architecture) -> Rows:
-    """Returns the curves of the searched depths, beside each other."""
+def _group_rows(space: ModelSpace, terms: Terms, taken: Sequence[int | None]) -> Rows:
+    """Returns the curves of the groups of a model that was read, a few beside each other."""
     curves = [
-        _curve(f"stage {s + 1}", depths, terms, s, len(architecture.stages[s]))
-        for s, depths in enumerate(space.depths)
+        _curve(_short(choice.name), choice.candidates, terms, c, taken[c])
+        for c, choice in enumerate(space.choices)
+        if len(choice.candidates) > 1
+    ]
+    return _rows_of(curves)
+
+
+def _rows_of(curves: Sequence[_Curve]) -> Rows:
+    """Returns curves of unlike candidates in rows."""
+    rows = range(0, len(curves), _COLUMNS)
+    return [(" " * bool(start == 0), [*curves[start : start + _COLUMNS]]) for start in rows]
+
+
+def _short(name: str) -> str:
+    """Returns a name that has room above a curve."""
+    return name if len(name) <= _ROOM else f"…{name[1 - _ROOM :]}"
+
+
+def _depth_rows(space: Space, terms: Terms, architecture: Any) -> Rows:
+    """Returns the curves of the searched depths, beside each other."""
+    _, taken = space.indices(architecture)
+    curves = [
+        _curve(_short(name.replace("stage", "stage ")), depths, terms, s, depths[taken[s]])
+        for s, (name, depths) in enumerate(zip(space.depth_names, space.depths, strict=True))
         if len(depths) > 1
     ]
-    return [("", curves)] if curves else []
+    return _rows_of(curves)
 
 
 def _curve(

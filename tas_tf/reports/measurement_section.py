@@ -15,6 +15,7 @@ from tas_tf.reports.tables import NONE, amount, epochs_text, percent
 from tas_tf.spaces import cost
 from tas_tf.spaces.cost import Budget
 from tas_tf.spaces.search_space import SearchSpace
+from tas_tf.spaces.separable import Space
 from tas_tf.training.measurement import DECIDED, RUNNER_UP
 
 UNIFORM = "uniform"
@@ -83,7 +84,7 @@ def _lead_text(name: str, lead: Lead) -> str:
     return text + "."
 
 
-def _worth(space: SearchSpace, measured: Measured) -> Iterator[Picture]:
+def _worth(space: Space, measured: Measured) -> Iterator[Picture]:
     """Yields the pictures of what widths and depths are worth, where they were searched."""
     figures = measurement_plots.draw_worth(
         space, measured.widths, measured.depths, measured.finalists[0].network
@@ -95,8 +96,8 @@ def _worth(space: SearchSpace, measured: Measured) -> Iterator[Picture]:
             "What each width is worth",
             "Where a curve is flat, narrowing costs nothing that was measured; where it is steep, "
             "the channels are needed. All curves have one scale, and compare with the unpruned "
-            "width. A band as high as its curve says that this layer is hardly known. 2.1 is the "
-            "first layer of block 2.",
+            "width. A band as high as its curve says that this layer is hardly known."
+            + (" 2.1 is the first layer of block 2." if isinstance(space, SearchSpace) else ""),
             "What every candidate width adds to the loss, by layer. "
             + _ends_text(
                 {
@@ -111,12 +112,15 @@ def _worth(space: SearchSpace, measured: Measured) -> Iterator[Picture]:
             "depths",
             figures["depths"],
             "What each depth is worth",
-            "The same for the number of blocks of a stage, all as wide as in the unpruned network.",
-            "What every candidate depth adds to the loss, by stage. "
+            "The same for the number of blocks of a stage, or for a branch that is there (1) or "
+            "left out (0), all as wide as in the unpruned network.",
+            "What every candidate depth adds to the loss. "
             + _ends_text(
                 {
-                    f"stage {s + 1}": (-measured.depths[0][s, 0], measured.depths[1][s, 0])
-                    for s, candidates in enumerate(space.depths)
+                    name: (-measured.depths[0][s, 0], measured.depths[1][s, 0])
+                    for s, (name, candidates) in enumerate(
+                        zip(space.depth_names, space.depths, strict=True)
+                    )
                     if len(candidates) > 1
                 }
             ),

@@ -74,7 +74,11 @@ SPACE = {
 
 # The same of a model of one's own.
 MODEL_SPACE = {
-    "space": {"model": text, "choices": [{"name": text, "candidates": [count]}]},
+    "space": {
+        "model": text,
+        "choices": [{"name": text, "candidates": [count]}],
+        "branches": [text],
+    },
     "budgets": SPACE["budgets"],
 }
 # The parts of a pipeline that makes such a model smaller.

@@ -295,7 +295,7 @@ class _Reader:
         try:
             whole = space_of(network_files.load_model(self._directory.file(BASE)))
             candidates = {c["name"]: tuple(c["candidates"]) for c in record["space"]["choices"]}
-            space = whole.searched(candidates)
+            space = whole.searched(candidates, record["space"]["branches"])
             return space, list(self._budgets(record["budgets"], kinds(None)))
         except (UserError, ValueError, TypeError, LookupError) as error:
             self.say(f"{SPACE} is damaged: {files.first_line(error)}")
@@ -316,7 +316,7 @@ class _Reader:
             self.say(f"{LOGITS}: {error.worded({'run_dir': '--run_dir'})}")
             return None
 
-    def measured(self, result: dict[str, Any], space: SearchSpace) -> Measured | None:
+    def measured(self, result: dict[str, Any], space: SearchSpace | ModelSpace) -> Measured | None:
         try:
             return measured_record.read(result.get("measurement"), space)
         except ValueError as error:

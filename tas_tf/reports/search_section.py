@@ -140,13 +140,19 @@ def _movement(space: SearchSpace, records: list[dict[str, Any]]) -> Picture:
 
 
 def _widths(space: ModelSpace, logits: Sequence[np.ndarray], network: ModelArchitecture) -> Picture:
-    widths, _ = derivation.probabilities(space, *logits)
+    widths, branches = derivation.probabilities(space, *logits)
+    of_branches = (
+        " Green rows are branches, the darker, the more probable that they stay: a dot at 0 is "
+        "left out."
+    )
     return Picture(
         "distributions",
-        model_plots.draw_widths(space, widths, network),
+        model_plots.draw_widths(space, widths, branches, network),
         "Where the search put its probability",
         "A row is a group of channels, a box a candidate width: the darker, the more probable. The "
-        "dot is what was taken. Rows of one shade are undecided.",
+        "dot is what was taken. Rows of one shade are undecided."
+        + of_branches
+        * bool(space.branches),
         f"Probabilities of the widths of {len(space.choices)} groups of channels; the most "
         f"probable candidates have {np.mean(widths.max(axis=1)):.0%} on average.",
     )

@@ -199,8 +199,11 @@ def _architecture_picture(network: Any, unpruned: Any) -> Picture:
             model_plots.draw_kept(network),
             "The network",
             "Each bar is a group of channels that are kept or dropped together, named by the first "
-            "layer that makes them; blue is kept, the outline is the model as it came.",
-            f"Shares of the channels of {network.family} that are kept, with {kept} of its MACs.",
+            "layer that makes them; blue is kept, the outline is the model as it came."
+            + f" Branches that are left out: {len(network.left_out)}."
+            * bool(network.left_out),
+            f"Shares of the channels of {network.family} that are kept, with {kept} of its MACs."
+            + (f" Left out: {', '.join(network.left_out)}." if network.left_out else ""),
         )
     depths = [len(stage) for stage in network.stages]
     description = f"Widths of the layers of a network with {depths} blocks in its stages"

@@ -139,7 +139,7 @@ def _group_table(network: ModelArchitecture) -> Table:
     partition = network.space.graph.partition
     rows = []
     for group in partition.groups:
-        each, width = partition.channels_of(group) // group.width, network.widths[group.name]
+        each, width = partition.channels_of(group) // group.width, network.widths.get(group.name, 0)
         channels = (str(each * group.width), str(each * width))
         share = percent(width / group.width, 0)
         rows.append([group.name, *channels, share, ", ".join(group.owners[1:]) or NONE])

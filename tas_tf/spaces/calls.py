@@ -45,6 +45,8 @@ class Call:
         inputs: The ids of every tensor that it reads.
         input_shapes: Their shapes, without the batch.
         output_shapes: The shapes of what it writes, without the batch.
+        read: The numbers of the tensors that it reads, by which they are told apart.
+        written: The numbers of those that it writes.
         weights: Its variables.
         outputs: The ids of every tensor that it writes.
         axes: For variables by their index the ids along every axis; None along an axis whose length
@@ -64,6 +66,8 @@ class Call:
     inputs: tuple[np.ndarray, ...]
     input_shapes: tuple[Shape, ...]
     output_shapes: tuple[Shape, ...]
+    read: tuple[int, ...]
+    written: tuple[int, ...]
     weights: tuple[Weight, ...] = ()
     outputs: tuple[np.ndarray, ...] = ()
     axes: dict[int, tuple[np.ndarray | None, ...]] = dataclasses.field(default_factory=dict)

@@ -114,7 +114,8 @@ def cost(architecture: Architecture | ModelArchitecture, kind: str | CostKind = 
     """
     kind = kind_of(kind)
     if isinstance(architecture, ModelArchitecture):
-        return architecture.space.graph.cost(architecture.widths, kind.name)
+        graph = architecture.space.graph
+        return graph.cost(architecture.widths, kind.name, architecture.left_out)
     return kind.of([kind.layer(*placed) for placed in architecture.layers()])
 
 

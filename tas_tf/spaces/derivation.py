@@ -10,7 +10,6 @@ import numpy as np
 
 from tas_tf.errors import BudgetError
 from tas_tf.spaces import cost, dynamic_program, term_solver
-from tas_tf.spaces.architecture import Architecture
 from tas_tf.spaces.budget_solver import Programme
 from tas_tf.spaces.cost import Budget, shown
 from tas_tf.spaces.exchanges import Band
@@ -135,8 +134,10 @@ def derive(
     best_sum = sum(_log_softmax(row).max() for row in _rows(space, width_logits, depth_logits))
     if isinstance(space, ModelSpace):
         bands = [Band.of(cost_of(space, budget.kind), budget) for budget in budgets]
-        found = term_solver.solve(widths, bands)
-        architecture: Any = space.architecture(found.assignment)
+        found = term_solver.solve(widths + depths, bands)
+        split = len(space.choices)
+        indices = found.assignment[:split], found.assignment[split:]
+        architecture: Any = space.architecture(*indices)
         regret, in_band, gap = found.regret, found.in_band, found.optimality_gap
     else:
         programme = Programme(space, widths, depths, budgets, levels)
@@ -152,7 +153,7 @@ def derive(
 
 
 def of_expected(
-    space: SearchSpace, values: tuple[np.ndarray, np.ndarray], budgets: Sequence[Budget]
+    space: Space, values: tuple[np.ndarray, np.ndarray], budgets: Sequence[Budget]
 ) -> Derivation:
     """Returns what `derive` finds where a search by measurement gives the values.
 
@@ -174,10 +175,10 @@ def of_expected(
 
 
 def of_measured(
-    space: SearchSpace,
+    space: Space,
     values: tuple[np.ndarray, np.ndarray],
     budgets: Sequence[Budget],
-    architecture: Architecture,
+    architecture: Any,
 ) -> Derivation:
     """Returns the derivation of an architecture that was chosen by its measured loss.
 
@@ -185,14 +186,15 @@ def of_measured(
         space: The search space.
         values: Terms of widths (choices, n) and of depths (stages, m), of minus the loss.
         budgets: The budgets.
-        architecture: The architecture.
+        architecture: The architecture, an `Architecture` or a `ModelArchitecture`.
     """
     widths, depths = _regrets(space, *values)
     width_indices, depth_indices = space.indices(architecture)
-    kept = {space.unit_choices[0]}
-    for stage, units in zip(architecture.stages, space.block_units, strict=True):
-        kept |= {space.unit_choices[unit] for block in units[: len(stage)] for unit in block}
-    regret = sum(widths[c][width_indices[c]] for c in kept)
+    regret = sum(
+        row[index]
+        for row, index, places in zip(widths, width_indices, space.places, strict=True)
+        if not places or any(depth_indices[s] >= first for s, first in places)
+    )
     regret += sum(row[index] for row, index in zip(depths, depth_indices, strict=True))
     return Derivation(
         architecture=architecture,

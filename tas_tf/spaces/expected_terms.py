@@ -17,7 +17,7 @@ from tas_tf.spaces.terms import Stack
 
 
 class ExpectedTerms:
-    """The expected cost of a model that was read; its widths are drawn independently.
+    """The expected cost of a model that was read; widths and branches are drawn independently.
 
     Args:
         space: The search space.
@@ -28,8 +28,9 @@ class ExpectedTerms:
         self.space, self.kind = space, kind_of(kind)
         terms = products_of(space, self.kind.name, choices_of(space))
         self._constant = float(terms.constant)
-        count = len(space.choices)
-        self._parts = [(stack.tables, _selectors(stack, count)) for stack in terms.stacks]
+        sizes = len(space.choices), len(space.depths)
+        self._parts = [(stack.tables, _selectors(stack, *sizes)) for stack in terms.stacks]
+        self._most = max(terms.sizes)
 
     def expected(
         self,
@@ -42,16 +43,21 @@ class ExpectedTerms:
 
         Args:
             width_probabilities: (choices, max candidates) float64, zeros where absent.
-            depth_probabilities: Not looked at: no depth is searched.
+            depth_probabilities: (branches, 2) float64, of being left out and of being there.
             log: Not needed for a sum.
             total: Likewise.
         """
-        del depth_probabilities, log, total
+        del log, total
         result = self._constant
+        widths, depths = (
+            table @ np.eye(table.shape[1], self._most)
+            for table in (width_probabilities, depth_probabilities)
+        )
         for tables, selectors in self._parts:
             values = tables
             for axis in reversed(range(len(selectors))):
-                rows = selectors[axis] @ width_probabilities  # (terms, candidates)
+                of_widths, of_depths = selectors[axis]
+                rows = of_widths @ widths + of_depths @ depths  # (terms, candidates)
                 rows = rows[(slice(None), *[None] * (axis - 1), slice(None), None)]
                 values = (values[:, None] @ rows if axis == 0 else values @ rows)[..., 0]
             ones = np.ones((1, len(tables)))
@@ -79,6 +85,7 @@ def cost_model(
     return ExpectedTerms(space, kind)
 
 
-def _selectors(stack: Stack, choices: int) -> list[np.ndarray]:
-    """Returns for every axis of the tables (terms, choices): which choice it is of."""
-    return [np.eye(choices)[column] for column in stack.scopes.T]
+def _selectors(stack: Stack, widths: int, depths: int) -> list[list[np.ndarray]]:
+    """Returns for every axis of the tables (terms, widths) and (terms, depths): what it is of."""
+    whole = np.eye(widths + depths)
+    return [np.split(whole[column], [widths], axis=1) for column in stack.scopes.T]

@@ -7,11 +7,12 @@ import functools
 import hashlib
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 
 from tas_tf.errors import ArchitectureError
+from tas_tf.spaces.branches import Branch, branches_of
 from tas_tf.spaces.calls import Call, Opaque, Shape
 from tas_tf.spaces.channels import Channels, Form, Group, Partition
 from tas_tf.spaces.operations import rule_of
@@ -22,10 +23,17 @@ KINDS = ("macs", "parameters")
 
 @dataclasses.dataclass(frozen=True)
 class Product:
-    """A part of a cost: `factor * length_1(widths) * length_2(widths) * ...`."""
+    """A part of a cost: `factor * length_1(widths) * length_2(widths) * ...`.
+
+    Args:
+        factor: What no width changes.
+        lengths: Numbers of channels.
+        call: The place of the call that it is of.
+    """
 
     factor: int
     lengths: tuple[Form, ...]
+    call: int
 
     def at(self, widths: Mapping[str, int]) -> int:
         """Returns its value at widths, by the names of groups."""
@@ -41,12 +49,14 @@ class Graph:
         input_shapes: The shapes of its inputs, without the batch.
         calls: The calls of its operations, in the order in which they run.
         partition: Its channels.
+        outputs: The numbers of its outputs among the tensors.
     """
 
     name: str
     input_shapes: tuple[Shape, ...]
     calls: tuple[Call, ...] = dataclasses.field(repr=False)
     partition: Partition = dataclasses.field(repr=False)
+    outputs: tuple[int, ...] = dataclasses.field(repr=False)
 
     @property
     def groups(self) -> tuple[Group, ...]:
@@ -63,18 +73,47 @@ class Graph:
         """Paths of operations whose multiplications are not known, and count as 0."""
         return tuple(dict.fromkeys(call.path for call in self.calls if not call.counted))
 
-    def cost(self, widths: Mapping[str, int] | None = None, kind: str = "macs") -> int:
+    @functools.cached_property
+    def branches(self) -> tuple[Branch, ...]:
+        """Its residual branches, which can be left out."""
+        return branches_of(self.calls, self.outputs)
+
+    @functools.cached_property
+    def branch_of(self) -> dict[int, str]:
+        """For every call of a branch, by its place, the branch's name."""
+        return {place: branch.name for branch in self.branches for place in branch.calls}
+
+    @functools.cached_property
+    def branch_of_group(self) -> dict[str, str]:
+        """For every group that is made in a branch alone, by its name, the branch's name."""
+        of_paths = {self.calls[place].path: name for place, name in self.branch_of.items()}
+        found = {
+            group.name: {of_paths.get(owner, "") for owner in group.owners} for group in self.groups
+        }
+        return {name: min(of) for name, of in found.items() if len(of) == 1 and "" not in of}
+
+    def cost(
+        self,
+        widths: Mapping[str, int] | None = None,
+        kind: str = "macs",
+        left_out: Collection[str] = (),
+    ) -> int:
         """Returns the exact cost of the network at some widths.
 
         Args:
             widths: The width of every group by its name; all of it where none is given.
             kind: One of `KINDS`.
+            left_out: The names of branches that are left out.
 
         Raises:
             ArchitectureError: If there is no such group, or it does not have that width.
         """
         checked = self.partition.checked(widths or {})
-        return sum(product.at(checked) for product in self.products(kind))
+        return sum(
+            product.at(checked)
+            for product in self.products(kind)
+            if self.branch_of.get(product.call) not in left_out
+        )
 
     def products(self, kind: str) -> list[Product]:
         """Returns what is added up to a cost: the products of every weight, of every call.
@@ -107,16 +146,16 @@ class Graph:
     @functools.cached_property
     def _products(self) -> dict[str, list[Product]]:
         found: dict[str, list[Product]] = {kind: [] for kind in KINDS}
-        for call in self.calls:
+        for place, call in enumerate(self.calls):
             for index, weight in enumerate(call.weights):
                 axes = call.axes.get(index, (None,) * len(weight.shape))
                 fixed = [n for n, ids in zip(weight.shape, axes, strict=True) if ids is None]
                 lengths = tuple(self.partition.form(ids) for ids in axes if ids is not None)
                 size = math.prod(fixed)
                 if index in call.uses:
-                    found["macs"].append(Product(size * call.uses[index], lengths))
+                    found["macs"].append(Product(size * call.uses[index], lengths, place))
                 if call.first and weight.trainable:
-                    found["parameters"].append(Product(size, lengths))
+                    found["parameters"].append(Product(size, lengths, place))
         return found
 
 
@@ -186,12 +225,13 @@ class GraphBuilder:
                 for other in (ids, before):
                     self._channels.freeze(other, f"{call.path}: shared by tensors of other sizes")
 
-    def finish(self, name: str, outputs: Sequence[np.ndarray]) -> Graph:
+    def finish(self, name: str, outputs: Sequence[np.ndarray], numbers: Sequence[int]) -> Graph:
         """Returns the graph.
 
         Args:
             name: Its name.
             outputs: The ids of the network's outputs.
+            numbers: Their numbers among the tensors.
         """
         for ids in outputs:
             self._channels.freeze(ids, "an output of the model")
@@ -199,7 +239,7 @@ class GraphBuilder:
         for call in self._calls:
             arrays += [ids for axes in call.axes.values() for ids in axes if ids is not None]
         partition = self._channels.partition(arrays)
-        return Graph(name, tuple(self._input_shapes), tuple(self._calls), partition)
+        return Graph(name, tuple(self._input_shapes), tuple(self._calls), partition, tuple(numbers))
 
 
 def _check_labelled(call: Call) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -11,13 +12,14 @@ from typing import Any
 from tas_tf import json_schema
 from tas_tf.errors import ArchitectureError, SpecError
 from tas_tf.json_schema import brief
+from tas_tf.spaces.branches import Branch
 from tas_tf.spaces.channels import Group
 from tas_tf.spaces.graph import Graph
 from tas_tf.spaces.search_space import DEFAULT_RATIOS, WidthChoice, candidate_widths, index_of
 
 SCHEMA_VERSION = 2  # 1 is that of `architecture.Architecture`
 _REQUIRED = ("schema_version", "model", "fingerprint", "widths")
-_OPTIONAL = ("name", "cost", "provenance")
+_OPTIONAL = ("name", "cost", "provenance", "left_out")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -29,12 +31,14 @@ class ModelSpace:
         choices: For every group of channels its candidate widths, one logits vector each.
         outputs: The shapes of the model's outputs, without the batch.
         model: The model itself, from which networks are built.
+        branches: The residual branches that may be left out.
     """
 
     graph: Graph
     choices: tuple[WidthChoice, ...]
     outputs: tuple[tuple[int, ...], ...]
     model: Any = dataclasses.field(repr=False)
+    branches: tuple[Branch, ...] = ()
 
     @classmethod
     def of(
@@ -45,6 +49,7 @@ class ModelSpace:
         ratios: Sequence[float] = DEFAULT_RATIOS,
         width_divisor: int = 1,
         frozen: Sequence[str] = (),
+        leave_out_branches: bool = False,
     ) -> ModelSpace:
         """Returns the space of a graph.
 
@@ -55,9 +60,10 @@ class ModelSpace:
             ratios: Candidate widths as shares of the unpruned width, in (0, 1].
             width_divisor: Candidates have a number of channels that is the nearest multiple of it.
             frozen: Paths of layers whose channels are not searched, nor those tied to them.
+            leave_out_branches: Whether residual branches may be left out.
 
         Raises:
-            SpecError: If an argument makes no sense, or no channels are left to search.
+            SpecError: If an argument makes no sense, or nothing is left to search.
         """
         if not ratios or any(not 0 < ratio <= 1 for ratio in ratios):
             raise SpecError(f"ratios: expected numbers in (0, 1]. Received: {ratios}")
@@ -69,17 +75,35 @@ class ModelSpace:
             shares = (1.0,) if {*group.owners} & {*frozen} else ratios
             candidates = _candidates(graph, group, shares, width_divisor)
             choices.append(WidthChoice(group.name, candidates))
-        if all(len(choice.candidates) == 1 for choice in choices):
+        branches = graph.branches if leave_out_branches else ()
+        if all(len(choice.candidates) == 1 for choice in choices) and not branches:
             raise SpecError(
                 f"{graph.name}: expected a model that has channels to search. All are kept: "
                 + "; ".join(f"{path}: {reason}" for path, reason in [*graph.frozen.items()][:5])
             )
-        return cls(graph, tuple(choices), tuple(tuple(shape) for shape in outputs), model)
+        shapes = tuple(tuple(shape) for shape in outputs)
+        return cls(graph, tuple(choices), shapes, model, branches)
 
     @property
     def depths(self) -> tuple[tuple[int, ...], ...]:
-        """Candidate depths: none, since no depth is searched."""
-        return ()
+        """Candidate depths: for every branch 0, left out, and 1."""
+        return ((0, 1),) * len(self.branches)
+
+    @property
+    def depth_names(self) -> tuple[str, ...]:
+        """What each of the depths is called: the additions of the branches."""
+        return tuple(branch.name for branch in self.branches)
+
+    @functools.cached_property
+    def places(self) -> tuple[tuple[tuple[int, int], ...], ...]:
+        """For every choice the branch without which it falls away; see `SearchSpace.places`."""
+        of_group = self.graph.branch_of_group
+        return tuple(
+            ((self.depth_names.index(of_group[choice.name]), 1),)
+            if of_group.get(choice.name) in self.depth_names
+            else ()
+            for choice in self.choices
+        )
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -101,31 +125,43 @@ class ModelSpace:
 
         Args:
             width_indices: For every choice the index of its candidate.
-            depth_indices: Nothing, since no depth is searched.
+            depth_indices: For every branch 0, if it is left out, or 1.
             name: A name for people.
         """
-        del depth_indices
         widths = {
             choice.name: choice.candidates[index]
             for choice, index in zip(self.choices, width_indices, strict=True)
         }
-        return ModelArchitecture(self, widths, name)
+        kept = zip(self.branches, depth_indices, strict=True)
+        left_out = tuple(branch.name for branch, index in kept if index == 0)
+        return ModelArchitecture(self, widths, name, left_out)
 
     def indices(self, architecture: ModelArchitecture) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """Returns the candidates that make an architecture, as `architecture` takes them.
 
-        Raises:
-            ArchitectureError: If a width is no candidate.
-        """
-        widths = architecture.widths
-        found = [index_of(c.name, widths[c.name], c.candidates) for c in self.choices]
-        return tuple(found), ()
+        Choices of branches that are left out are at their smallest width.
 
-    def searched(self, candidates: Mapping[str, tuple[int, ...]]) -> ModelSpace:
+        Raises:
+            ArchitectureError: If a width is no candidate, or a branch that is left out none.
+        """
+        widths, left_out = architecture.widths, architecture.left_out
+        found = [
+            index_of(c.name, widths[c.name], c.candidates) if c.name in widths else 0
+            for c in self.choices
+        ]
+        for name in left_out:
+            if name not in self.depth_names:
+                raise ArchitectureError(f"{name}: expected no branch to be left out")
+        return tuple(found), tuple(int(name not in left_out) for name in self.depth_names)
+
+    def searched(
+        self, candidates: Mapping[str, tuple[int, ...]], branches: Sequence[str] = ()
+    ) -> ModelSpace:
         """Returns the space of the same model with other candidates.
 
         Args:
             candidates: For every group by its name, ascending.
+            branches: The names of the branches that may be left out.
 
         Raises:
             ArchitectureError: If they are not of its groups.
@@ -135,7 +171,22 @@ class ModelSpace:
         for of_choice in zip(*candidates.values(), strict=False):
             self.graph.partition.checked(dict(zip(candidates, of_choice, strict=True)))
         choices = tuple(WidthChoice(name, widths) for name, widths in candidates.items())
-        return dataclasses.replace(self, choices=choices)
+        known = {branch.name: branch for branch in self.graph.branches}
+        if not known.keys() >= {*branches}:
+            raise ArchitectureError("the branches are not of this model")
+        return dataclasses.replace(
+            self, choices=choices, branches=tuple(known[name] for name in branches)
+        )
+
+    def stream_shares(self, architecture: ModelArchitecture) -> list[float]:
+        """Returns which share of its channels every tensor keeps that an addition gives."""
+        partition, widths = self.graph.partition, {**self.graph.partition.widths}
+        widths.update(architecture.widths)
+        return [
+            partition.form(call.outputs[0]).at(widths) / call.outputs[0].size
+            for call in self.graph.calls
+            if call.kind == "Add" and call.path not in architecture.left_out
+        ]
 
     def unpruned(self) -> ModelArchitecture:
         """Returns the architecture of the whole model."""
@@ -149,6 +200,7 @@ class ModelSpace:
             "input_shape": self.input_shape,
             "num_classes": self.num_classes,
             "choices": [dataclasses.asdict(choice) for choice in self.choices],
+            "branches": self.depth_names,
         }
 
     def summary(self) -> str:
@@ -156,12 +208,16 @@ class ModelSpace:
         graph = self.graph
         macs, parameters = graph.cost(), graph.cost(kind="parameters")
         searched = sum(len(choice.candidates) > 1 for choice in self.choices)
-        lines = [f"{graph.name}: {macs:,} MACs, {parameters:,} parameters; {searched} widths"]
+        count = f"{searched} widths" + f", {len(self.branches)} branches" * bool(self.branches)
+        lines = [f"{graph.name}: {macs:,} MACs, {parameters:,} parameters; {count}"]
         for choice, group in zip(self.choices, graph.groups, strict=True):
             candidates = ", ".join(map(str, choice.candidates))
             lines.append(f"  {choice.name}: {candidates}")
             if group.owners[1:]:
                 lines.append(f"    tied: {', '.join(group.owners[1:])}")
+        if self.branches:
+            lines.append("May be left out, what is added at:")
+            lines += [f"  {name}" for name in self.depth_names]
         if graph.frozen:
             lines.append("Kept whole:")
             lines += [f"  {path}: {reason}" for path, reason in graph.frozen.items()]
@@ -172,28 +228,41 @@ class ModelSpace:
 
 @dataclasses.dataclass(frozen=True)
 class ModelArchitecture:
-    """A network that keeps some channels of a model.
+    """A network that keeps some channels of a model, and some of its residual branches.
 
     Args:
         space: The space of the model.
-        widths: For every group of channels how many classes of it are kept.
+        widths: For every group of channels how many classes of it are kept; of groups that are
+            left out with a branch none is said.
         name: A name for people.
+        left_out: The names of the branches that are left out.
         cost: Costs of the network, for people: kind to number.
         provenance: Where it came from, for people: any JSON object.
 
     Raises:
-        ArchitectureError: If there is no such group, or it does not have that width.
+        ArchitectureError: If there is no such group or branch, or it does not have that width.
     """
 
     space: ModelSpace = dataclasses.field(compare=False, repr=False)
     widths: Mapping[str, int]
     name: str | None = None
+    left_out: tuple[str, ...] = ()
     cost: Mapping[str, Any] | None = dataclasses.field(default=None, compare=False)
     provenance: Mapping[str, Any] | None = dataclasses.field(default=None, compare=False)
 
     def __post_init__(self) -> None:
-        checked = self.space.graph.partition.checked(self.widths)
-        object.__setattr__(self, "widths", checked)
+        graph = self.space.graph
+        for name in self.left_out:
+            if name not in [branch.name for branch in graph.branches]:
+                raise ArchitectureError(
+                    f"left_out: expected additions of residual branches of {graph.name}. "
+                    f"Received: {brief(name)}"
+                )
+        object.__setattr__(self, "left_out", tuple(sorted({*self.left_out})))
+        checked = graph.partition.checked(self.widths)
+        of_group = graph.branch_of_group
+        kept = {g: n for g, n in checked.items() if of_group.get(g) not in self.left_out}
+        object.__setattr__(self, "widths", kept)
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -225,6 +294,7 @@ class ModelArchitecture:
             "cost": self.cost,
             "provenance": self.provenance,
             "widths": self.widths,
+            "left_out": [*self.left_out] or None,
         }
         fields = {key: value for key, value in fields.items() if value is not None}
         return json.dumps(fields, indent=2) + "\n"
@@ -247,7 +317,8 @@ class ModelArchitecture:
             fields = json_schema.load(text, "architecture")
             _check_fields(fields, space)
             keys = ("widths", *_OPTIONAL)
-            return cls(space, **{key: fields[key] for key in keys if key in fields})
+            known = {key: fields[key] for key in keys if key in fields}
+            return cls(space, **{**known, "left_out": tuple(fields.get("left_out", ()))})
         except (json_schema.NotJSONError, ValueError, ArchitectureError) as error:
             raise ArchitectureError(f"{source}: {error}") from None
 
@@ -278,6 +349,9 @@ def _check_fields(fields: Any, space: ModelSpace) -> None:
         raise ArchitectureError(
             f"widths: expected whole numbers by name. Received: {brief(widths)}"
         )
+    left_out = fields.get("left_out", [])
+    if not isinstance(left_out, list) or any(type(name) is not str for name in left_out):
+        raise ArchitectureError(f"left_out: expected a list of names. Received: {brief(left_out)}")
 
 
 def _check_frozen(graph: Graph, frozen: Sequence[str]) -> None:

@@ -149,6 +149,27 @@ class SearchSpace:
             first += size * count
         return tuple(stages)
 
+    @property
+    def depth_names(self) -> tuple[str, ...]:
+        """What each of the depths is called: the stages."""
+        return tuple(f"stage{s + 1}" for s in range(len(self.depths)))
+
+    @functools.cached_property
+    def places(self) -> tuple[tuple[tuple[int, int], ...], ...]:
+        """For every choice where its units stand, as (stage, first depth that has them).
+
+        It falls away where every stage is less deep, by the indices of depths; without a place it
+        always stands.
+        """
+        found: list[set[tuple[int, int]]] = [set() for _ in self.choices]
+        for s, (depths, blocks) in enumerate(zip(self.depths, self.block_units, strict=True)):
+            for b, units in enumerate(blocks):
+                first = next(d for d, depth in enumerate(depths) if depth > b)
+                for unit in units:
+                    found[self.unit_choices[unit]].add((s, first))
+        found[self.unit_choices[0]] = set()
+        return tuple(tuple(sorted(places)) for places in found)
+
     def unit_candidates(self, unit: int) -> tuple[int, ...]:
         """Candidate widths of a unit, ascending."""
         return self.choices[self.unit_choices[unit]].candidates
@@ -204,10 +225,21 @@ class SearchSpace:
             candidates = self.choices[choice].candidates
             width_indices[choice] = index_of(self.choices[choice].name, width, candidates)
         depth_indices = [
-            index_of(f"stage{s + 1}", len(stage), depths)
-            for s, (stage, depths) in enumerate(zip(architecture.stages, self.depths, strict=True))
+            index_of(name, len(stage), depths)
+            for name, stage, depths in zip(
+                self.depth_names, architecture.stages, self.depths, strict=True
+            )
         ]
         return tuple(width_indices), tuple(depth_indices)
+
+    def stream_shares(self, architecture: Architecture) -> list[float]:
+        """Returns which share of its width the output of every block keeps."""
+        stages = zip(architecture.stages, self.unpruned().stages, strict=True)
+        return [
+            block[-1] / whole[-1]
+            for kept, unpruned_stage in stages
+            for block, whole in zip(kept, unpruned_stage, strict=False)
+        ]
 
     def record(self) -> dict[str, Any]:
         """Returns what a run records of it, plain data."""

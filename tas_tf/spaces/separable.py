@@ -15,6 +15,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from tas_tf.spaces.expected_cost import table_shapes
+from tas_tf.spaces.model_space import ModelSpace
 from tas_tf.spaces.search_space import SearchSpace
 
 # Deviations of a coefficient, in deviations of the noise, among which the evidence chooses.
@@ -22,6 +23,7 @@ _PRIORS = np.geomspace(1e-2, 1e2, 33)
 # A coefficient that the prior hardly holds, in the same unit: the mean score.
 _FREE = 1e4
 
+Space = SearchSpace | ModelSpace
 Indices = tuple[Sequence[int], Sequence[int]]  # of widths and of depths, as a space gives them
 
 
@@ -36,7 +38,7 @@ class Separable:
         noise: Deviation of a single score from the model.
     """
 
-    space: SearchSpace
+    space: Space
     mean: np.ndarray
     covariance: np.ndarray
     noise: float
@@ -88,17 +90,16 @@ class Separable:
             row[: len(choice.candidates)].max()
             for row, choice in zip(widths, space.choices, strict=True)
         ]
-        for s, candidates in enumerate(space.depths):
-            for d, depth in enumerate(candidates):
-                units = [unit for block in space.block_units[s][:depth] for unit in block]
-                depths[s, d] += sum(best[c] for c in {space.unit_choices[unit] for unit in units})
+        for c, places in enumerate(space.places):
+            for s, first in dict(reversed(places)).items():  # the first of each stage
+                depths[s, first : len(space.depths[s])] += best[c]
         return widths, depths
 
     def _term(self, row: np.ndarray) -> tuple[float, float]:
         return float(row @ self.mean), float(np.sqrt(max(row @ self.covariance @ row, 0.0)))
 
 
-def fit(space: SearchSpace, architectures: Sequence[Indices], scores: np.ndarray) -> Separable:
+def fit(space: Space, architectures: Sequence[Indices], scores: np.ndarray) -> Separable:
     """Fits the model to measured scores.
 
     Coefficients have one prior N(0, s^2), the noise another; both deviations maximise the evidence.
@@ -141,7 +142,7 @@ def _posterior(
     return -0.5 * (count * np.log(noise) + log_determinant), mean, noise * inverse, noise**0.5
 
 
-def features(space: SearchSpace, architectures: Sequence[Indices]) -> np.ndarray:
+def features(space: Space, architectures: Sequence[Indices]) -> np.ndarray:
     """Returns the rows (n, features) whose products with the coefficients are scores.
 
     A one; for every stage whether it has each depth but the whole; for every choice L and L^2, zero
@@ -159,7 +160,7 @@ def features(space: SearchSpace, architectures: Sequence[Indices]) -> np.ndarray
     return np.concatenate(columns, axis=1).astype(np.float64)
 
 
-def present(space: SearchSpace, depths: np.ndarray) -> np.ndarray:
+def present(space: Space, depths: np.ndarray) -> np.ndarray:
     """Returns (n, choices): whether any unit of a choice is left.
 
     Args:
@@ -167,27 +168,25 @@ def present(space: SearchSpace, depths: np.ndarray) -> np.ndarray:
         depths: (n, stages), the candidates of the depths.
     """
     found = np.zeros((len(depths), len(space.choices)), bool)
-    found[:, space.unit_choices[0]] = True
-    for s, (candidates, units) in enumerate(zip(space.depths, space.block_units, strict=True)):
-        kept = np.array(candidates)[depths[:, s]]
-        for b, of_block in enumerate(units):
-            for unit in of_block:
-                found[:, space.unit_choices[unit]] |= kept > b
+    for c, places in enumerate(space.places):
+        found[:, c] = not places
+        for s, first in places:
+            found[:, c] |= depths[:, s] >= first
     return found
 
 
-def _curve(space: SearchSpace, choice: int, candidate: int) -> tuple[float, float]:
+def _curve(space: Space, choice: int, candidate: int) -> tuple[float, float]:
     """Returns L and L^2 of a candidate width."""
     widths = space.choices[choice].candidates
     ratio = float(np.log(widths[candidate] / widths[-1]))
     return ratio, ratio**2
 
 
-def _depth_columns(space: SearchSpace, stage: int) -> list[int]:
+def _depth_columns(space: Space, stage: int) -> list[int]:
     first = 1 + sum(len(depths) - 1 for depths in space.depths[:stage])
     return list(range(first, first + len(space.depths[stage]) - 1))
 
 
-def _width_columns(space: SearchSpace, choice: int) -> list[int]:
+def _width_columns(space: Space, choice: int) -> list[int]:
     first = 1 + sum(len(depths) - 1 for depths in space.depths) + 2 * choice
     return [first, first + 1]

@@ -19,7 +19,8 @@ def choices_of(space: SearchSpace | ModelSpace) -> list[Choice]:
     """Returns what is decided: all widths, then the depths of all stages."""
     widths = [Choice(choice.name, choice.candidates) for choice in space.choices]
     depths = [
-        Choice(f"stage{s + 1}", depths, decides=True) for s, depths in enumerate(space.depths)
+        Choice(name, depths, decides=True)
+        for name, depths in zip(space.depth_names, space.depths, strict=True)
     ]
     return widths + depths
 
@@ -32,7 +33,8 @@ def cost_of(
     Of a ResNet every place where a layer may stand is a term over the widths at its two ends and
     the depth that decides whether it is built; of a peak it is a sum of its own, with the width of
     the block's input too. Of a model that was read every weight is one over the widths along its
-    axes. The value is `cost.cost` of the architecture, to the unit.
+    axes, and over the branch that decides whether it is there. The value is `cost.cost` of the
+    architecture, to the unit.
 
     Args:
         space: The search space.
@@ -56,13 +58,17 @@ def products_of(space: ModelSpace, kind: str, choices: list[Choice]) -> Terms:
         kind: One of `graph.KINDS`.
         choices: What `choices_of` returns.
     """
-    index = {choice.name: number for number, choice in enumerate(choices)}
+    index = {choice.name: number for number, choice in enumerate(space.choices)}
+    first = len(space.choices)
+    branches = {name: ((first + b,), 1) for b, name in enumerate(space.depth_names)}
     factors: collections.Counter[tuple[int, ...]] = collections.Counter()
     for product in space.graph.products(kind):
         lengths = [
             [((), form.constant), *(((index[name],), n) for name, n in form.multiples.items())]
             for form in product.lengths
         ]
+        branch = space.graph.branch_of.get(product.call)
+        lengths += [[branches[branch]]] if branch in branches else []
         for parts in itertools.product(*lengths):
             scope = tuple(sorted(itertools.chain.from_iterable(scope for scope, _ in parts)))
             factors[scope] += product.factor * math.prod(n for _, n in parts)

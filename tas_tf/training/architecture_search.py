@@ -286,7 +286,7 @@ class ArchitectureSearch(Search):
         """Returns the probabilities of every unit's widths and every stage's depths."""
         space = self.supernet.space
         names = [f"widths/{choice.name}" for choice in space.choices]
-        names += [f"depths/stage{s + 1}" for s in range(len(space.depths))]
+        names += [f"depths/{name}" for name in space.depth_names]
         candidates = [*(choice.candidates for choice in space.choices), *space.depths]
         rows = [row for p in self.supernet.probabilities() for row in p.numpy()]
         return dict(zip(names, zip(candidates, rows, strict=True), strict=True))

@@ -21,11 +21,8 @@ from tas_tf.errors import SpecError
 from tas_tf.layers.sampling import Draw
 from tas_tf.layers.searchable_unit import Mode
 from tas_tf.spaces import derivation, separable
-from tas_tf.spaces.architecture import Architecture
 from tas_tf.spaces.cost import Budget, cost
-from tas_tf.spaces.dynamic_program import reachable
-from tas_tf.spaces.search_space import SearchSpace
-from tas_tf.spaces.separable import Indices, Separable
+from tas_tf.spaces.separable import Indices, Separable, Space
 from tas_tf.training import losses
 from tas_tf.training.loop import Batch, batch_share
 from tas_tf.training.path_search import PathSearch
@@ -80,7 +77,7 @@ class Measurement:
                     f"Measurement.{field.name}: expected at least {smallest}. Received: {value}"
                 )
 
-    def total(self, references: Mapping[str, Architecture]) -> int:
+    def total(self, references: Mapping[str, Any]) -> int:
         """Returns how many scores there are at most, with those of references."""
         return self.paths + self.near + self.finalists + len(references)
 
@@ -90,7 +87,7 @@ class PathValues:
 
     Paths train for so few steps that they hardly use what they have: losses rank networks of many
     parameters too low, and those of wide residual streams. `z_1` is the logarithm of the parameters
-    and `z_2` the mean logarithm of the blocks' output widths, both standardized over random paths;
+    and `z_2` the mean logarithm of the blocks' output shares, both standardized over random paths;
     `deviation` is that of the random paths' losses (benchmarks/README.md, Ranking).
 
     Args:
@@ -100,9 +97,7 @@ class PathValues:
         streams: The weight of `z_2`.
     """
 
-    def __init__(
-        self, space: SearchSpace, random: Sequence[Score], capacity: float, streams: float
-    ):
+    def __init__(self, space: Space, random: Sequence[Score], capacity: float, streams: float):
         self._space = space
         known = np.array([self._logarithms(score.indices) for score in random])
         deviation = float(np.std([score.loss for score in random]))
@@ -142,16 +137,11 @@ class PathValues:
         return float(self._slopes @ (self._logarithms(indices) - self._means))
 
     def _logarithms(self, indices: Indices) -> np.ndarray:
-        """Returns those of the parameters, and of the mean width of the blocks' outputs."""
-        architecture = self._space.architecture(*indices)
-        outputs = [block[-1] for stage in architecture.stages for block in stage]
+        """Returns those of the parameters, and of the mean share of residual streams."""
+        architecture: Any = self._space.architecture(*indices)
         parameters = cost(architecture, "parameters")
-        return np.array([np.log(parameters), np.log(outputs / self._whole(architecture)).mean()])
-
-    def _whole(self, architecture: Architecture) -> np.ndarray:
-        """Returns the unpruned widths of the outputs of the blocks that an architecture has."""
-        stages = zip(architecture.stages, self._space.unpruned().stages, strict=True)
-        return np.array([block[-1] for kept, whole in stages for block in whole[: len(kept)]])
+        streams = self._space.stream_shares(architecture) or [1.0]
+        return np.array([np.log(parameters), np.log(streams).mean()])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -159,7 +149,7 @@ class Choice:
     """What was chosen.
 
     Args:
-        architecture: The architecture.
+        architecture: The architecture, of either kind of space.
         model: The fitted model.
         finalists: What it was chosen among, best first, then the references.
         values: Their values on the images that judge.
@@ -169,7 +159,7 @@ class Choice:
         curve: Shares of the unpruned network's cost, and the expected value of the best there.
     """
 
-    architecture: Architecture
+    architecture: Any
     model: Separable
     finalists: list[Score]
     values: list[float]
@@ -252,7 +242,7 @@ def measure(
     feed: Feed,
     plan: Measurement,
     scores: Scores,
-    references: Mapping[str, Architecture],
+    references: Mapping[str, Any],
     show: Callable[[int, bool, float], None],
 ) -> Choice:
     """Measures paths, fits the model, and chooses.
@@ -315,7 +305,7 @@ class _Rounds:
         return score
 
 
-def random_path(space: SearchSpace, seed: int, number: int) -> Indices:
+def random_path(space: Space, seed: int, number: int) -> Indices:
     """Returns candidates of a random path, all equally probable.
 
     Args:
@@ -385,7 +375,7 @@ def _curve(search: PathSearch, model: Separable) -> list[tuple[float, float]]:
     """Returns the best that the model knows for budgets of the first kind, by their shares."""
     space, kind = search.supernet.space, search.budgets[0].kind
     unpruned = cost(space.unpruned(), kind)
-    smallest, largest = (amount / unpruned for amount in reachable(space, kind))
+    smallest, largest = (amount / unpruned for amount in derivation.reachable(space, kind))
     points = {}
     for share in np.linspace(smallest, largest, _POINTS + 1)[1:]:
         budget = Budget(kind, share * unpruned, unpruned, _BAND)

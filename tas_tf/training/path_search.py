@@ -12,6 +12,7 @@ import keras
 import tensorflow as tf
 
 from tas_tf.layers import sampling
+from tas_tf.models.interpreter import ModelSupernet
 from tas_tf.models.supernet import Supernet
 from tas_tf.spaces import cost, derivation
 from tas_tf.training import losses
@@ -28,7 +29,7 @@ class PathSearch(Search):
     labels.
 
     Args:
-        net: The supernet.
+        net: The supernet, of either kind of space.
         teacher: The trained unpruned network, or None.
         seed: Seed of the paths; a path is a function of (seed, step).
 
@@ -36,7 +37,9 @@ class PathSearch(Search):
         ArchitectureError: If the teacher's input or classes are others.
     """
 
-    def __init__(self, net: Supernet, teacher: keras.Model | None = None, seed: int = 0):
+    def __init__(
+        self, net: Supernet | ModelSupernet, teacher: keras.Model | None = None, seed: int = 0
+    ):
         super().__init__(net, seed)
         if teacher is not None:
             space = net.space

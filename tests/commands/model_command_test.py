@@ -12,7 +12,9 @@ from command_line import PROJECT, bindings, run
 from documents import blocks
 from keras import layers
 
-from tas_tf.reports.report import write_comparison
+from tas_tf.models import network_files
+from tas_tf.models.narrowing import importance, most_important, narrow
+from tas_tf.reports.report import write_comparison, write_report
 from tas_tf.reports.run_records import read_run
 from tas_tf.spaces.cost import cost
 
@@ -164,7 +166,7 @@ def with_own_layer():
         (with_own_layer, (), "model.keras cannot be read"),
         (lambda: network(activation=None), ("TARGET = 0.001",), "Reachable are"),
         (lambda: network(), ("TARGET = 'memory: 0.5'",), "macs and parameters are counted"),
-        (lambda: network(), ("run_search.decide = 'measurement'",), "expected gradient"),
+        (lambda: network(), ("run_search.start_from = 'teacher'",), "expected None"),
         (lambda: network(), ("own_model.frozen = ('nowhere',)",), "no layer of mine"),
         (lambda: keras.Sequential([keras.Input((8, 8, 1)), layers.Conv2D(3, 3)]), (), "classifier"),
     ],
@@ -188,8 +190,97 @@ def test_a_file_that_is_no_model(content, tmp_path, monkeypatch, capsys):
     assert error.startswith("Error: own_model.model (macro MODEL") and "Traceback" not in error
 
 
-def test_a_baseline_of_it_is_refused(tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize(
+    ("flags", "more", "said"),
+    [
+        (["--kind=uniform_depth"], (), "of a model of one's own expected one of uniform_width"),
+        (["--kind=l0"], (), "of a model of one's own expected one of uniform_width"),
+        (["--kind=taylor", "--start_from=teacher"], (), "where its baselines start"),
+    ],
+)
+def test_a_baseline_that_it_cannot_have(flags, more, said, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     network().save("model.keras")
-    assert run("baseline", *spec("model.keras"), "--run_dir=run", "--kind=uniform_width") == 2
-    assert "expected a network that we build" in capsys.readouterr().err
+    assert run("baseline", *spec("model.keras", *more), "--run_dir=run", *flags) == 2
+    assert said in capsys.readouterr().err and not (tmp_path / "run").exists()
+
+
+@pytest.mark.usefixtures("here")
+@pytest.mark.parametrize("kind", ["uniform_width", "random", "magnitude", "taylor", "sensitivity"])
+def test_a_baseline_keeps_what_the_model_has_learned(kind, capsys):
+    by = "run_baseline.criterion = 'l1'"
+    command = [*spec("mine.keras", "TARGET = 0.6", by), f"--run_dir=runs/{kind}"]
+    assert run("baseline", *command, f"--kind={kind}") == 0
+    architecture = network_files.load_architecture(f"runs/{kind}")
+    assert 0.57 <= cost(architecture) / cost(architecture.space.unpruned()) <= 0.6
+    small, whole = (
+        keras.saving.load_model(path) for path in (f"runs/{kind}/model.keras", "mine.keras")
+    )
+    kept = narrow(
+        whole,
+        architecture.space.graph,
+        most_important(
+            importance(whole, architecture.space.graph, by="kernel"), architecture.widths
+        ),
+    )
+    images = np.random.default_rng(0).uniform(0, 255, (4, 8, 8, 1)).astype("float32")
+    np.testing.assert_allclose(small(images), kept(images), atol=1e-5)
+    if kind == "uniform_width":
+        shares = [
+            architecture.widths[c.name] / c.candidates[-1] for c in architecture.space.choices
+        ]
+        assert max(shares) - min(shares) <= 0.2
+    # Once more: it is done. And it can be trained.
+    capsys.readouterr()
+    assert run("baseline", *command, f"--kind={kind}") == 0
+    assert "Already done" in capsys.readouterr().out
+    if kind == "magnitude":
+        training = [f"--architecture=runs/{kind}", f"--start_from=runs/{kind}"]
+        assert run("train", *spec("mine.keras"), *training, "--run_dir=runs/trained") == 0
+
+
+def residual():
+    """A network two of whose branches can be left out."""
+    i = keras.Input((8, 8, 1))
+    x = layers.Conv2D(8, 3, padding="same")(layers.Rescaling(1 / 127.5, offset=-1)(i))
+    for name in ("first", "second"):
+        y = layers.Conv2D(8, 3, padding="same", use_bias=False)(x)
+        y = layers.ReLU()(layers.BatchNormalization(momentum=0.9)(y))
+        x = layers.Add(name=name)([x, layers.Conv2D(8, 3, padding="same")(y)])
+    x = layers.GlobalMaxPooling2D()(x)
+    return keras.Model(i, layers.Dense(10, activation="softmax")(x), name="mine")
+
+
+MEASURED = (
+    "run_search.decide = 'measurement'",
+    "own_model.leave_out_branches = True",
+    "Measurement.paths = 24",
+    "Measurement.near = 4",
+    "Measurement.finalists = 3",
+    "Measurement.images = 128",
+    "Measurement.final_images = 256",
+)
+
+
+@pytest.mark.parametrize("more", [MEASURED, MEASURED[1:2]], ids=["measurement", "gradient"])
+def test_a_search_that_may_leave_out_branches(more, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    residual().save("model.keras")
+    command = [*spec("model.keras", *more, "TARGET = 0.35"), "--run_dir=run"]
+    assert run("search", *command) in (0, 3)
+    printed = capsys.readouterr().out
+    assert "2 branches" in printed
+    searched = read_run("run")
+    assert searched.missing == []
+    found = searched.search.architecture
+    assert set(found.left_out) <= {"first", "second"}
+    small = keras.saving.load_model("run/model.keras")
+    assert not {layer.name for layer in small.layers} & {*found.left_out}
+    page = pathlib.Path(write_report("run")[1]).read_text()
+    if more is MEASURED:
+        assert "Lead over uniform" in printed and "Against uniform narrowing" in page
+        assert "What each depth is worth" in page
+    # A smaller budget needs that branches are left out; the space is known again from the run.
+    assert run("derive", "--run_dir=run", "--target=0.05") in (0, 3)
+    text = pathlib.Path("run/derived/0.05/architecture.json").read_text()
+    assert json.loads(text)["left_out"]

@@ -32,13 +32,15 @@ def prepared(model, seed=0):
 
 
 def supernet_of(model, **options):
-    net = tas_tf.Supernet(tas_tf.SearchSpace.from_model(model), **options)
+    space = tas_tf.SearchSpace.from_model(model, leave_out_branches=True)
+    net = tas_tf.Supernet(space, **options)
     net.gives_logits = False
     return net
 
 
 def random_architecture(space, rng):
-    return space.architecture([rng.integers(len(choice.candidates)) for choice in space.choices])
+    widths = [rng.integers(len(choice.candidates)) for choice in space.choices]
+    return space.architecture(widths, [rng.integers(2) for _ in space.branches])
 
 
 def worst(received, expected):
@@ -170,7 +172,7 @@ def test_only_candidates_that_were_drawn_move_their_averages():
     before = [variable.numpy() for variable in net.average_variables]
     net(
         inputs,
-        net.fixed_draw(net.space.architecture([1] * len(net.space.choices))),
+        net.fixed_draw(net.space.architecture([1] * len(net.space.choices), [1])),
         mode=Mode.WEIGHTS,
     )
     for variable, value in zip(net.average_variables, before, strict=True):

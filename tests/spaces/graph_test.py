@@ -58,6 +58,8 @@ class Network:
             inputs=ids,
             input_shapes=shapes,
             output_shapes=(shape or shapes[0],),
+            read=(),
+            written=(),
             weights=tuple(Weight(n, s, trainable) for n, s, trainable in weights),
         )
         return self.builder.add(call)[0], call.output_shapes[0]
@@ -69,7 +71,7 @@ class Network:
         return self.call(Convolution, name, x, shape=shape, weights=weights, **config)
 
     def finish(self, *outputs):
-        return self.builder.finish("by hand", [ids for ids, _ in outputs])
+        return self.builder.finish("by hand", [ids for ids, _ in outputs], numbers=())
 
 
 def test_costs_by_hand():

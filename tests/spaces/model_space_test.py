@@ -29,63 +29,77 @@ def space_of(model, **options):
 
 
 def assignments(space):
-    return itertools.product(*(range(len(choice.candidates)) for choice in space.choices))
+    sizes = [len(choice.candidates) for choice in space.choices]
+    for picks in itertools.product(*map(range, sizes), *([0, 1] for _ in space.branches)):
+        yield picks[: len(sizes)], picks[len(sizes) :]
+
+
+def taken(tables, picks):
+    """Yields what tables of widths and branches say of the candidates that are picked."""
+    for table, of_table in zip(tables, picks, strict=True):
+        yield from (row[k] for row, k in zip(table, of_table, strict=True))
 
 
 def random_rows(space, rng):
-    """Logits, and the probabilities of single candidates that they mean."""
+    """Logits of widths and branches, and the probabilities that they mean."""
     most = max(len(choice.candidates) for choice in space.choices)
-    logits = rng.normal(size=(len(space.choices), most))
-    return logits, derivation.probabilities(space, logits, np.zeros((0, 1)))[0]
+    logits = rng.normal(size=(len(space.choices), most)), rng.normal(size=(len(space.branches), 2))
+    return logits, derivation.probabilities(space, *logits)
 
 
 @settings(max_examples=15, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(plan=random_models.plans(most=4), seed=st.integers(0, 99))
 def test_costs_as_terms_are_those_of_the_graph(plan, seed):
     try:
-        space = space_of(random_models.build(plan))
+        space = space_of(random_models.build(plan), leave_out_branches=True)
     except SpecError:  # nothing to search
         return
     rng = np.random.default_rng(seed)
     for kind in ("macs", "parameters"):
         terms = cost_of(space, kind)
         for _ in range(5):
-            picks = [rng.integers(len(choice.candidates)) for choice in space.choices]
-            architecture = space.architecture(picks)
-            assert terms.value(picks) == cost(architecture, kind)
-            assert space.indices(architecture) == (tuple(picks), ())
+            widths = [rng.integers(len(choice.candidates)) for choice in space.choices]
+            branches = [rng.integers(2) for _ in space.branches]
+            architecture = space.architecture(widths, branches)
+            assert terms.value(widths + branches) == cost(architecture, kind)
+            found, kept = space.indices(architecture)
+            assert kept == tuple(branches)
+            assert all(
+                index == width or (index == 0 and choice.name not in architecture.widths)
+                for choice, index, width in zip(space.choices, found, widths, strict=True)
+            )
 
 
 @pytest.mark.parametrize("name", ["residual", "dense_blocks", "squeeze_and_excitation", "shuffle"])
 def test_the_expected_cost_is_the_mean_over_all_architectures(name):
-    space = space_of(small_models.ALL[name](), ratios=(0.5, 1.0))
+    space = space_of(small_models.ALL[name](), ratios=(0.5, 1.0), leave_out_branches=True)
     rng = np.random.default_rng(1)
     _, probabilities = random_rows(space, rng)
     for kind in ("macs", "parameters"):
         mean = sum(
-            cost(space.architecture(picks), kind)
-            * np.prod([row[k] for row, k in zip(probabilities, picks, strict=True)])
+            cost(space.architecture(*picks), kind) * np.prod(list(taken(probabilities, picks)))
             for picks in assignments(space)
         )
         model = cost_model(space, kind)
-        assert model.expected(probabilities, None) == pytest.approx(mean, rel=1e-12)
+        assert model.expected(*probabilities) == pytest.approx(mean, rel=1e-12)
 
 
 @pytest.mark.parametrize("name", ["inverted_residual", "segments", "resnext"])
 @pytest.mark.parametrize("share", [0.4, 0.7])
 def test_the_most_probable_within_the_budget(name, share):
-    space = space_of(small_models.ALL[name]())
-    logits, _ = random_rows(space, np.random.default_rng(2))
+    space = space_of(small_models.ALL[name](), leave_out_branches=True)
+    logits, probabilities = random_rows(space, np.random.default_rng(2))
     (budget,) = parse_targets(share, space, tolerance=0.2)
-    derived = derivation.derive(space, logits, np.zeros((0, 1)), [budget])
+    derived = derivation.derive(space, *logits, [budget])
     assert derived.in_band and budget.contains(cost(derived.architecture))
     inside = [
-        sum(row[k] for row, k in zip(logits, picks, strict=True))
+        (np.log([*taken(probabilities, picks)]).sum(), space.architecture(*picks))
         for picks in assignments(space)
-        if budget.contains(cost(space.architecture(picks)))
+        if budget.contains(cost(space.architecture(*picks)))
     ]
-    found, _ = space.indices(derived.architecture)
-    assert sum(row[k] for row, k in zip(logits, found, strict=True)) == pytest.approx(max(inside))
+    value, best = max(inside, key=lambda pair: pair[0])
+    assert derived.architecture == best
+    assert derived.log_probability == pytest.approx(value)
     assert derived.optimality_gap == 0.0
 
 
@@ -96,7 +110,7 @@ def test_a_large_network_that_concatenates_is_derived_in_seconds():
     space = tas_tf.SearchSpace.from_model(model)
     logits, _ = random_rows(space, np.random.default_rng(3))
     (budget,) = parse_targets(0.5, space)
-    derived = derivation.derive(space, 0.5 * logits, np.zeros((0, 1)), [budget])
+    derived = derivation.derive(space, 0.5 * logits[0], logits[1], [budget])
     assert derived.in_band
     assert derived.optimality_gap < 0.2
 
@@ -107,7 +121,7 @@ def test_a_budget_beyond_reach_says_what_can_be_reached():
     with pytest.raises(BudgetError, match=r"Reachable are .* of the unpruned network"):
         derivation.check_reachable(space, budgets)
     low, high = derivation.reachable(space, kind_of("macs"))
-    costs = [cost(space.architecture(picks)) for picks in assignments(space)]
+    costs = [cost(space.architecture(*picks)) for picks in assignments(space)]
     assert (low, high) == (min(costs), max(costs))
 
 
@@ -201,6 +215,8 @@ def test_architectures_are_text_that_only_their_own_model_takes():
         ({"widths": [1]}, "widths: expected whole numbers by name"),
         ({"colour": 1}, "unknown field"),
         ({"fingerprint": None}, "fingerprint: expected"),
+        ({"left_out": ["nowhere"]}, "left_out: expected additions of residual branches"),
+        ({"left_out": "add"}, "left_out: expected a list of names"),
     ],
 )
 def test_malformed_text_names_the_field(change, match):
