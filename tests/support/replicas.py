@@ -33,6 +33,8 @@ CASES = {
     "search, plain float32": ROUNDED,
     "search, drawn float32": ROUNDED,
     "search, padded float32": ROUNDED,
+    "search, model float32": ROUNDED,
+    "paths, model float32": ROUNDED,
     "distillation float32": ROUNDED,
 }
 OWN_DRAWS = "own draws"  # not to be compared with one device
@@ -62,6 +64,11 @@ def make(case: str):
         keras.config.set_dtype_policy("float32")
         feed = data.training(BATCH, seed=0)
         return loop, feed, lambda: loop.model(images, training=False)
+    if kind.endswith("model"):
+        loop = small_runs.of_model(measured=kind.startswith("paths"))
+        draw = loop.supernet.fixed_draw(loop.supernet.space.unpruned())
+        feed = data.training(BATCH, 0, "weights") if "paths" in kind else paired(data, BATCH, 0)
+        return loop, feed, lambda: loop.supernet(images, draw, mode=Mode.INFERENCE)
     if kind == "paths":
         keras.utils.set_random_seed(5)
         teacher = build_model(small_runs.space().unpruned())

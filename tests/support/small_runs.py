@@ -11,6 +11,8 @@ from tas_tf.data.decoding import decode_plain
 from tas_tf.data.image_data import ImageData
 from tas_tf.deployment import artifacts
 from tas_tf.deployment.classifier import Classifier
+from tas_tf.models.interpreter import ModelSupernet
+from tas_tf.models.reading import space_of
 from tas_tf.models.spec_compiler import TRAINING_LAYERS, build_model
 from tas_tf.models.supernet import Supernet
 from tas_tf.spaces import cost
@@ -99,6 +101,21 @@ def paths(initial: int = 0, teacher: keras.Model | None = None, **options) -> Pa
     loop = PathSearch(Supernet(space(), **settings), teacher, seed=3)
     loop.compile(SGD(0.05), cost.parse_targets(0.5, space(), 0.1))
     return loop
+
+
+def of_model(measured: bool) -> ArchitectureSearch | PathSearch:
+    """A search of a ResNet-8 that was read as a model of one's own, by gradient or measured."""
+    keras.utils.set_random_seed(0)
+    read = space_of(
+        build_model(space().unpruned()), ratios=(0.5, 0.75, 1.0), leave_out_branches=True
+    )
+    if measured:
+        loop = PathSearch(ModelSupernet(read), None, seed=3)
+        loop.compile(SGD(0.005), cost.parse_targets(0.5, read, 0.1))
+        return loop
+    search = ArchitectureSearch(ModelSupernet(read), seed=3)
+    search.compile(optimizer=SGD(0.005), arch_optimizer=Adam(0.02, epsilon=1e-4), target=0.5)
+    return search
 
 
 def variables(loop: Loop) -> list[tf.Variable]:
