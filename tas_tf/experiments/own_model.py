@@ -8,8 +8,8 @@ from tas_tf.config import gin_config
 from tas_tf.errors import ArchitectureError, ModelError, SpecError
 from tas_tf.models import network_files
 from tas_tf.models.reading import space_of
+from tas_tf.spaces.choices import DEFAULT_RATIOS
 from tas_tf.spaces.model_space import ModelSpace
-from tas_tf.spaces.search_space import DEFAULT_RATIOS
 from tas_tf.training.supervised import check_fits
 
 

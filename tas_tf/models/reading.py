@@ -12,9 +12,9 @@ import numpy as np
 from tas_tf.errors import ModelError
 from tas_tf.models.traversal import Visit, graph_of, input_names, remade, traverse
 from tas_tf.spaces.calls import Call, Weight
+from tas_tf.spaces.choices import DEFAULT_RATIOS
 from tas_tf.spaces.graph import Graph, GraphBuilder
 from tas_tf.spaces.model_space import ModelSpace
-from tas_tf.spaces.search_space import DEFAULT_RATIOS
 
 Shape = Sequence[int | None]
 

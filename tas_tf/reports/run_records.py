@@ -28,10 +28,11 @@ from tas_tf.runtime.run_directory import (
     RESULT,
     RunDirectory,
 )
+from tas_tf.spaces.choices import WidthChoice
 from tas_tf.spaces.cost import Budget, CostKind
 from tas_tf.spaces.latency_table import LatencyTable, kinds
 from tas_tf.spaces.model_space import ModelSpace
-from tas_tf.spaces.search_space import SearchSpace, WidthChoice
+from tas_tf.spaces.search_space import SearchSpace
 from tas_tf.training import search_records
 from tas_tf.training.search_records import LATENCY_TABLE, LOGITS, SPACE
 

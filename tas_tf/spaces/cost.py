@@ -17,10 +17,10 @@ from tas_tf.errors import BudgetError
 from tas_tf.spaces.architecture import Architecture
 from tas_tf.spaces.families import Layer
 from tas_tf.spaces.graph import KINDS as GRAPH_KINDS
+from tas_tf.spaces.memory import BYTES
 from tas_tf.spaces.model_space import ModelArchitecture, ModelSpace
 from tas_tf.spaces.search_space import SearchSpace
 
-BYTES = 4  # of an activation, float32
 _Number = TypeVar("_Number", int, float)
 
 

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 
 from tas_tf.errors import SpecError
-from tas_tf.spaces.cost import CostKind, kind_of
-from tas_tf.spaces.expected_cost import CostModel
+from tas_tf.spaces.cost import CostKind, cost, kind_of
+from tas_tf.spaces.expected_cost import SHARPNESS, CostModel
 from tas_tf.spaces.model_space import ModelSpace
 from tas_tf.spaces.search_space import SearchSpace
-from tas_tf.spaces.space_terms import choices_of, products_of
+from tas_tf.spaces.space_terms import choices_of, moments_of_space, products_of
 from tas_tf.spaces.terms import Stack
 
 
@@ -65,9 +65,66 @@ class ExpectedTerms:
         return result
 
 
+class ExpectedPeak:
+    """A bound of the expected peak memory of a model that was read (docs/method.md 12).
+
+    Args:
+        space: The search space.
+        kind: The kind of cost, or its name.
+    """
+
+    def __init__(self, space: ModelSpace, kind: str | CostKind = "memory"):
+        self.space, self.kind = space, kind_of(kind)
+        self._scale = SHARPNESS / cost(space.unpruned(), self.kind)
+        moments = moments_of_space(space)
+        names = list(space.depth_names)
+        self._constants = np.array([[float(m.size.constant)] for m in moments])
+        self._branches = np.zeros((len(moments), len(names) + 1))
+        for row, moment in zip(self._branches, moments, strict=True):
+            row[names.index(moment.branch) if moment.branch else -1] = 1
+        self._sizes = {
+            c: np.outer([m.size.multiples.get(choice.name, 0) for m in moments], choice.candidates)
+            for c, choice in enumerate(space.choices)
+            if any(choice.name in moment.size.multiples for moment in moments)
+        }
+
+    def expected(
+        self,
+        width_probabilities: Any,
+        depth_probabilities: Any,
+        log: Callable[[Any], Any] = np.log,
+        total: Callable[[Any], Any] | None = None,
+    ) -> Any:
+        """Returns the log-sum-exp bound of the peak; with a maximum as `total` the exact peak.
+
+        Args:
+            width_probabilities: (choices, max candidates) float64, zeros where absent; one-hot for
+                the exact peak.
+            depth_probabilities: (branches, 2) float64, of being left out and of being there.
+            log: Logarithm of that kind of array.
+            total: A maximum, for the exact peak.
+        """
+        first, always = self._branches[:, :-1], self._branches[:, -1:]
+        count = first.shape[1]
+        built = always + first @ depth_probabilities[:count, -1:] if count else always
+        result = self._constants if total else np.exp(self._scale * self._constants)
+        for c, sizes in self._sizes.items():
+            probabilities = width_probabilities[c][: sizes.shape[1]][:, None]
+            if total:
+                result = result + sizes @ probabilities
+            else:
+                result = result * (np.exp(self._scale * sizes) @ probabilities)
+        if total:
+            return total(result * built)
+        return log((np.ones((1, len(built))) @ (result * built))[0, 0]) / self._scale
+
+
+Expected = CostModel | ExpectedTerms | ExpectedPeak
+
+
 def cost_model(
     space: SearchSpace | ModelSpace, kind: str | CostKind, formula: str = "built"
-) -> CostModel | ExpectedTerms:
+) -> Expected:
     """Returns the expected cost of a space.
 
     Args:
@@ -82,7 +139,7 @@ def cost_model(
         return CostModel(space, kind, formula)
     if formula != "built":
         raise SpecError("the published formulas are of ResNets", field="cost_formula")
-    return ExpectedTerms(space, kind)
+    return ExpectedPeak(space, kind) if kind_of(kind).peak else ExpectedTerms(space, kind)
 
 
 def _selectors(stack: Stack, widths: int, depths: int) -> list[list[np.ndarray]]:

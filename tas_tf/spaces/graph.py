@@ -15,10 +15,13 @@ from tas_tf.errors import ArchitectureError
 from tas_tf.spaces.branches import Branch, branches_of
 from tas_tf.spaces.calls import Call, Opaque, Shape
 from tas_tf.spaces.channels import Channels, Form, Group, Partition
+from tas_tf.spaces.memory import Moment, moments_of
 from tas_tf.spaces.operations import rule_of
 
-# Kinds of cost: multiply-accumulates without biases for one example, and trainable parameters.
-KINDS = ("macs", "parameters")
+# Kinds of cost: multiply-accumulates without biases for one example, trainable parameters, and the
+# peak of activations in bytes. The first two are sums.
+SUMS = ("macs", "parameters")
+KINDS = (*SUMS, "memory")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,6 +112,9 @@ class Graph:
             ArchitectureError: If there is no such group, or it does not have that width.
         """
         checked = self.partition.checked(widths or {})
+        if kind == "memory":
+            moments = [moment for moment in self.moments if moment.branch not in left_out]
+            return max(moment.size.at(checked) for moment in moments)
         return sum(
             product.at(checked)
             for product in self.products(kind)
@@ -122,16 +128,21 @@ class Graph:
         follow from its labelled axes: `k_h * k_w * C_in * C_out * H * W` for a convolution.
 
         Args:
-            kind: `macs` or `parameters`.
+            kind: One of `SUMS`.
 
         Raises:
             ArchitectureError: If it is another kind.
         """
-        if kind not in KINDS:
+        if kind not in SUMS:
             raise ArchitectureError(
-                f"of a model that was read {' and '.join(KINDS)} are counted. Received: {kind!r}"
+                f"of a model that was read {', '.join(KINDS)} are known. Received: {kind!r}"
             )
         return self._products[kind]
+
+    @functools.cached_property
+    def moments(self) -> list[Moment]:
+        """When buffers of activations are made, and what is alive then."""
+        return moments_of(self.calls, self.outputs, self.partition, self.branches)
 
     @functools.cached_property
     def fingerprint(self) -> str:
@@ -145,7 +156,7 @@ class Graph:
 
     @functools.cached_property
     def _products(self) -> dict[str, list[Product]]:
-        found: dict[str, list[Product]] = {kind: [] for kind in KINDS}
+        found: dict[str, list[Product]] = {kind: [] for kind in SUMS}
         for place, call in enumerate(self.calls):
             for index, weight in enumerate(call.weights):
                 axes = call.axes.get(index, (None,) * len(weight.shape))

@@ -14,8 +14,8 @@ from tas_tf.errors import ArchitectureError, SpecError
 from tas_tf.json_schema import brief
 from tas_tf.spaces.branches import Branch
 from tas_tf.spaces.channels import Group
+from tas_tf.spaces.choices import DEFAULT_RATIOS, WidthChoice, candidate_widths, index_of
 from tas_tf.spaces.graph import Graph
-from tas_tf.spaces.search_space import DEFAULT_RATIOS, WidthChoice, candidate_widths, index_of
 
 SCHEMA_VERSION = 2  # 1 is that of `architecture.Architecture`
 _REQUIRED = ("schema_version", "model", "fingerprint", "widths")

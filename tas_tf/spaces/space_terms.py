@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import dataclasses
 import itertools
 import math
 
@@ -10,6 +11,7 @@ import numpy as np
 
 from tas_tf.spaces.cost import CostKind, kind_of
 from tas_tf.spaces.expected_cost import FORMULAS, Place, places
+from tas_tf.spaces.memory import Moment
 from tas_tf.spaces.model_space import ModelSpace
 from tas_tf.spaces.search_space import SearchSpace
 from tas_tf.spaces.terms import Choice, Cost, Peak, Terms
@@ -43,11 +45,56 @@ def cost_of(
     """
     kind, choices = kind_of(kind), choices_of(space)
     if isinstance(space, ModelSpace):
-        return products_of(space, kind.name, choices)
+        return peak_of(space, choices) if kind.peak else products_of(space, kind.name, choices)
     terms = [_term(space, kind, place) for place in places(space, FORMULAS[formula])]
     if kind.peak:
         return Peak(tuple(Terms(choices, [term]) for term in terms))
     return Terms(choices, terms)
+
+
+def peak_of(space: ModelSpace, choices: list[Choice]) -> Peak:
+    """Returns the peak memory of a model that was read: a sum for each moment.
+
+    Args:
+        space: The search space.
+        choices: What `choices_of` returns.
+    """
+    parts = []
+    for moment in moments_of_space(space):
+        names = list(space.depth_names)
+        terms: list[tuple[tuple[int, ...], np.ndarray]] = []
+        where = () if moment.branch is None else (len(space.choices) + names.index(moment.branch),)
+        built = [np.array([0, 1])] * len(where)
+        for c, choice in enumerate(space.choices):
+            if choice.name in moment.size.multiples:
+                each = moment.size.multiples[choice.name] * np.array(choice.candidates, np.int64)
+                terms.append(((c, *where), _outer(1, [each, *built])))
+        terms.append((where, _outer(moment.size.constant, built)))
+        parts.append(Terms(choices, terms))
+    return Peak(tuple(parts))
+
+
+def moments_of_space(space: ModelSpace) -> list[Moment]:
+    """Returns the moments that can be the peak of one of the space's networks.
+
+    A branch that is not searched is always there. A moment at which no less of anything is alive
+    than at another one stands for that one too.
+    """
+    searched = {*space.depth_names}
+    known = [
+        dataclasses.replace(moment, branch=moment.branch if moment.branch in searched else None)
+        for moment in space.graph.moments
+    ]
+    names = [choice.name for choice in space.choices]
+    sizes = np.array(
+        [[m.size.constant, *(m.size.multiples.get(name, 0) for name in names)] for m in known]
+    )
+    kept: list[int] = []
+    for i in np.argsort(-sizes.sum(axis=1), kind="stable").tolist():
+        covers = [j for j in kept if known[j].branch in (None, known[i].branch)]
+        if not (sizes[covers] >= sizes[i]).all(axis=1).any():
+            kept.append(i)
+    return [known[i] for i in sorted(kept)]
 
 
 def products_of(space: ModelSpace, kind: str, choices: list[Choice]) -> Terms:
@@ -55,7 +102,7 @@ def products_of(space: ModelSpace, kind: str, choices: list[Choice]) -> Terms:
 
     Args:
         space: The search space.
-        kind: One of `graph.KINDS`.
+        kind: One of `graph.SUMS`.
         choices: What `choices_of` returns.
     """
     index = {choice.name: number for number, choice in enumerate(space.choices)}

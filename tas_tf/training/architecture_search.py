@@ -20,8 +20,7 @@ from tas_tf.models.supernet import Supernet
 from tas_tf.runtime.checkpoints import Checkpoints
 from tas_tf.spaces import cost, derivation
 from tas_tf.spaces.derivation import Derivation
-from tas_tf.spaces.expected_cost import CostModel
-from tas_tf.spaces.expected_terms import ExpectedTerms, cost_model
+from tas_tf.spaces.expected_terms import Expected, cost_model
 from tas_tf.spaces.latency_table import LatencyTable, kinds
 from tas_tf.training import losses
 from tas_tf.training.loop import (
@@ -230,7 +229,7 @@ class ArchitectureSearch(Search):
             ]
         )
 
-    def _current(self, model: CostModel | ExpectedTerms, one_hot: Sequence[tf.Tensor]) -> tf.Tensor:
+    def _current(self, model: Expected, one_hot: Sequence[tf.Tensor]) -> tf.Tensor:
         """Returns the exact cost of the argmax architecture."""
         total = tf.reduce_max if model.kind.peak else None
         widths, depths = one_hot

@@ -39,8 +39,11 @@ ELSEWHERE = {
     "tests/deployment/latency_profile_test.py",
     "python tools/run_study.py --gin_file=specs/study/cifar10_small.gin --data_dir": "with digits "
     "in tests/project/study_test.py",
-    "python -m tas_tf.pipeline --gin_file=specs/model.gin": "in "
-    "tests/commands/model_command_test.py",
+    **{
+        f"python -m tas_tf.{command} --gin_file=specs/model.gin": "in "
+        "tests/commands/model_command_test.py"
+        for command in ("pipeline", "baseline", "train")
+    },
     "saved_model_cli": "in tests/deployment/artifacts_test.py",
     "docker run": "nowhere: it needs Docker; a server of the same protocol stands in",
     "curl": "nowhere, likewise",

@@ -21,8 +21,9 @@ LAYERS = (
     ),
     (
         "spaces",
-        "families architecture search_space channels calls operations graph model_space cost "
-        "layer_rows expected_cost latency_table terms space_terms expected_terms messages "
+        "families architecture choices search_space channels calls operations branches memory "
+        "graph model_space cost layer_rows expected_cost latency_table terms space_terms "
+        "expected_terms messages "
         "exchanges duality knapsack term_solver dynamic_program budget_solver derivation "
         "separable",
     ),
@@ -47,7 +48,10 @@ LAYERS = (
         "losses optimizers schedules event_files callbacks progress loop objective supervised "
         "search_loop architecture_search path_search scores measurement search_records",
     ),
-    ("baselines", "values uniform random_draw gated importance sensitivity hard_concrete"),
+    (
+        "baselines",
+        "values uniform random_draw gated importance sensitivity of_models hard_concrete",
+    ),
     (
         "deployment",
         "classifier saved_model litert quantization_aware runners speed latency_profile alignment "

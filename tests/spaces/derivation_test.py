@@ -12,10 +12,11 @@ from parity import absolute, check, fixtures, space_of
 
 from tas_tf.errors import BudgetError
 from tas_tf.spaces import derivation, families
+from tas_tf.spaces.choices import WidthChoice
 from tas_tf.spaces.cost import Budget, cost, parse_targets
 from tas_tf.spaces.cost import kind_of as cost_kind
 from tas_tf.spaces.derivation import argmax, check_reachable, derive, reachable
-from tas_tf.spaces.search_space import SearchSpace, WidthChoice
+from tas_tf.spaces.search_space import SearchSpace
 
 KINDS = ("macs", "parameters", "latency")
 

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from parity import absolute, check, fixtures, space_of
 
 from tas_tf.errors import ArchitectureError, SpecError
-from tas_tf.spaces.search_space import SearchSpace, candidate_widths
+from tas_tf.spaces.choices import candidate_widths
+from tas_tf.spaces.search_space import SearchSpace
 
 CIFAR_DEPTHS = {20: (1, 2, 3), 32: (1, 3, 5), 110: (*range(1, 18, 2), 18)}
 

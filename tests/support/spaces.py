@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 
 from tas_tf.spaces import cost, families
 from tas_tf.spaces.architecture import Architecture
+from tas_tf.spaces.choices import WidthChoice
 from tas_tf.spaces.cost import CostKind
 from tas_tf.spaces.latency_table import Grid, LatencyTable, layer_widths
-from tas_tf.spaces.search_space import SearchSpace, WidthChoice
+from tas_tf.spaces.search_space import SearchSpace
 
 # Blocks that no family has: kernels that are not square, widths that grow, a single unit.
 ODD_BLOCKS = {
