@@ -4,30 +4,37 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import keras
+
 from tas_tf.config import gin_config
 from tas_tf.errors import ArchitectureError, ModelError, SpecError
 from tas_tf.models import network_files
+from tas_tf.models.built_networks import NETWORKS
 from tas_tf.models.reading import space_of
+from tas_tf.runtime import devices
 from tas_tf.spaces.choices import DEFAULT_RATIOS
 from tas_tf.spaces.model_space import ModelSpace
 from tas_tf.training.supervised import check_fits
 
 
 def own_model(
-    model: str,
     num_classes: int,
     input_shape: Sequence[int],
+    model: str | None = None,
+    network: str | None = None,
     ratios: Sequence[float] = DEFAULT_RATIOS,
     width_divisor: int = 1,
     frozen: Sequence[str] = (),
     leave_out_branches: bool = False,
 ) -> ModelSpace:
-    """Returns the search space of a model in a file.
+    """Returns the search space of a model in a file, or of a network that is built anew.
 
     Args:
-        model: Path of a Keras file, of which no code is run, or of a run directory.
         num_classes: Number of classes of the data.
         input_shape: (height, width, channels) of the images.
+        model: Path of a Keras file, of which no code is run, or of a run directory; None builds
+            `network`, which has not been trained.
+        network: `vgg16` or `mobilenetv2`.
         ratios: Candidate widths as shares of the unpruned width, in (0, 1].
         width_divisor: Candidates have a number of channels that is the nearest multiple of it.
         frozen: Paths of layers whose channels are not searched, nor those tied to them.
@@ -38,7 +45,10 @@ def own_model(
     """
     role = gin_config.described("own_model.model")
     try:
-        loaded = network_files.load_model(model, role)
+        if model is None:
+            loaded = _built(network, input_shape, num_classes)
+        else:
+            loaded = network_files.load_model(model, role)
         if len(loaded.inputs) != 1 or len(loaded.outputs) != 1 or len(loaded.output_shape) != 2:
             raise SpecError(
                 f"{role}: expected a classifier, of one input of images and one output (classes,). "
@@ -56,6 +66,16 @@ def own_model(
         )
     except (ArchitectureError, ModelError) as error:
         raise SpecError(str(error)) from None
+
+
+def _built(network: str | None, input_shape: Sequence[int], num_classes: int) -> keras.Model:
+    if network not in NETWORKS:
+        raise SpecError(
+            f"{gin_config.described('own_model.network')}: expected a path as own_model.model, or "
+            f"one of {', '.join(NETWORKS)}. Received: {network!r}"
+        )
+    devices.set_seed(0)  # the same weights each time; trainings begin with those of their seed
+    return NETWORKS[network](input_shape, num_classes)
 
 
 def _shapes(tensors: Sequence) -> list[tuple]:

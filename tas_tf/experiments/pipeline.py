@@ -34,6 +34,8 @@ class PipelineExperiment:
         model: Path of a trained Keras model of one's own, which stands in the teacher's place: it
             is searched, and the derived network is trained from its kept weights, with distillation
             from it.
+        network: Name of a network that is built anew, see `own_model`: it is trained as the
+            teacher, and then searched.
     """
 
     NAME: ClassVar[str] = "run_pipeline"
@@ -43,6 +45,7 @@ class PipelineExperiment:
     profile_steps: tuple[int, int] | None
     start_from_teacher: bool = False
     model: str | None = None
+    network: str | None = None
 
     def run(self) -> int:
         """Runs it; returns the exit code of the search."""
@@ -103,7 +106,10 @@ class PipelineExperiment:
         starts = self.start_from_teacher
         if dry_run:
             starts = starts and RunDirectory(teacher).exists(MODEL)
+        # A model that was read is where its search starts; others may start from the teacher.
         settings = {"start_from": teacher} if starts else {}
+        if self.network and RunDirectory(teacher).exists(MODEL):
+            settings = {"own_model.model": teacher}
         steps = {"profile_steps": self.profile_steps}
         return self._part(SearchExperiment, "search", settings, dry_run=dry_run, **steps)
 
@@ -120,11 +126,15 @@ class PipelineExperiment:
         Args:
             experiment: What is run.
             name: The part's folder.
-            settings: What the pipeline sets, whatever the spec says; the part records it.
+            settings: What the pipeline sets, whatever the spec says; the part records it. What
+                has no dot is the experiment's.
             dry_run: Whether only to say what would be done.
             arguments: What the part does not record.
         """
-        own = {f"{experiment.NAME}.{parameter}": value for parameter, value in settings.items()}
+        own = {
+            name if "." in name else f"{experiment.NAME}.{name}": value
+            for name, value in settings.items()
+        }
         with gin_config.given(own):
             return common.call(experiment.NAME, self._folder(name), dry_run=dry_run, **arguments)
 

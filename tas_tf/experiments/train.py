@@ -215,8 +215,10 @@ class TrainingExperiment:
         tested = evaluate(without_softmax(saved), self.data.evaluation("test", self.batch_size))
         result: dict[str, Any] = {"test": tested, "cost": plan.architecture.cost}
         result["seconds"] = seconds
-        if isinstance(plan.architecture, ModelArchitecture):
-            result["unpruned"] = self._unpruned(plan.architecture)
+        architecture = plan.architecture
+        # A base that is trained whole has nothing to compare with: it may not have been trained.
+        if isinstance(architecture, ModelArchitecture) and self.architecture is not None:
+            result["unpruned"] = self._unpruned(architecture)
         common.record_end(
             plan.directory,
             int(training.step.numpy()),

@@ -246,6 +246,32 @@ def test_a_baseline_is_found_and_trained_as_the_page_says():
     assert result["test"]["accuracy"] > 0.4
 
 
+@pytest.mark.slow  # a MobileNetV2 is traced four times
+def test_a_network_that_is_built_anew_goes_through_the_pipeline(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    preset = str(PROJECT / "specs" / "mobilenetv2.gin")
+    more = ("DATASET = 'digits'", "ImageData.image_size = 16", "EPOCHS = 1", "SEARCH_EPOCHS = 1")
+    command = [f"--gin_file={preset}", *bindings(*more, "AUGMENTATION = 'none'"), "--run_dir=run"]
+    assert run("pipeline", *command) in (0, 3)
+    read = read_run("run")
+    assert read.missing == []
+    assert cost(read.parts["student_kd"].architecture) <= 0.5 * cost(read.search.space.unpruned())
+    teacher = keras.saving.load_model("run/teacher/model.keras")
+    base = keras.saving.load_model("run/search/base.keras")
+    for one, other in zip(teacher.get_weights(), base.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert "What is missing" not in pathlib.Path("run/report.md").read_text()
+
+
+@pytest.mark.parametrize("network", [None, "alexnet"])
+def test_a_network_that_there_is_not(network, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    preset = str(PROJECT / "specs" / "vgg16.gin")
+    more = bindings(f"NETWORK = {network!r}", "DATASET = 'digits'")
+    assert run("search", f"--gin_file={preset}", *more, "--run_dir=run") == 2
+    assert "one of vgg16, mobilenetv2" in capsys.readouterr().err
+
+
 def residual():
     """A network two of whose branches can be left out."""
     i = keras.Input((8, 8, 1))

@@ -39,7 +39,7 @@ LAYERS = (
     ),
     (
         "models",
-        "shape_plans trained_weights traversal reading narrowing candidates "
+        "shape_plans trained_weights built_networks traversal reading narrowing candidates "
         "candidate_normalization interpreter supernet spec_compiler inheritance derived "
         "network_files",
     ),

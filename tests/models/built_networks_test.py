@@ -1,0 +1,41 @@
+"""Networks that are built anew: those of the papers, and searchable whole."""
+
+import keras
+import numpy as np
+import pytest
+
+import tas_tf
+from tas_tf.models.built_networks import NETWORKS, mobilenetv2, vgg16
+from tas_tf.models.reading import read
+
+
+def kernels(model):
+    """The shapes of all convolutions' kernels, in order."""
+    named = [w for layer in model.layers for w in layer.weights if "kernel" in w.name]
+    return [tuple(w.shape) for w in named if len(w.shape) == 4]
+
+
+def test_mobilenetv2_has_the_layers_of_keras_applications():
+    theirs = keras.applications.MobileNetV2(weights=None, input_shape=(96, 96, 3))
+    ours = mobilenetv2((96, 96, 3), 1000)
+    assert kernels(ours) == kernels(theirs) and ours.count_params() == theirs.count_params()
+    assert read(ours).cost() == read(theirs).cost()
+
+
+def test_vgg16_has_the_convolutions_of_keras_applications():
+    theirs = keras.applications.VGG16(weights=None, include_top=False, input_shape=(64, 64, 3))
+    ours = vgg16((64, 64, 3), 10)
+    assert kernels(ours) == kernels(theirs)
+    assert read(ours).cost() == read(theirs).cost() + 512 * 10
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_all_of_it_is_searched(name):
+    model = NETWORKS[name]((32, 32, 3), 10)
+    assert model(np.zeros((2, 32, 32, 3), "float32")).shape == (2, 10)
+    space = tas_tf.SearchSpace.from_model(model, leave_out_branches=True)
+    assert set(space.graph.frozen.values()) == {"an input of the model", "an output of the model"}
+    # Without residual branches VGG has a width for each convolution, all but nothing is tied.
+    assert (len(space.choices), len(space.branches)) == {"vgg16": (13, 0), "mobilenetv2": (25, 10)}[
+        name
+    ]
