@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import functools
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import tensorflow as tf
 
@@ -27,6 +28,7 @@ from tas_tf.data.checks import (
 from tas_tf.data.decoding import decode_plain
 from tas_tf.data.identity import FIELD, Identity
 from tas_tf.data.parts import TRAINING_PARTS, Parts
+from tas_tf.data.preprocessing import checked_name, named
 from tas_tf.data.sources import ImageSource
 from tas_tf.data.splitting import fingerprint
 from tas_tf.data.tfds_source import open_source
@@ -97,6 +99,7 @@ class ImageData:
             their size, which must then be one for all.
         mean: Mean of each channel on the scale 0 to 1; None computes it on the training set.
         deviation: Standard deviation of each channel, likewise.
+        preprocessing: A name for both, see `preprocessing.named`: `none`, `tf`, `torch`, `caffe`.
         augmentation: `none`; `crop` (zero padding, random crop); `crop_flip` (and random flip);
             `resized_crop` (random part of random shape brought to size, and random flip).
         crop_padding: Pixels of padding on each side for `crop` and `crop_flip`.
@@ -119,6 +122,7 @@ class ImageData:
         image_size: int | tuple[int, int] | None = None,
         mean: Sequence[float] | None = None,
         deviation: Sequence[float] | None = None,
+        preprocessing: str | None = None,
         augmentation: str = "crop_flip",
         crop_padding: int = 4,
         evaluation_split: str | None = None,
@@ -135,6 +139,7 @@ class ImageData:
             "deviation", deviation, "numbers above 0 and up to 1, one for each channel"
         )
         self._given = self.mean, self.deviation
+        self.preprocessing = checked_name(preprocessing, self._given)
         require_one_of("augmentation", augmentation, _AUGMENTATIONS)
         self.augmentation = augmentation
         self.crop_padding = checked_whole("crop_padding", crop_padding, 0)
@@ -209,7 +214,7 @@ class ImageData:
         self.parts.draw(seed)
         with self._source().explained("train"):
             reader = self._reader("train")
-            self.mean, self.deviation = self._given
+            self.mean, self.deviation = self._given_for(self._source().shape[2])
             if self.mean is None or self.deviation is None:
                 _, train = self.parts.places("train")
                 mean, deviation = channel_statistics(reader, train)
@@ -346,11 +351,14 @@ class ImageData:
             height, width = self.image_size
         if height is None or width is None:
             raise DataError(f"the images of {self.dataset!r} differ in size: give an image_size")
-        for name in ("mean", "deviation"):
-            given = getattr(self, name)
+        for name, given in zip(("mean", "deviation"), self._given_for(channels), strict=True):
             fits = given is None or len(given) == channels
             require(fits, name, given, f"{channels} numbers, one for each channel")
         return height, width, channels
+
+    def _given_for(self, channels: int) -> tuple[Any, Any]:
+        """Returns mean and deviation as far as they are given for so many channels."""
+        return named(self.preprocessing, channels) if self.preprocessing else self._given
 
     def _reader(self, split: str) -> MemoryReader | StreamReader:
         if split not in self._readers:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 
 import keras
+import tensorflow as tf
 
 from tas_tf.config import gin_config
 from tas_tf.errors import ArchitectureError, ModelError, SpecError
 from tas_tf.models import network_files
 from tas_tf.models.built_networks import NETWORKS
+from tas_tf.models.channel_order import reversed_channels
 from tas_tf.models.reading import space_of
 from tas_tf.runtime import devices
 from tas_tf.spaces.choices import DEFAULT_RATIOS
@@ -26,6 +29,7 @@ def own_model(
     width_divisor: int = 1,
     frozen: Sequence[str] = (),
     leave_out_branches: bool = False,
+    preprocessing: str | None = None,
 ) -> ModelSpace:
     """Returns the search space of a model in a file, or of a network that is built anew.
 
@@ -39,6 +43,8 @@ def own_model(
         width_divisor: Candidates have a number of channels that is the nearest multiple of it.
         frozen: Paths of layers whose channels are not searched, nor those tied to them.
         leave_out_branches: Whether residual branches may be left out: the depth is searched too.
+        preprocessing: That of `ImageData`. A model that wants `caffe` reads blue, green, red: it is
+            made to read red, green, blue, as images are here and what is derived from it.
 
     Raises:
         SpecError: If the model cannot be read, or does not fit the data.
@@ -55,6 +61,8 @@ def own_model(
                 f"Received: inputs {_shapes(loaded.inputs)}, outputs {_shapes(loaded.outputs)}"
             )
         check_fits(loaded, input_shape, num_classes, role)
+        if preprocessing == "caffe" and model is not None and not _is_run(model):
+            loaded = reversed_channels(loaded)
         shape = None if None not in loaded.input_shape[1:] else tuple(input_shape)
         return space_of(
             loaded,
@@ -66,6 +74,11 @@ def own_model(
         )
     except (ArchitectureError, ModelError) as error:
         raise SpecError(str(error)) from None
+
+
+def _is_run(path: str) -> bool:
+    """Whether a path is of a run directory: its network reads red, green, blue already."""
+    return tf.io.gfile.isdir(os.path.expanduser(path))
 
 
 def _built(network: str | None, input_shape: Sequence[int], num_classes: int) -> keras.Model:

@@ -8,6 +8,7 @@ import io
 from typing import Any, ClassVar
 
 from tas_tf.config import gin_config
+from tas_tf.config.presets import BASE
 from tas_tf.experiments import common, messages
 from tas_tf.experiments.export import ExportExperiment
 from tas_tf.experiments.search import SearchExperiment
@@ -63,7 +64,7 @@ class PipelineExperiment:
             self._search(dry_run=True)
         own = cluster.own_directory(self.run_dir)
         with own as path, common.opened(RunDirectory(path), settings):
-            code = self._shrink(self.model) if self.model else self._run_parts()
+            code = self._shrink() if self.model else self._run_parts()
             messages.say_table(directory)
             report.write_report(directory.path)
             print(f"{'Report:':14}{directory.file('report.html')}")
@@ -84,13 +85,14 @@ class PipelineExperiment:
         exported = self._part(ExportExperiment, "export", {"model": self._folder("student_kd")})
         return max(code, exported)
 
-    def _shrink(self, model: str) -> int:
+    def _shrink(self) -> int:
         """Makes a model smaller, one part after the other; returns what `_run_parts` does."""
         search = self._folder("search")
         print("1/3 The search")
         code = self._search()
         print("\n2/3 The derived network, from its kept weights, with distillation from the model")
-        self._train("student_kd", architecture=search, start_from=search, teacher=model)
+        teacher = self._folder(f"search/{BASE}")
+        self._train("student_kd", architecture=search, start_from=search, teacher=teacher)
         print("\n3/3 Export")
         exported = self._part(ExportExperiment, "export", {"model": self._folder("student_kd")})
         return max(code, exported)

@@ -42,8 +42,6 @@ def spec(model, *more):
             f"MODEL = '{model}'",
             "DATASET = 'digits'",
             "AUGMENTATION = 'none'",
-            "ImageData.mean = (0.0,)",
-            "ImageData.deviation = (0.00392156862745098,)",
             *more,
         ),
         *SHORT,
@@ -238,7 +236,7 @@ def test_a_baseline_keeps_what_the_model_has_learned(kind, capsys):
 
 @pytest.mark.usefixtures("here")
 def test_a_baseline_is_found_and_trained_as_the_page_says():
-    _, *lines = commands("docs/own_model.md")
+    _, *lines = commands("docs/own_model.md")[:3]
     for line in lines:
         _, _, module, *flags = shlex.split(line)
         assert run(module.split(".")[1], *flags, *SHORT) == 0

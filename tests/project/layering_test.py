@@ -35,12 +35,12 @@ LAYERS = (
     (
         "data",
         "augmentation splitting checks decoding identity account listing sources folders parts "
-        "tfds_source batches given image_data",
+        "tfds_source batches given preprocessing image_data",
     ),
     (
         "models",
-        "shape_plans trained_weights built_networks traversal reading narrowing candidates "
-        "candidate_normalization interpreter supernet spec_compiler inheritance derived "
+        "shape_plans trained_weights built_networks traversal reading narrowing channel_order "
+        "candidates candidate_normalization interpreter supernet spec_compiler inheritance derived "
         "network_files",
     ),
     (
