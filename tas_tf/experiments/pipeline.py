@@ -48,6 +48,8 @@ class PipelineExperiment:
         """Runs it; returns the exit code of the search."""
         directory, settings = RunDirectory(self.run_dir), gin_config.whole()
         directory.check(settings)
+        # A format that cannot be made is found before the first part, not at the last.
+        gin_config.call(ExportExperiment.NAME, run_dir=self.run_dir, dry_run=True).check()
         if self.dry_run:
             if self.model:
                 print("Pipeline: search, student_kd, export in", directory.path)
