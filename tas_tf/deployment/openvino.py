@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 from collections.abc import Callable
 from typing import Any
@@ -81,6 +82,8 @@ def _export(function: Callable[[tf.Tensor], Any], spec: tf.TensorSpec, folder: s
             model = Exportable(function)
             model.export(path, format="openvino", input_signature=[spec], verbose=False)
         except Exception as error:  # whatever a converter raises
+            named = re.search(r"^-- (.+)", str(error), re.MULTILINE)  # such as an operation
+            said = named[1] if named else first_line(error)
             raise ArchitectureError(
-                f"openvino: the network cannot be converted ({first_line(error)})"
+                f"openvino: the network cannot be converted ({said})"
             ) from error

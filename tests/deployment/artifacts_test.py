@@ -3,7 +3,6 @@
 import dataclasses
 import hashlib
 import json
-import os
 import pathlib
 import re
 import shutil
@@ -13,19 +12,16 @@ import sys
 import documents
 import keras
 import numpy as np
-import onnx
-import onnxruntime
 import pytest
 import small_runs
 import tensorflow as tf
-from command_line import PROJECT, QUICK, bindings, check_refused, run
+from command_line import QUICK, bindings, check_refused, run
 from tensorflow.core.framework import tensor_pb2
 from tensorflow.core.protobuf import saved_model_pb2
 
 from tas_tf.deployment import artifacts, litert, quantization_aware, saved_model
-from tas_tf.deployment.classifier import OUTPUTS, Trained
+from tas_tf.deployment.classifier import Trained
 from tas_tf.deployment.formats import FORMATS
-from tas_tf.deployment.unreported import openvino
 from tas_tf.errors import ArchitectureError
 from tas_tf.models import network_files
 from tas_tf.runtime import devices
@@ -156,12 +152,7 @@ def test_the_saved_model_has_stock_operations_and_no_training(folder):
     subprocess.run([sys.executable, "-c", code, *operations], check=True, capture_output=True)
 
 
-# Shapes of which none is a batch of 8x8 pixels of one channel; some have as many pixels.
-WRONG = [(2, 7, 8, 1), (2, 8, 13, 1), (8, 4, 4, 4), (2, 16, 4, 1), (2, 8, 8, 3), (8, 8, 1), (2, 64)]
-WRONG += [(64,), (), (1, 2, 8, 8, 1), (2, 1, 8, 1), (2, 8, 8, 0), (0, 8, 7, 1)]
-
-
-@pytest.mark.parametrize("shape", WRONG, ids=str)
+@pytest.mark.parametrize("shape", small_runs.WRONG, ids=str)
 def test_a_signature_refuses_images_of_another_shape(folder, shape):
     served = tf.saved_model.load(str(folder / "saved_model")).signatures
     received = str(list(shape)).replace(" ", "")
@@ -183,99 +174,11 @@ def test_a_signature_refuses_files_that_are_no_list(folder, shape):
 
 
 @pytest.mark.parametrize("name", ["litert", "litert_int8", "litert_qat"])
-@pytest.mark.parametrize("shape", [shape for shape in WRONG if 0 not in shape], ids=str)
+@pytest.mark.parametrize("shape", [shape for shape in small_runs.WRONG if 0 not in shape], ids=str)
 def test_litert_refuses_images_of_another_shape(folder, name, shape):
     model = litert.Interpreter(str(folder / FORMATS[name].file))
     with pytest.raises((RuntimeError, ValueError)):
         model.get_signature_runner("serving_default")(images=np.zeros(shape, np.uint8))
-
-
-def by_onnx(folder):
-    session = onnxruntime.InferenceSession(folder / "model.onnx")
-    return lambda images: dict(zip(OUTPUTS, session.run(OUTPUTS, {"images": images}), strict=True))
-
-
-def by_openvino(folder):
-    settings = {"INFERENCE_PRECISION_HINT": "f32"}
-    network = openvino.Core().compile_model(folder / "openvino/model.xml", "CPU", settings)
-    return lambda images: {name: network({"images": images})[name] for name in OUTPUTS}
-
-
-@pytest.mark.parametrize("count", [7, 0, 1])
-@pytest.mark.parametrize("load", [by_onnx, by_openvino])
-def test_onnx_and_openvino_give_what_the_saved_model_gives(folder, images, expected, load, count):
-    answers = load(folder)(images[:count])
-    served = tf.saved_model.load(str(folder / "saved_model")).signatures["serving_default"]
-    for name, value in served(images=tf.constant(images[:count])).items():
-        assert (answers[name].shape, answers[name].dtype) == (value.shape, value.dtype)
-        np.testing.assert_allclose(answers[name], value, atol=1e-4)
-    np.testing.assert_allclose(answers["logits"], expected[:count], atol=1e-4)
-
-
-@pytest.mark.parametrize("load", [by_onnx, by_openvino])
-def test_onnx_and_openvino_refuse_images_of_another_shape(folder, images, load):
-    answer = load(folder)
-    for shape in WRONG:
-        with pytest.raises(Exception, match="Invalid rank|Got invalid dim|input tensor with index"):
-            answer(np.zeros(shape, np.uint8))
-    assert answer(images)["logits"].shape == (20, 10)  # it answers still
-
-
-def test_onnx_names_the_batch(folder):
-    graph = onnx.load(folder / "model.onnx").graph
-    shapes = [value.type.tensor_type.shape.dim for value in (*graph.input, *graph.output)]
-    assert [shape[0].dim_param for shape in shapes] == ["batch"] * 4
-    assert [dimension.dim_value for dimension in shapes[0][1:]] == [8, 8, 1]
-
-
-def own_model(layers):
-    """A classifier of 8x8 pixels that ends in these layers; what is exported of it."""
-    images = maps = keras.Input((8, 8, 8))
-    for layer in layers:
-        maps = layer(maps)
-    logits = keras.layers.Dense(10)(keras.layers.Flatten()(maps))
-    classifier = small_runs.classifier(keras.Model(images, logits))
-    return artifacts.Export(
-        classifier=classifier, architecture=None, data=None, seed=0, qat_epochs=0
-    )
-
-
-@pytest.mark.parametrize("name", ["onnx", "openvino"])
-def test_layers_that_keras_exports_badly_are_expressed(tmp_path, name):
-    normalization = keras.layers.Normalization(mean=0.2, variance=2.0)
-    grouped = keras.layers.Conv2D(8, 3, groups=4)  # which Keras has XLA compile
-    export = own_model([normalization, grouped, keras.layers.Activation("gelu")])
-    images = np.random.default_rng(0).integers(0, 256, (4, 8, 8, 8), np.uint8)
-    path = tmp_path / FORMATS[name].file
-    FORMATS[name].load().write(export, str(path), images)
-    logits = FORMATS[name].load().read(export, str(path), threads=1)(images)
-    np.testing.assert_allclose(logits, export.classifier.logits(images), atol=1e-5)
-
-
-@pytest.mark.parametrize(("name", "said"), [("onnx", "No Op registered for "), ("openvino", "")])
-def test_a_network_that_a_format_cannot_express_is_named(tmp_path, name, said):
-    export = own_model([keras.ops.erfinv])
-    path = tmp_path / FORMATS[name].file
-    expected = rf"{name}: the network cannot be converted \({said}"
-    with pytest.raises(ArchitectureError, match=expected):
-        export.make(name, str(path), np.zeros((4, 8, 8, 8), np.uint8))
-    assert not list(tmp_path.iterdir())
-
-
-def test_openvino_reports_nothing_over_the_network(folder, tmp_path):
-    code = (
-        "import sys\nfrom tas_tf.deployment.unreported import openvino\n"
-        "openvino.convert_model(sys.argv[1])"
-    )
-    environment = {name: value for name, value in os.environ.items() if name != "CI"}
-    environment |= {"HOME": str(tmp_path), "PYTHONPATH": str(PROJECT)}
-    subprocess.run(
-        [sys.executable, "-c", code, folder / "model.onnx"],
-        env=environment,
-        check=True,
-        capture_output=True,
-    )
-    assert not list(tmp_path.iterdir())  # what reports keeps its number at home
 
 
 @pytest.mark.slow  # two processes that start TensorFlow
