@@ -218,25 +218,36 @@ class ImageData:
 
     def record(self) -> dict:
         """Returns what explains and repeats the split, as plain values for JSON."""
-        info, (mean, deviation) = self.describe(), self._statistics()
+        mean, deviation = self._statistics()
+        return {
+            **self.description(),
+            "seed": self.parts.seed,
+            "splits": self.splits(self.identity),
+            "mean": list(mean),
+            "deviation": list(deviation),
+            "skipped": self.skipped(),
+        }
+
+    def splits(self, identity: Identity) -> dict:
+        """Returns what `record` says of every part, of images of this identity."""
         splits = {}
         for part in (*TRAINING_PARTS, "holdout", "test"):
             split, chosen = self.parts.places(part)
-            name = fingerprint(chosen, self.identity.digest)
+            name = fingerprint(chosen, identity.digest)
             splits[part] = {"of": split, "images": len(chosen), "fingerprint": name}
+        return splits
+
+    def description(self) -> dict:
+        """Returns what `record` does, as far as it is known before images are read for a run."""
+        info = self.describe()
         return {
             "dataset": self.dataset,
             "location": info.location,
-            "seed": self.parts.seed,
             "counts": dict(self._source().counts),
             "evaluation_split": info.evaluation_split,
-            "splits": splits,
-            "mean": list(mean),
-            "deviation": list(deviation),
             "input_shape": list(info.input_shape),
             "num_classes": info.num_classes,
             "label_names": list(info.label_names),
-            "skipped": self.skipped(),
             "account": self._source().account.record(),
             FIELD: self.identity.record(),
         }
