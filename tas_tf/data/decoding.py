@@ -15,11 +15,24 @@ from typing import TYPE_CHECKING
 import numpy as np
 import tensorflow as tf
 
+from tas_tf.errors import EndOfDataError
 from tas_tf.runtime.files import first_line
 
 if TYPE_CHECKING:
     from PIL import Image
 
+# What is raised where a file or a record cannot be read or decoded.
+READ_ERRORS = (
+    tf.errors.DataLossError,
+    tf.errors.FailedPreconditionError,
+    tf.errors.InvalidArgumentError,
+    tf.errors.NotFoundError,
+    tf.errors.OutOfRangeError,
+    tf.errors.PermissionDeniedError,
+    tf.errors.UnknownError,
+    EndOfDataError,
+    OSError,
+)
 # What is read, by Pillow's names of formats, and what names of such files end in.
 FORMATS = {
     "PNG": (".png",),

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tas_tf.data import listing
+from tas_tf.data import identity, listing
 from tas_tf.data.account import Account
 from tas_tf.data.decoding import decode, decode_any, is_grey, opened
 from tas_tf.data.identity import Group, Identity, digest
@@ -22,10 +22,10 @@ from tas_tf.data.sources import ListedSource, unreadable_text
 from tas_tf.errors import DataError
 from tas_tf.runtime.files import first_line
 
-# Images that are decoded to infer what all are like: evenly spaced, one of each class at least.
+# Images that are decoded to infer what all are like: evenly spaced in each class, one at least.
 SAMPLE = 1000
-# Of larger sets the contents of the sample alone are part of the identity.
-HASHED_FILES, HASHED_BYTES = 50_000, 2**28
+# Of more images, or more bytes, the contents of the sample alone are part of the identity.
+HASHED_FILES = 50_000
 _READERS = 8
 _ORIENTATION = 0x0112  # of EXIF
 _UPRIGHT = (None, 1)
@@ -96,8 +96,10 @@ class FolderSource(ListedSource):
                 for (name, files), start in zip(by_class.items(), starts, strict=False)
             }
         total, read = sum(self.counts.values()), len(self._hashed)
-        extent = "names and sizes of all images, contents of "
-        extent += f"all {total:,}" if read == total else f"{read:,} of {total:,}"
+        few = f"{read:,} of {total:,}, evenly spaced in each class"
+        listed = "names and sizes" if self._sizes() else "names"
+        contents = f"all {total:,}" if read == total else few
+        extent = f"{listed} of all images, contents of {contents}"
         return Identity("folder", self.label_names, splits, extent)
 
     def require_sound(self, allowed: float) -> None:
@@ -140,23 +142,29 @@ class FolderSource(ListedSource):
     def _chosen(self) -> tuple[set[tuple[str, int]], dict[str, list[int]]]:
         """Chooses which images are read for the identity, and which of them are decoded."""
         total = sum(self.counts.values())
-        sample, every = {}, {}
-        for split, labels in self._labels.items():
-            firsts = np.unique(labels, return_index=True)[1]
-            share = min(len(labels), -(-SAMPLE * len(labels) // total))
-            spaced = np.linspace(0, len(labels) - 1, share).astype(int)
-            sample[split] = np.union1d(firsts, spaced).tolist()
-            every[split] = range(len(labels))
-        sizes = [
-            file.size
-            for by_class in self._listing.files.values()
-            for files in by_class.values()
-            for file in files
-        ]
-        known = [size for size in sizes if size is not None]
-        whole = total <= HASHED_FILES and len(known) == total and sum(known) <= HASHED_BYTES
+        sample: dict[str, list[int]] = {}
+        every: dict[str, Sequence[int]] = {}
+        for split, by_class in self._listing.files.items():
+            sample[split], start = [], 0
+            for count in map(len, by_class.values()):
+                # By its own number alone: the same are chosen under another name of the class.
+                share = min(count, max(1, round(SAMPLE * count / total)))
+                sample[split] += (start + np.linspace(0, count - 1, share).astype(int)).tolist()
+                start += count
+            every[split] = range(start)
+        sizes = self._sizes()
+        whole = total <= HASHED_FILES and bool(sizes) and sum(sizes) <= identity.HASHED_BYTES
         hashed = every if whole else sample
         return {(split, place) for split in hashed for place in hashed[split]}, sample
+
+    def _sizes(self) -> list[int]:
+        """Returns the bytes of all files; none where their file system is slow to tell."""
+        of_splits = self._listing.files.values()
+        files = [
+            file for by_class in of_splits for of_class in by_class.values() for file in of_class
+        ]
+        sizes = [file.size for file in files if file.size is not None]
+        return sizes if len(sizes) == len(files) else []
 
     def _read(self) -> dict[tuple[str, int], _Seen]:
         """Reads the chosen files, several at once."""
@@ -168,10 +176,12 @@ class FolderSource(ListedSource):
             return dict(zip(chosen, seen, strict=True))
 
     def _group(self, split: str, files: Sequence[File], start: int) -> Group:
-        listed = (f"{file.name}\n{file.size}".encode("utf-8", "surrogateescape") for file in files)
+        names = [os.fsencode(file.name) for file in files]
+        sized = (name + f"\n{file.size}".encode() for name, file in zip(names, files, strict=True))
         places = ((split, start + number) for number in range(len(files)))
         contents = (self._seen[place].contents for place in places if place in self._seen)
-        return Group(len(files), digest(listed), digest(contents))
+        known = all(file.size is not None for file in files)
+        return Group(len(files), digest(sized) if known else "", digest(contents), digest(names))
 
     def _infer(self, resized: bool) -> tuple[int | None, int | None, int]:
         """Infers the shape of images from the sample, and tells what they are like."""

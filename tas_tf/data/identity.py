@@ -18,6 +18,8 @@ from tas_tf.errors import DataError
 from tas_tf.json_schema import ANY, count, text
 
 FIELD = "identity"  # of data.json
+# Of what is larger in all, a sample of the contents is part of the identity.
+HASHED_BYTES = 2**28
 # The class of a group of images whose classes cannot be known without reading all labels.
 WHOLE = ""
 _GROUP = {"images": count, "files": text, "contents": text}
@@ -33,11 +35,13 @@ class Group:
         images: Their number.
         files: Digest of names and sizes; "" where it is not known.
         contents: Digest of contents; "" where it is not known.
+        names: Digest of names alone; "" where it is not known.
     """
 
     images: int
     files: str = ""
     contents: str = ""
+    names: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,7 +52,7 @@ class Identity:
         source: What it is: `folder`, `digits`, or the name and version of a TFDS set.
         classes: Names of the classes, in the order of their labels.
         splits: Groups of images by class, of each split; `WHOLE` stands for all classes.
-        extent: What of the contents has been read; "" where nothing has.
+        extent: What has been read, for people; "" where nothing has.
     """
 
     source: str
@@ -63,7 +67,16 @@ class Identity:
 
     def record(self) -> dict[str, Any]:
         """Returns it as plain values for JSON."""
-        return dataclasses.asdict(self) | {"classes": list(self.classes)}
+        plain = dataclasses.asdict(self) | {"classes": list(self.classes)}
+        for group in (group for of in plain["splits"].values() for group in of.values()):
+            if not group["names"]:  # what is not known of an older record leaves its digest alone
+                del group["names"]
+        return plain
+
+    @property
+    def contents_read(self) -> str:
+        """What of the contents has been read: digests of unlike parts tell nothing."""
+        return self.extent.partition("contents of ")[2]
 
     def images(self, split: str) -> int:
         """Returns the number of images of a split."""
@@ -98,7 +111,8 @@ def read(record: Mapping[str, Any]) -> Identity:
         raise DataError(f"the record of a run's images is damaged: {FIELD}: {error}") from None
     splits = {
         split: {
-            name: Group(**{field: group[field] for field in _GROUP}) for name, group in of.items()
+            name: Group(**{field: group[field] for field in _GROUP}, names=group.get("names", ""))
+            for name, group in of.items()
         }
         for split, of in known["splits"].items()
     }
@@ -124,7 +138,7 @@ def check_same(record: Mapping[str, Any], present: Identity, *, of: str, advice:
     found = class_differences(recorded, present) + image_differences(recorded, present)
     if found:
         raise DataError(f"these are not the images of {of}: {'; '.join(found)}. {advice}")
-    return _not_compared(recorded, of)
+    return _not_compared(recorded, present, of)
 
 
 def check_classes(
@@ -141,12 +155,17 @@ def check_classes(
     other = image_differences(recorded, present)
     if other:
         return [f"{of} was trained on other images of the same classes: {'; '.join(other)}"]
-    return _not_compared(recorded, of)
+    return _not_compared(recorded, present, of)
 
 
-def _not_compared(recorded: Identity, of: str) -> list[str]:
-    if recorded.extent:
+def _not_compared(recorded: Identity, present: Identity, of: str) -> list[str]:
+    if recorded.extent and recorded.contents_read == present.contents_read:
         return []
+    if recorded.extent:
+        return [
+            f"Contents of the images of {of} cannot be compared: recorded were {recorded.extent}; "
+            f"now it is {present.extent}"
+        ]
     what = "Classes and numbers of images agree" if recorded.classes else "Nothing is known of them"
     return [f"The record of the images of {of} is from before contents were recorded. {what}"]
 
@@ -163,36 +182,48 @@ def compare(first: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
 
 def class_differences(recorded: Identity, present: Identity) -> list[str]:
     """Says how classes differ from those recorded; nothing where none were."""
-    if not (recorded.classes and present.classes) or recorded.classes == present.classes:
+    if not (recorded.classes and present.classes):
         return []
-    gone = [name for name in recorded.classes if name not in present.classes]
-    new = [name for name in present.classes if name not in recorded.classes]
-    renamed: dict[str, str] = {}
-    for name in gone:
-        same = (other for other in new if _alike(recorded, name, present, other))
-        match = next((other for other in same if other not in renamed.values()), None)
-        if match is not None:
-            renamed[name] = match
+    renamed = _renamed(recorded, present)
+    gone = [name for name in recorded.classes if name not in {*present.classes, *renamed}]
+    known = {*recorded.classes, *renamed.values()}
     found = _several([f"class {old!r} is now {name!r}" for old, name in renamed.items()])
-    left = [name for name in gone if name not in renamed]
-    found += _several([f"class {name!r} is gone" for name in left])
-    found += _several([f"class {name!r} is new" for name in new if name not in renamed.values()])
-    return found or ["the classes stand in another order"]
+    found += _several([f"class {name!r} is gone" for name in gone])
+    found += _several([f"class {name!r} is new" for name in present.classes if name not in known])
+    if found or recorded.classes == present.classes:
+        return found
+    return ["the classes stand in another order"]
 
 
-def _alike(recorded: Identity, old: str, present: Identity, new: str) -> bool:
-    """Whether two classes have the same images, as far as that is known."""
-    pairs = [
-        (of.get(old), present.splits.get(split, {}).get(new))
-        for split, of in recorded.splits.items()
-        if WHOLE not in of
-    ]
-    known = [pair for pair in pairs if pair != (None, None)]
-    if known:
-        return all(a == b for a, b in known)
-    # Nothing is known of single classes: what stands in the same place, among as many.
-    same_number = len(recorded.classes) == len(present.classes)
-    return same_number and recorded.classes.index(old) == present.classes.index(new)
+def _renamed(recorded: Identity, present: Identity) -> dict[str, str]:
+    """Returns what classes are called now that had another name: those with the same images.
+
+    Where nothing is known of the images of a class it is the one in its place, among as many.
+    """
+    changed: dict[Any, list[str]] = {}
+    for name in present.classes:
+        images = _images_of(present, name)
+        if images and images != _images_of(recorded, name):
+            changed.setdefault(images, []).append(name)
+    renamed = {}
+    for old in recorded.classes:
+        images = _images_of(recorded, old)
+        if changed.get(images) and images != _images_of(present, old):
+            renamed[old] = changed[images].pop(0)
+    if not renamed and len(recorded.classes) == len(present.classes):
+        for old, new in zip(recorded.classes, present.classes, strict=True):
+            known = _images_of(recorded, old) and _images_of(present, new)
+            if not known and old not in present.classes and new not in recorded.classes:
+                renamed[old] = new
+    return renamed
+
+
+def _images_of(images: Identity, name: str) -> tuple[tuple[str, int, str], ...]:
+    """Returns what tells the images of a class from others; nothing where that is not known."""
+    groups = [(split, of.get(name, Group(0))) for split, of in images.splits.items()]
+    if not all(group.contents for _, group in groups):
+        return ()
+    return tuple((split, group.images, group.contents) for split, group in groups)
 
 
 def image_differences(recorded: Identity, present: Identity) -> list[str]:
@@ -218,12 +249,16 @@ def _split_differences(split: str, recorded: Identity, present: Identity) -> lis
         more = f"{abs(now - before):,} images {'more' if now > before else 'fewer'}"
         return [f"{more} in {split}: {now:,} in place of {before:,}"]
     old, new = recorded.splits[split], present.splits[split]
+    comparable = recorded.contents_read == present.contents_read
+    renamed = _renamed(recorded, present)
     files, contents = [], []
-    for name in old.keys() & new.keys():
+    for name in (old.keys() & new.keys()) - {*renamed, *renamed.values()}:
         where = f" of class {name!r}" if name else ""
-        if old[name].images != new[name].images or _differ(old[name].files, new[name].files):
+        same_names = not _differ(old[name].names, new[name].names)
+        same_files = same_names and not _differ(old[name].files, new[name].files)
+        if old[name].images != new[name].images or not same_files:
             files.append(f"other names or sizes of the images{where} in {split}")
-        elif _differ(old[name].contents, new[name].contents):
+        elif comparable and _differ(old[name].contents, new[name].contents):
             contents.append(f"other contents of the images{where} in {split}")
     return _several(sorted(files)) + _several(sorted(contents))
 

@@ -25,28 +25,16 @@ from tas_tf.data.checks import (
     require,
     require_one_of,
 )
-from tas_tf.data.decoding import decode_plain
+from tas_tf.data.decoding import READ_ERRORS, decode_plain
 from tas_tf.data.identity import FIELD, Identity
 from tas_tf.data.parts import TRAINING_PARTS, Parts
 from tas_tf.data.preprocessing import checked_name, named
 from tas_tf.data.sources import ImageSource
 from tas_tf.data.splitting import fingerprint
 from tas_tf.data.tfds_source import open_source
-from tas_tf.errors import DataError, EndOfDataError
+from tas_tf.errors import DataError
 
 _AUGMENTATIONS = ("none", "crop", "crop_flip", "resized_crop")
-# What is raised where a file or a record cannot be read or decoded.
-_READ_ERRORS = (
-    tf.errors.DataLossError,
-    tf.errors.FailedPreconditionError,
-    tf.errors.InvalidArgumentError,
-    tf.errors.NotFoundError,
-    tf.errors.OutOfRangeError,
-    tf.errors.PermissionDeniedError,
-    tf.errors.UnknownError,
-    EndOfDataError,
-    OSError,
-)
 _EVALUATION_PARTS = ("test", "holdout", "architecture", "train")
 
 
@@ -223,25 +211,36 @@ class ImageData:
 
     def record(self) -> dict:
         """Returns what explains and repeats the split, as plain values for JSON."""
-        info, (mean, deviation) = self.describe(), self._statistics()
+        mean, deviation = self._statistics()
+        return {
+            **self.description(),
+            "seed": self.parts.seed,
+            "splits": self.splits(self.identity),
+            "mean": list(mean),
+            "deviation": list(deviation),
+            "skipped": self.skipped(),
+        }
+
+    def splits(self, identity: Identity) -> dict:
+        """Returns what `record` says of every part, of images of this identity."""
         splits = {}
         for part in (*TRAINING_PARTS, "holdout", "test"):
             split, chosen = self.parts.places(part)
-            name = fingerprint(chosen, self.identity.digest)
+            name = fingerprint(chosen, identity.digest)
             splits[part] = {"of": split, "images": len(chosen), "fingerprint": name}
+        return splits
+
+    def description(self) -> dict:
+        """Returns what `record` does, as far as it is known before images are read for a run."""
+        info = self.describe()
         return {
             "dataset": self.dataset,
             "location": info.location,
-            "seed": self.parts.seed,
             "counts": dict(self._source().counts),
             "evaluation_split": info.evaluation_split,
-            "splits": splits,
-            "mean": list(mean),
-            "deviation": list(deviation),
             "input_shape": list(info.input_shape),
             "num_classes": info.num_classes,
             "label_names": list(info.label_names),
-            "skipped": self.skipped(),
             "account": self._source().account.record(),
             FIELD: self.identity.record(),
         }
@@ -255,7 +254,7 @@ class ImageData:
         """Turns a complaint about an image that is read inside into a DataError that names it."""
         try:
             yield
-        except _READ_ERRORS as error:
+        except READ_ERRORS as error:
             for split in dict.fromkeys(("train", self.parts.places("test")[0])):
                 culprit = self._source().culprit(split)
                 if culprit is not None:

@@ -1,7 +1,10 @@
 """TFDS sets as a source of images, and the lookup of a source by its name."""
 
+import concurrent.futures
 import contextlib
 import difflib
+import functools
+import hashlib
 import logging
 import os
 import re
@@ -11,6 +14,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from tas_tf.data import identity
 from tas_tf.data.account import Account
 from tas_tf.data.decoding import decode
 from tas_tf.data.folders import FolderSource
@@ -44,6 +48,8 @@ def open_source(dataset: str, data_dir: str | None, download: bool, resized: boo
     if dataset == "digits":
         return DigitsSource()
     if dataset.startswith("folder:"):
+        if dataset == "folder:":
+            raise DataError("the data set 'folder:' names no folder: write folder:PATH")
         return FolderSource(dataset.removeprefix("folder:"), resized)
     if _is_path(dataset, data_dir):
         return FolderSource(dataset, resized)
@@ -102,16 +108,20 @@ class TfdsSource(ImageSource):
             raise DataError(f"{self.location} has no train split, only: {', '.join(self.counts)}")
 
     def identity(self) -> Identity:
-        info = self._builder.info
-        name = info.full_name
-        splits = {
-            split: {
-                WHOLE: Group(of.num_examples, contents=digest([f"{name} {of.num_bytes}".encode()]))
-            }
-            for split, of in info.splits.items()
-        }
-        extent = "version, numbers of images and bytes, as TFDS has recorded them"
-        return Identity(name, self.label_names, splits, extent)
+        info, splits = self._builder.info, {}
+        files = {split: self._files(split)[0] for split in info.splits}
+        # A record has a frame of 16 bytes.
+        total = sum(of.num_bytes + 16 * of.num_examples for of in info.splits.values())
+        number = sum(map(len, files.values()))
+        each = None if total <= identity.HASHED_BYTES else identity.HASHED_BYTES // number
+        with concurrent.futures.ThreadPoolExecutor(_FILES_READ_AT_ONCE) as readers:
+            for split, of in info.splits.items():
+                heads = readers.map(functools.partial(_head_digest, length=each), files[split])
+                recorded = digest([f"{info.full_name} {of.num_bytes}".encode()])
+                splits[split] = {WHOLE: Group(of.num_examples, recorded, digest(heads))}
+        read = "all" if each is None else f"the first {each:,} bytes of each of {number:,} files"
+        extent = f"version, numbers of images and bytes as TFDS recorded them, contents of {read}"
+        return Identity(info.full_name, self.label_names, splits, extent)
 
     def fetch(self) -> None:
         if self.counts:
@@ -201,6 +211,15 @@ class TfdsSource(ImageSource):
         return max(1, min(info.num_examples, SHUFFLE_BYTES * info.num_examples // info.num_bytes))
 
 
+def _head_digest(path: str, length: int | None) -> bytes:
+    """Returns a digest of the first bytes of a file, None for all; nothing if it cannot be read."""
+    try:
+        with tf.io.gfile.GFile(path, "rb") as file:
+            return hashlib.sha256(file.read(-1 if length is None else length)).digest()
+    except (OSError, tf.errors.OpError):  # said where its images are read, or left out
+        return b""
+
+
 def _can_open(path: str) -> bool:
     try:
         with tf.io.gfile.GFile(path, "rb") as file:
@@ -267,7 +286,11 @@ def _builder(name: str, data_dir: str | None) -> Any:
 
 
 def _unknown_name(name: str) -> DataError:
-    close = difflib.get_close_matches(name.lower(), [*_known_tfds_names(), "digits"])
+    beside: list[str] = []
+    with contextlib.suppress(OSError), os.scandir() as found:
+        beside += (entry.name for entry in found if entry.is_dir())
+    close = difflib.get_close_matches(name, beside, 1)
+    close += difflib.get_close_matches(name.lower(), [*_known_tfds_names(), "digits"])
     hint = f"did you mean {' or '.join(map(repr, close))}? " if close else ""
     return MissingDataError(
         f"unknown data set {name!r}: {hint}A data set is 'digits', a folder of images (folder:PATH)"

@@ -20,6 +20,7 @@ INPUTS = {IMAGES: INPUT, ENCODED: "image_bytes"}
 LABELS = "labels.txt"
 WARM_UP = "tf_serving_warmup_requests"
 _WARM_UP_BATCHES = (1, 32)
+_HEADS = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")  # of PNG and JPEG files
 
 
 def write(trained: Trained, path: str, images: np.ndarray) -> None:
@@ -74,6 +75,12 @@ def _signatures(classifier: Classifier) -> dict[str, Callable]:
 
     def of_files(image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
         image_bytes = tf.ensure_shape(image_bytes, (None,), name=INPUTS[ENCODED])
+        # The operation that decodes takes other formats too, some in another shape.
+        heads = [tf.strings.substr(image_bytes, 0, len(head)) == head for head in _HEADS]
+        wanted = f"{INPUTS[ENCODED]}: expected the contents of PNG or JPEG files"
+        check = tf.debugging.Assert(tf.reduce_all(tf.reduce_any(heads, axis=0)), [wanted])
+        with tf.control_dependencies([check]):
+            image_bytes = tf.identity(image_bytes)
         return of_images(
             tf.map_fn(
                 classifier.decode,

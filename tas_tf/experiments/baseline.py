@@ -23,7 +23,7 @@ from tas_tf.config import gin_config
 from tas_tf.config.presets import BASE
 from tas_tf.data.image_data import DataInfo, ImageData
 from tas_tf.errors import EXIT_DONE, EXIT_OUTSIDE_BAND, ArchitectureError, SpecError
-from tas_tf.experiments import budgeted, common, messages, networks
+from tas_tf.experiments import budgeted, common, messages, networks, provenance
 from tas_tf.experiments.budgeted import Plan
 from tas_tf.models import network_files
 from tas_tf.models.derived import build_model
@@ -113,6 +113,8 @@ class BaselineExperiment:
         if images is not None:
             images.prepare(self.seed)
         with common.opened(plan.directory, plan.config, images):
+            if images is None:
+                provenance.record_unread(plan.directory, self.data)
             networks.record_networks(plan.directory, self._networks(plan))
             if isinstance(plan.space, ModelSpace):
                 network_files.write_model(plan.space.model, plan.directory, BASE)

@@ -135,8 +135,8 @@ def load_network(
     if path is None:
         return None
     model = without_softmax(network_files.load_model(path, role))
-    check_fits(model, info.input_shape, info.num_classes, role)
     provenance.check_network(path, role, info.identity)
+    check_fits(model, info.input_shape, info.num_classes, role)
     if precision != "float32":
         for layer in model.layers[:-1]:
             layer.dtype_policy = keras.DTypePolicy(precision)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import tensorflow as tf
 
 from tas_tf.data import identity
@@ -10,7 +12,7 @@ from tas_tf.data.image_data import ImageData
 from tas_tf.data.listing import MissingDataError
 from tas_tf.errors import DataError
 from tas_tf.experiments import messages
-from tas_tf.runtime.run_directory import DATA_RECORD, RunDirectory
+from tas_tf.runtime.run_directory import ARCHITECTURE, DATA_RECORD, RunDirectory
 
 
 def check_images(directory: RunDirectory, images: Identity | None) -> None:
@@ -83,19 +85,40 @@ def check_network(path: str, role: str, images: Identity | None) -> None:
     messages.say_all(identity.check_classes(record, images, of=of, advice=advice))
 
 
+def say_found_on(path: str, images: Identity | None) -> None:
+    """Says that an architecture was found on other images: it may be trained on any of its shape.
+
+    Args:
+        path: The run directory, or the architecture's file in it, that it comes from.
+        images: The images at hand.
+    """
+    is_run = tf.io.gfile.isdir(path) or os.path.basename(path) == ARCHITECTURE
+    directory = RunDirectory(path if tf.io.gfile.isdir(path) else os.path.dirname(path))
+    if images is None or not (is_run and directory.exists(DATA_RECORD)):
+        return
+    found = identity.compare(directory.read_json(DATA_RECORD), {identity.FIELD: images.record()})
+    if found:
+        messages.say_all([f"The architecture {path} was found on other images: {'; '.join(found)}"])
+
+
+def record_unread(directory: RunDirectory, data: ImageData) -> None:
+    """Records the images of a run that reads none of them, once; before a download, nothing."""
+    if data.describe().identity is not None and not directory.exists(DATA_RECORD):
+        directory.write_json(DATA_RECORD, data.description())
+
+
 def record_images(directory: RunDirectory, data: ImageData) -> None:
     """Records the images once; what goes on must have the same parts of them.
 
     Raises:
         DataError: If they are divided in another way, as by another `skip_corrupt`.
     """
-    record = data.record()
     if not directory.exists(DATA_RECORD):
-        directory.write_json(DATA_RECORD, record)
+        directory.write_json(DATA_RECORD, data.record())
         return
     check_images(directory, data.identity)
     before = directory.read_json(DATA_RECORD)
-    if identity.FIELD in before and before.get("splits") != record["splits"]:
+    if identity.FIELD in before and before.get("splits") != data.splits(identity.read(before)):
         raise DataError(
             f"these images are divided into parts in another way than {directory.path} was begun "
             "with: images can be read that could not, or the other way. Bring them back as they "

@@ -12,7 +12,7 @@ from tas_tf.config import gin_config, presets
 from tas_tf.data.batches import Feed
 from tas_tf.data.image_data import DataInfo, ImageData
 from tas_tf.errors import EXIT_DONE, ArchitectureError, SpecError
-from tas_tf.experiments import common, messages, networks
+from tas_tf.experiments import common, messages, networks, provenance
 from tas_tf.models import derived, network_files
 from tas_tf.models.derived import without_softmax
 from tas_tf.models.spec_compiler import TRAINING_LAYERS, build_model
@@ -176,6 +176,7 @@ class TrainingExperiment:
                 f"classes; {info.dataset} has images {info.input_shape} and {info.num_classes} "
                 "classes"
             )
+        provenance.say_found_on(path, info.identity)
         return common.with_cost(architecture, architecture.provenance)
 
     def _build(self, plan: _Plan, feed: Feed) -> Training:

@@ -123,7 +123,7 @@ def _differences(runs: Sequence[Run]) -> list[str]:
         test, other = (of["splits"].get("test", {}).get("fingerprint") for of in (first, data))
         if not found and first["dataset"] != data["dataset"] and not _has_both(first, data):
             found = [f"{data['dataset']} in place of {first['dataset']}"]
-        if not found and test != other and _has_both(first, data):
+        if not found and test != other and _are_one(first, data):
             found = ["other images of the set are the test split"]
         if found:
             texts.append(f"{path} beside {before}: {'; '.join(found)}")
@@ -132,6 +132,11 @@ def _differences(runs: Sequence[Run]) -> list[str]:
 
 def _has_both(*records: Mapping[str, Any]) -> bool:
     return all(identity.FIELD in record for record in records)
+
+
+def _are_one(*records: Mapping[str, Any]) -> bool:
+    """Whether fingerprints compare: they hash all that is recorded of the images."""
+    return _has_both(*records) and len({identity.read(each).digest for each in records}) == 1
 
 
 def _compared(first: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:

@@ -192,7 +192,7 @@ def read_part(directory: RunDirectory, name: str) -> Part:
     if kind == "export":
         return part
     # A baseline that starts from no network has read no image, and most of them train nothing.
-    if kind != "baseline" or directory.exists(DATA_RECORD):
+    if kind != "baseline" or directory.exists(MACHINE):
         part.data = reader.json(DATA_RECORD, record_schema.DATA)
         part.machine = reader.json(MACHINE, record_schema.MACHINE)
     if kind in ("search", "baseline"):

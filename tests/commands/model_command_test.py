@@ -119,7 +119,7 @@ def test_the_smaller_model_is_exported_for_other_runtimes(capsys):
 
 
 @pytest.mark.usefixtures("here")
-def test_further_budgets_come_of_the_same_search(capsys):
+def test_further_budgets_come_of_the_same_search():
     command = [*spec("mine.keras"), "--run_dir=runs/mine/search", "--target=0.3"]
     assert run("derive", *command) == 0
     text = pathlib.Path("runs/mine/search/derived/0.3/architecture.json").read_text()
@@ -136,11 +136,6 @@ def test_another_model_in_its_place_is_refused(capsys):
     command = [*spec("other/mine.keras"), "--run_dir=runs/mine/search"]
     assert run("search", *command) == 2
     assert "was begun with another model" in capsys.readouterr().err
-
-
-def saved(name, model):
-    model.save(name)
-    return name
 
 
 class Own(layers.Layer):

@@ -10,6 +10,8 @@ from command_line import bindings, check_message, run
 from keras.layers import BatchNormalization
 from PIL import Image
 
+from tas_tf.data import identity
+from tas_tf.data.image_data import ImageData
 from tas_tf.models import network_files
 from tas_tf.reports import report
 from tas_tf.runtime.run_directory import RunDirectory
@@ -56,6 +58,15 @@ def _repaint():
     shutil.copy("ds/a/1.png", "ds/b/1.png")
 
 
+def _swap():
+    for one, other in (("a", "x"), ("b", "a"), ("x", "b")):
+        pathlib.Path("ds", one).rename(f"ds/{other}")
+
+
+def _add_class():
+    shutil.copytree("ds/a", "ds/d")
+
+
 CHANGES = {
     "renamed": (_rename, "class 'a' is now 'zebra'"),
     "more": (_add, "31 images more in train: 91 in place of 60"),
@@ -79,16 +90,24 @@ def test_changed_images_are_refused(capsys, command, change, expected):
     assert {path: path.read_bytes() for path in pathlib.Path("run").rglob("*.*")} == before
 
 
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (_rename, "'a' is now 'zebra'"),
+        (_swap, "'a' is now 'b'; class 'b' is now 'a'"),
+        (_add_class, "class 'd' is new"),
+    ],
+)
 @pytest.mark.parametrize("role", ["teacher", "start_from"])
-def test_a_network_of_other_classes_is_refused(capsys, role):
-    _rename()
+def test_a_network_of_other_classes_is_refused(capsys, role, change, expected):
+    change()
     given = {
         "teacher": ["--teacher=run"],
         "start_from": bindings("run_training.start_from = 'run'"),
     }
     arguments = ["train", *SMALL, "--run_dir=student", *given[role]]
     assert run(*arguments) == 2
-    check_message(capsys.readouterr().err, f"classes of the {role} run", "'a' is now 'zebra'")
+    check_message(capsys.readouterr().err, f"classes of the {role} run", expected)
     assert not pathlib.Path("student").exists()
 
 
@@ -97,6 +116,46 @@ def test_a_teacher_of_other_images_of_the_classes_is_let_pass(capsys):
     assert run("train", *SMALL, "--run_dir=student", "--teacher=run", "--dry_run") == 0
     said = capsys.readouterr().out
     assert "the teacher run was trained on other images of the same classes: 31 images more" in said
+
+
+def test_a_baseline_that_reads_no_image_knows_them(capsys):
+    baseline = ["baseline", *SMALL, "--kind=uniform_width", "--run_dir=narrow"]
+    assert run(*baseline) == 0
+    assert not pathlib.Path("narrow/machine.json").exists()  # it read none
+    shutil.move("ds", "elsewhere")
+    assert run(*baseline, *bindings("DATASET = 'elsewhere'")) == 0
+    assert "Already done: narrow" in capsys.readouterr().out
+    shutil.move("elsewhere", "ds")
+    _repaint()
+    assert run(*baseline) == 2
+    check_message(capsys.readouterr().err, "not the images of narrow", "class 'b' in train")
+    for place in ("narrow", "narrow/architecture.json"):
+        training = ["train", *SMALL, f"--architecture={place}", "--run_dir=student", "--dry_run"]
+        assert run(*training) == 0
+        told = f"architecture {place} was found on other images: other contents of the images of"
+        assert told in capsys.readouterr().out
+    report.write_report("narrow")
+    assert "What is missing" not in pathlib.Path("narrow/report.md").read_text()
+
+
+def test_a_run_that_was_recorded_by_other_digests_goes_on(capsys):
+    """As a record from before names were recorded alone, and larger sets sampled by class."""
+    record = json.loads(pathlib.Path("run/data.json").read_text())
+    for group in record["identity"]["splits"]["train"].values():
+        del group["names"]
+        group["contents"] = "0123456789abcdef"
+    record["identity"]["extent"] = "names and sizes of all images, contents of 9 of 60"
+    before = ImageData("ds")
+    before.prepare(record["seed"])
+    record["splits"] = before.splits(identity.read(record))
+    pathlib.Path("run/data.json").write_text(json.dumps(record))
+    pathlib.Path("run/result.json").unlink()
+    assert run("train", *SMALL, "--run_dir=run") == 0
+    said = capsys.readouterr().out
+    assert "Contents of the images of run cannot be compared: recorded were names" in said
+    assert "Goes on from the checkpoint" in said
+    report.write_comparison(["run"], "compared")
+    assert "cannot be compared" not in pathlib.Path("compared/comparison.md").read_text()
 
 
 def test_moved_images_are_the_same(capsys):
@@ -169,7 +228,7 @@ def test_an_artifact_that_int8_ruins_ends_with_3(capsys):
     assert "accuracy on the test split" in said and "100.0% of the classes agree" in said
 
 
-def test_a_comparison_says_that_images_differ(capsys):
+def test_a_comparison_says_that_images_differ():
     assert run("train", *SMALL, "--run_dir=same") == 0
     _repaint()
     assert run("train", *SMALL, "--run_dir=other") == 0

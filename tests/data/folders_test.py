@@ -50,7 +50,7 @@ def test_grey_and_colour_become_colour_wherever_they_stand(tmp_path, place, mino
 
 def test_properties_come_from_a_stated_sample_of_every_class(folder, monkeypatch):
     monkeypatch.setattr(folders, "SAMPLE", 4)
-    assert "Looked at: 5 of 20 images: 5 colour; 6x5" in _account(folder)
+    assert "Looked at: 4 of 20 images: 4 colour; 6x5" in _account(folder)
     _draw(folder / "zoo" / "0.png", 1, (6, 5))  # of a class of its own: always looked at
     assert "grey and colour are mixed: 1 grey" in _account(folder)
 

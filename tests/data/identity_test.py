@@ -61,6 +61,18 @@ def _swap(folder):
         (folder / one).rename(folder / other)
 
 
+def _rotate(folder):
+    for one, other in (("c", "x"), ("b", "c"), ("a", "b"), ("x", "a")):
+        (folder / one).rename(folder / other)
+
+
+def _swap_and_add(folder):
+    for one, other in (("a", "x"), ("b", "a"), ("x", "b")):
+        (folder / one).rename(folder / other)
+    for number in range(31):
+        _draw(folder / "c" / f"more{number}.png", 100)
+
+
 def _repaint(folder):
     path = folder / "c" / "2.png"
     content = bytearray(path.read_bytes())
@@ -95,9 +107,11 @@ _CHANGES = {
     "renamed in place": (_rename_in_place, "class 'c' is now 'd'", ""),
     "images added": (_add_images, "", "31 images more in train: 46 in place of 15"),
     "an image less": (_take_away, "", "1 images fewer in train: 14 in place of 15"),
-    "classes swapped": (_swap, "", "of the images of class 'a' in train"),
+    "classes swapped": (_swap, "class 'a' is now 'b'; class 'b' is now 'a'", ""),
     "another content": (_repaint, "", "other contents of the images of class 'c' in train"),
     "another file name": (_rename_file, "", "other names or sizes of the images of class 'c'"),
+    "classes in a ring": (_rotate, "class 'a' is now 'b'; class 'b' is now 'c'; class 'c'", ""),
+    "swapped, and more": (_swap_and_add, "class 'a' is now 'b'; class 'b' is now 'a'", "31 images"),
     "an image elsewhere": (_move_between, "", "other names or sizes of the images of class 'b'"),
     "a class more": (_add_class, "class 'd' is new", "3 images more"),
     "a split more": (_split, "", "the split 'validation' is new"),
@@ -132,9 +146,11 @@ def test_where_images_lie_is_no_part_of_them(folder, extent, tmp_path):
 
 def test_a_sample_is_said_to_be_one(folder, monkeypatch):
     assert image_data.ImageData(str(folder)).identity.extent.endswith("contents of all 15")
-    monkeypatch.setattr(folders, "HASHED_BYTES", 0)
+    monkeypatch.setattr(identity, "HASHED_BYTES", 0)
     monkeypatch.setattr(folders, "SAMPLE", 6)
-    assert image_data.ImageData(str(folder)).identity.extent.endswith("contents of 7 of 15")
+    assert image_data.ImageData(str(folder)).identity.extent.endswith(
+        "contents of 6 of 15, evenly spaced in each class"
+    )
 
 
 def test_fingerprints_of_unlike_sets_differ(folder):
@@ -183,6 +199,63 @@ def test_a_tfds_set_is_known_by_its_version(numbered_dir, tmp_path):
     with pytest.raises(DataError, match="1 images more in train"):
         other = numbered(tmp_path / "other").identity
         identity.check_same(here.record(), other, of="the run", advice="")
+
+
+@pytest.mark.parametrize("limit", [2**28, 10_000])
+def test_labels_that_changed_in_a_tfds_set_are_seen(numbered_dir, tmp_path, monkeypatch, limit):
+    monkeypatch.setattr(identity, "HASHED_BYTES", limit)
+    record = json.loads(json.dumps(numbered(numbered_dir).record()))
+    extent = record["identity"]["extent"]
+    assert (
+        "contents of all" if limit > 10_000 else "the first 1,666 bytes of each of 6 files"
+    ) in extent
+    store(tmp_path, "numbered", {"train": 240, "test": 35}, shards=3, classes=2)
+    changed = image_data.ImageData("numbered", str(tmp_path)).identity
+    files = [now["train"][""].files for now in (identity.read(record).splits, changed.splits)]
+    assert files[0] == files[1] and changed.classes == ("a", "b", "c")  # TFDS records the same
+    with pytest.raises(DataError, match="other contents of the images in train"):
+        identity.check_same(record, changed, of="the run", advice="")
+    (said,) = identity.check_classes(record, changed, of="the teacher", advice="")
+    assert "other images of the same classes: other contents of the images in train" in said
+
+
+def test_a_tfds_file_that_is_gone_is_another_content(numbered_dir, tmp_path):
+    record = numbered(numbered_dir).record()
+    shutil.copytree(numbered_dir, tmp_path / "tfds")
+    next((tmp_path / "tfds").rglob("*train.tfrecord-00001*")).unlink()
+    now = image_data.ImageData("numbered", str(tmp_path / "tfds")).identity
+    with pytest.raises(DataError, match="other contents of the images in train"):
+        identity.check_same(record, now, of="the run", advice="")
+
+
+def test_what_is_recorded_to_another_extent_is_compared_as_far_as_it_goes(folder, monkeypatch):
+    """As of a folder here and its copy in a bucket, which tells no sizes."""
+    record = _record(folder)
+    near = image_data.ImageData(f"file://{folder}").identity  # few enough to be read whole
+    assert identity.check_same(record, near, of="the run", advice="") == []
+    monkeypatch.setattr(folders, "SAMPLE", 6)
+    far = image_data.ImageData(f"file://{folder}").identity
+    assert far.extent.startswith("names of all images, contents of 6 of 15")
+    (said,) = identity.check_same(record, far, of="the run", advice="")
+    assert "Contents of the images of the run cannot be compared" in said and far.extent in said
+    _rename_file(folder)
+    renamed = image_data.ImageData(f"file://{folder}").identity
+    with pytest.raises(DataError, match="other names or sizes of the images of class 'c'"):
+        identity.check_same(record, renamed, of="the run", advice="")
+
+
+def test_a_record_without_names_alone_is_compared_by_names_and_sizes(folder):
+    record = _record(folder)
+    for group in record["identity"]["splits"]["train"].values():
+        del group["names"]
+    assert (
+        identity.check_same(record, image_data.ImageData(str(folder)).identity, of="it", advice="")
+        == []
+    )
+    _rename_file(folder)
+    now = image_data.ImageData(str(folder)).identity
+    with pytest.raises(DataError, match="other names or sizes of the images of class 'c'"):
+        identity.check_same(record, now, of="the run", advice="")
 
 
 def test_digits_are_known_by_their_pixels():

@@ -9,8 +9,11 @@ from tas_tf.data import image_data
 IDENTITY = {"mean": [0.0] * 3, "deviation": [1.0] * 3}
 
 
-def store(folder, name, counts, shards=1, unlabelled=()):
-    """Stores a TFDS set, images of each split numbered by their first two pixels."""
+def store(folder, name, counts, shards=1, unlabelled=(), classes=3):
+    """Stores a TFDS set, images of each split numbered by their first two pixels.
+
+    `classes` is how many of the three get images.
+    """
     features = tfds.features.FeaturesDict(
         {
             "image": tfds.features.Image(shape=(8, 10, 3)),
@@ -22,7 +25,7 @@ def store(folder, name, counts, shards=1, unlabelled=()):
         images = np.random.default_rng(count).integers(1, 255, (count, 8, 10, 3), np.uint8)
         images[:, 0, 0] = (np.arange(count) // 16)[:, np.newaxis]
         images[:, 0, 1] = (np.arange(count) % 16)[:, np.newaxis]
-        labels = -np.ones(count) if split in unlabelled else np.sqrt(np.arange(count)) % 3
+        labels = -np.ones(count) if split in unlabelled else np.sqrt(np.arange(count)) % classes
         slices = {"image": images, "label": labels.astype(np.int64)}
         return tf.data.Dataset.from_tensor_slices(slices)
 

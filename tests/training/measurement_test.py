@@ -46,13 +46,6 @@ def whole(search, feed, tmp_path_factory):
     return folder, *measured(search, feed, folder)
 
 
-def valued(search, folder):
-    """The values of paths, as the measurement in a folder has them."""
-    scores = Scores(RunDirectory(str(folder))).scores
-    random = [score for score in scores if score.round == "random"]
-    return measurement.PathValues(search.supernet.space, random, PLAN.capacity, PLAN.streams)
-
-
 def test_a_score_is_the_loss_of_the_derived_shape_by_the_batch_s_statistics(search, feed):
     net = search.supernet
     indices = measurement.random_path(net.space, 0, 5)
