@@ -264,6 +264,7 @@ def test_a_dry_run_finds_images_that_cannot_be_read(folder, spoilt):
         ("no/such/place", "does not exist, nor does"),
         ("~/no_such_place", "does not exist: .* has no 'no_such_place'"),
         ("flowrs", "unknown data set 'flowrs': .*There is no folder 'flowrs' in '{cwd}'"),
+        ("folder:", "'folder:' names no folder"),
     ],
 )
 def test_a_path_is_told_from_a_name(folder, dataset, message):
@@ -271,3 +272,10 @@ def test_a_path_is_told_from_a_name(folder, dataset, message):
     with pytest.raises(DataError, match=message.format(**places)) as refused:
         image_data.ImageData(dataset.format(**places)).describe()
     assert dataset == "flowrs" or "tf_flowers" not in str(refused.value)
+
+
+def test_a_name_is_compared_with_the_folders_beside_it_too(folder, monkeypatch):
+    monkeypatch.chdir(folder.parent)
+    (folder.parent / "flowers").mkdir()
+    with pytest.raises(DataError, match="'flowrs': did you mean 'flowers' or .*'tf_flowers'"):
+        image_data.ImageData("flowrs").describe()
