@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Protocol
 import keras
 
 from tas_tf.data.image_data import DataInfo, ImageData
-from tas_tf.experiments import common, messages
+from tas_tf.experiments import common, latencies, messages
 from tas_tf.models import network_files
 from tas_tf.runtime import files
 from tas_tf.runtime.run_directory import ARCHITECTURE, RESULT, RunDirectory
@@ -44,6 +44,8 @@ class Budgeted(Protocol):
     @property
     def cost_weight(self) -> float: ...
     @property
+    def dry_run(self) -> bool: ...
+    @property
     def latency_table(self) -> str | None: ...
 
 
@@ -57,7 +59,7 @@ class Plan:
         info: What is known of the images.
         space: The search space, a `SearchSpace` or a `ModelSpace`.
         latency: The table of latencies, if there is one.
-        budgets: The budgets.
+        budgets: The budgets; none in a dry run that would profile the device for them first.
         network: The trained unpruned network to start from, if there is one.
     """
 
@@ -90,8 +92,14 @@ def check(experiment: Budgeted, **ranges: float) -> Plan:
         **ranges,
     )
     space = experiment.space(num_classes=info.num_classes, input_shape=info.input_shape)
-    latency = common.load_latency(experiment.latency_table, space)
-    budgets = cost.parse_targets(experiment.target, space, experiment.tolerance, kinds(latency))
+    asked = latencies.asked(experiment.target)
+    latency = latencies.table_for(
+        asked, experiment.latency_table, space, directory, experiment.dry_run
+    )
+    budgets: list[cost.Budget] = []
+    # A dry run measures nothing: then its budgets are not known.
+    if asked.setting is None or latency is not None:
+        budgets = cost.parse_targets(asked.targets, space, experiment.tolerance, kinds(latency))
     derivation.check_reachable(space, budgets)
     search_records.check_latency(directory, latency)
     return Plan(

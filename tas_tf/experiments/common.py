@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import math
-import os
 from collections.abc import Iterator
 from typing import Any, TypeVar, cast
 
 import keras
-import tensorflow as tf
 
 from tas_tf.config import gin_config, recorded
 from tas_tf.data.batches import Feed
@@ -40,7 +38,6 @@ from tas_tf.training.callbacks import MetricsLog
 from tas_tf.training.event_files import EventFiles
 from tas_tf.training.loop import Loop
 from tas_tf.training.progress import Progress
-from tas_tf.training.search_records import LATENCY_TABLE
 from tas_tf.training.supervised import check_fits
 
 Network = TypeVar("Network", Architecture, ModelArchitecture)
@@ -306,37 +303,6 @@ def with_origin(
     if not isinstance(space, ModelSpace):
         origin["dense_blocks_per_stage"] = [*cast(SearchSpace, space).blocks_per_stage]
     return with_cost(architecture, origin, latency)
-
-
-def load_latency(path: str | None, space: SearchSpace | ModelSpace) -> LatencyTable | None:
-    """Reads a table of latencies, which must have all layers of a space.
-
-    Args:
-        path: The table's file, or the run directory of a search that had one; None gives None.
-        space: The search space.
-
-    Raises:
-        SpecError: If it is missing, malformed, or of another space.
-    """
-    if path is None:
-        return None
-    if isinstance(space, ModelSpace):
-        raise SpecError(
-            f"{gin_config.described('run_search.latency_table')}: of a model that was read no "
-            "table is known; give a budget of macs or of parameters"
-        )
-    path = os.path.expanduser(path)
-    file = f"{path}/{LATENCY_TABLE}" if tf.io.gfile.isdir(path) else path
-    try:
-        content = files.read_text(file)
-    except (tf.errors.OpError, OSError, UnicodeDecodeError) as error:
-        raise SpecError(
-            f"{gin_config.described('run_search.latency_table')}: {file} cannot be read: "
-            f"{files.first_line(error)}"
-        ) from None
-    table = LatencyTable.from_json(content, file)
-    table.check(space)
-    return table
 
 
 def say_done(directory: RunDirectory) -> int:

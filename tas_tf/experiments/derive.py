@@ -9,8 +9,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from tas_tf.errors import EXIT_DONE, EXIT_OUTSIDE_BAND, RunDirectoryError
-from tas_tf.experiments import common, messages
+from tas_tf.errors import EXIT_DONE, EXIT_OUTSIDE_BAND, BudgetError, RunDirectoryError
+from tas_tf.experiments import common, latencies, messages
 from tas_tf.models import network_files
 from tas_tf.runtime import files
 from tas_tf.runtime.run_directory import ARCHITECTURE, RESULT, RunDirectory
@@ -89,13 +89,7 @@ class DerivationExperiment:
         searched = network_files.load_architecture(directory.path)
         space = self.space(num_classes=searched.num_classes, input_shape=searched.input_shape)
         widths, depths = search_records.read_logits(directory, space)
-        table = self.latency_table
-        if table is None and directory.exists(LATENCY_TABLE):
-            table = directory.path
-        latency = common.load_latency(table, space)
-        budgets = [
-            cost.parse_targets(target, space, tolerance, kinds(latency)) for target in self.targets
-        ]
+        latency, budgets = self._budgets(space, directory, tolerance)
         for several in budgets:
             derivation.check_reachable(space, several)
         return _Plan(
@@ -106,6 +100,28 @@ class DerivationExperiment:
             latency=latency,
             budgets=budgets,
         )
+
+    def _budgets(
+        self, space: SearchSpace, directory: RunDirectory, tolerance: float
+    ) -> tuple[LatencyTable | None, list[list[Budget]]]:
+        """Returns the table of latencies that the targets need, and their budgets."""
+        each = [latencies.asked(target) for target in self.targets]
+        settings = {asked.setting: asked for asked in each if asked.setting is not None}
+        if len(settings) > 1:
+            raise BudgetError("expected milliseconds of one runtime", field="target")
+        first = next(iter(settings.values()), each[0])
+        table = self.latency_table
+        if table is None and directory.exists(LATENCY_TABLE):
+            table = directory.path
+        latency = latencies.table_for(first, table, space, directory, self.dry_run)
+        known = kinds(latency)
+        return latency, [
+            # A dry run measures nothing: then budgets of milliseconds are not known.
+            cost.parse_targets(asked.targets, space, tolerance, known)
+            if asked.setting is None or latency is not None
+            else []
+            for asked in each
+        ]
 
 
 def _derive(plan: _Plan, target: object, budgets: Sequence[Budget]) -> int:

@@ -61,7 +61,10 @@ class PipelineExperiment:
                 print("Pipeline: teacher, search, student, student_kd, export in", directory.path)
                 self._train("teacher", dry_run=True)
             return self._search(dry_run=True)
-        # A mistake in the search's settings is found before the teacher has been trained.
+        # A mistake in the search's settings is found before the teacher has been trained, and
+        # milliseconds are measured before.
+        arguments = {"run_dir": self._folder("search"), "dry_run": True, "profile_steps": None}
+        gin_config.call(SearchExperiment.NAME, **arguments).profile()
         with contextlib.redirect_stdout(io.StringIO()):
             self._search(dry_run=True)
         own = cluster.own_directory(self.run_dir)

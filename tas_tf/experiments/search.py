@@ -16,7 +16,14 @@ from tas_tf.config.presets import BASE
 from tas_tf.data.batches import Feed
 from tas_tf.data.image_data import ImageData, paired
 from tas_tf.errors import EXIT_DONE, EXIT_OUTSIDE_BAND, SpecError
-from tas_tf.experiments import budgeted, common, measured_search, messages, networks
+from tas_tf.experiments import (
+    budgeted,
+    common,
+    latencies,
+    measured_search,
+    messages,
+    networks,
+)
 from tas_tf.experiments.budgeted import Plan
 from tas_tf.models import network_files
 from tas_tf.models.derived import build_model, without_softmax
@@ -25,7 +32,7 @@ from tas_tf.models.interpreter import ModelSupernet
 from tas_tf.models.supernet import Supernet
 from tas_tf.runtime import devices
 from tas_tf.runtime.checkpoints import CheckpointInterval
-from tas_tf.runtime.run_directory import RESULT
+from tas_tf.runtime.run_directory import RESULT, RunDirectory
 from tas_tf.spaces import cost, derivation
 from tas_tf.spaces.derivation import Derivation
 from tas_tf.spaces.model_space import ModelSpace
@@ -66,7 +73,7 @@ class SearchExperiment:
         cost_formula: `built`, or `published` for comparison with the published code: its formulas
             of cost and its band.
         latency_table: Path of what `python -m tas_tf.profile_device` measured, or of the run
-            directory of a search that had it; a budget of latency needs it.
+            directory of a search that had it. A budget of latency without it is measured first.
         checkpoints: How often the search saves one within an epoch.
         decide: How candidates are told apart: `gradient` moves logits beside the weights (the
             paper); `measurement` trains single paths, and measures the losses of some.
@@ -125,6 +132,16 @@ class SearchExperiment:
             _record(search, plan, derived, search.logits(), {**entropies, "seconds": seconds})
             messages.say_entropies(entropies)
             return EXIT_DONE if derived.in_band else EXIT_OUTSIDE_BAND
+
+    def profile(self) -> None:
+        """Measures the latencies that the budgets need, where that has still to be done."""
+        asked = latencies.asked(self.target)
+        if asked.setting is None:
+            return
+        info = self.data.describe()
+        space = self.space(num_classes=info.num_classes, input_shape=info.input_shape)
+        directory = RunDirectory(self.run_dir)
+        latencies.table_for(asked, self.latency_table, space, directory, dry_run=False)
 
     def _fit(self, search: Search, feed: Feed, plan: Plan) -> float:
         """Trains the supernet; returns the seconds that it took in all."""

@@ -21,7 +21,10 @@ from command_line import (
 )
 
 import tas_tf
+from tas_tf.deployment.latency_profile import Setting
+from tas_tf.experiments import latencies
 from tas_tf.reports.report import write_report
+from tas_tf.runtime import devices
 from tas_tf.spaces.cost import cost
 from tas_tf.spaces.latency_table import LatencyTable
 
@@ -108,12 +111,77 @@ def test_refuses_a_table_that_does_not_serve(path, text, said, capsys):
     check_refused(capsys, "search", QUICK, RUN, *TINY, *LATENCY, *given, expected=[said])
 
 
-def test_refuses_a_budget_without_a_table_or_out_of_reach(capsys):
-    expected = ["expected a table of latencies"]
-    check_refused(capsys, "search", QUICK, RUN, *TINY, *LATENCY, expected=expected)
+def test_refuses_a_budget_out_of_reach(capsys):
     given = bindings("run_search.latency_table = 'table.json'", "TARGET = 'latency: 1 us'")
     expected = [r"Reachable are [\d.]+ ms to [\d.]+ ms latency"]
     check_refused(capsys, "search", QUICK, RUN, *TINY, *given, expected=expected)
+
+
+@pytest.mark.parametrize(
+    ("target", "said"),
+    [
+        ("latency: 0.6 @ litert, batch 8", r"table\.json was measured in.*@ litert, batch 1, thr"),
+        ("latency: 0.6 @ litert8", r"TARGET: expected one of saved_model, .*Received: 'litert8'"),
+        ("latency: 0.6 @ litert, batch 0", r"expected text such as 'latency: 0\.6 @ litert_int8"),
+        ("latency: 0.6 @ litert; batch 1", r"expected text such as"),
+        ("macs: 0.6 @ litert", r"expected '@' behind a budget of latency alone"),
+    ],
+)
+def test_refuses_what_is_said_of_a_runtime(target, said, capsys):
+    given = bindings("run_search.latency_table = 'table.json'", f"TARGET = {target!r}")
+    check_refused(capsys, "search", QUICK, RUN, *TINY, *given, expected=[said])
+
+
+@pytest.mark.parametrize(
+    ("target", "setting", "plain"),
+    [
+        (0.5, None, 0.5),
+        ("macs: 0.5", None, "macs: 0.5"),
+        ("latency: 0.6", Setting("litert", 1, 1), "latency: 0.6"),
+        ("latency: 4 ms @ litert_int8", Setting("litert_int8", 1, 1), "latency: 4 ms "),
+        ("latency: 4 ms@onnx,batch 32,threads 2", Setting("onnx", 32, 2), "latency: 4 ms"),
+        (
+            ["parameters: 0.5", "latency: 0.6 @ keras, batch 2"],
+            Setting("keras", 2, devices.threads()),
+            ["parameters: 0.5", "latency: 0.6 "],
+        ),
+    ],
+)
+def test_a_target_says_where_milliseconds_are_measured(target, setting, plain):
+    asked = latencies.asked(target)
+    assert (asked.setting, asked.targets) == (setting, plain)
+    assert asked.is_said == ("@" in str(target))
+
+
+def test_a_dry_run_says_what_would_be_measured(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    targets = bindings("TARGET = ['latency: 0.6 @ litert, threads 2', 'parameters: 0.5']")
+    assert run("search", QUICK, RUN, *TINY, *targets, "--dry_run") == 0
+    printed = capsys.readouterr().out
+    assert "would be profiled first, in litert, batch 1, threads 2: 4" in printed
+    assert not [path for path in (tmp_path / "cache").rglob("*") if path.is_file()]
+
+
+@pytest.mark.slow  # some hundred networks are converted
+def test_without_a_table_the_device_is_profiled_once(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    few = [*TINY, *bindings("resnet.ratios = (0.5, 1.0)", "TARGET = 'latency: 0.7'")]
+    assert run("search", QUICK, RUN, *few) in (0, 3)
+    printed = capsys.readouterr().out
+    assert "is profiled first, in litert, batch 1, threads 1" in printed
+    (kept,) = (tmp_path / "cache/tas_tf/latency").glob("*.json")
+    assert kept.read_text() == pathlib.Path("run/latency_table.json").read_text()
+    # Further runs, budgets and baselines have it at once; another runtime is another table.
+    assert run("baseline", QUICK, "--run_dir=other", *few, "--kind=uniform_width") in (0, 3)
+    assert run("derive", "--run_dir=run", "--target=latency: 0.8") in (0, 3)
+    assert "profiled" not in capsys.readouterr().out
+    again = bindings("TARGET = 'latency: 0.7 @ litert_int8'")
+    assert run("search", QUICK, "--run_dir=third", *few, *again, "--dry_run") == 0
+    assert "would be profiled first, in litert_int8" in capsys.readouterr().out
+    # What is damaged is measured anew.
+    kept.write_text("{}")
+    assert run("search", QUICK, "--run_dir=fourth", *few, "--dry_run") == 0
+    assert "would be profiled first" in capsys.readouterr().out
 
 
 def test_goes_on_with_the_same_table_only(searched, capsys):

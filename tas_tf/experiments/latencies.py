@@ -1,0 +1,235 @@
+"""The table of latencies of a run: given by path, kept from before, or measured on this device."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import os
+import re
+import tempfile
+from collections.abc import Sequence
+from typing import Any
+
+import tensorflow as tf
+
+from tas_tf.config import gin_config
+from tas_tf.deployment import formats, runners
+from tas_tf.deployment.latency_profile import FITTED, JUDGED, Setting, grid_widths, profile
+from tas_tf.errors import BudgetError, SpecError, UserError
+from tas_tf.runtime import cluster, devices, files
+from tas_tf.runtime.run_directory import RunDirectory
+from tas_tf.spaces.cost import LATENCY
+from tas_tf.spaces.latency_table import LatencyTable
+from tas_tf.spaces.model_space import ModelSpace
+from tas_tf.spaces.search_space import SearchSpace
+from tas_tf.training.search_records import LATENCY_TABLE
+
+# About how long a layer or a network is timed within a run; `profile_device` takes more.
+SECONDS = 0.03
+_SETTING = re.compile(r"\s*(\w+)\s*(?:,\s*batch\s+(\d+)\s*)?(?:,\s*threads\s+(\d+)\s*)?")
+
+
+@dataclasses.dataclass(frozen=True)
+class Asked:
+    """What targets ask for.
+
+    Args:
+        targets: The targets, as `cost.parse_targets` takes them.
+        setting: Where milliseconds are measured; None if no target is of latency.
+        is_said: Whether a target says where: `'latency: 0.6 @ litert_int8, batch 1, threads 1'`.
+    """
+
+    targets: Any
+    setting: Setting | None
+    is_said: bool
+
+
+def asked(targets: Any) -> Asked:
+    """Takes apart what targets say of costs, and of where milliseconds are measured.
+
+    Args:
+        targets: As a spec gives them.
+
+    Raises:
+        BudgetError: If it cannot be read where, or other costs are measured somewhere.
+    """
+    several = [*targets] if isinstance(targets, (list, tuple)) else [targets]
+    settings: list[Setting] = []
+    for number, target in enumerate(several):
+        if isinstance(target, str) and "@" in target:
+            several[number], where = target.split("@", 1)
+            if not _is_latency(several[number]):
+                raise BudgetError(
+                    f"expected '@' behind a budget of latency alone. Received: {target!r}",
+                    field="target",
+                )
+            settings.append(_setting(where, target))
+    plain = several if isinstance(targets, (list, tuple)) else several[0]
+    if settings:
+        return Asked(plain, settings[0], is_said=True)
+    setting = _default() if any(map(_is_latency, several)) else None
+    return Asked(plain, setting, is_said=False)
+
+
+def _is_latency(target: Any) -> bool:
+    return isinstance(target, str) and target.strip().startswith(LATENCY)
+
+
+def _setting(where: str, target: str) -> Setting:
+    match = _SETTING.fullmatch(where)
+    if match is None or "0" in (match[2], match[3]):
+        raise BudgetError(
+            "expected text such as 'latency: 0.6 @ litert_int8, batch 1, threads 1'. Received: "
+            f"{target!r}",
+            field="target",
+        )
+    runtime, batch_size, threads = match.groups()
+    try:
+        formats.check_runtime(runtime)
+    except UserError as error:
+        raise type(error)(error.message, field="target") from None
+    own = devices.threads() if formats.FORMATS[runtime].by_tensorflow else 1
+    return Setting(runtime, int(batch_size or 1), int(threads or own))
+
+
+def _default() -> Setting:
+    try:
+        formats.check_runtime("litert")
+    except UserError:
+        return Setting("saved_model", 1, devices.threads())
+    return Setting("litert", 1, 1)
+
+
+def table_for(
+    asked: Asked,
+    path: str | None,
+    space: SearchSpace | ModelSpace,
+    directory: RunDirectory,
+    dry_run: bool,
+) -> LatencyTable | None:
+    """Returns the table that budgets of latency need; None without such a budget.
+
+    A table that is given by path comes first, then that of the run directory, then what this
+    device, runtime, batch, threads and layers had before. Else this device is profiled now.
+
+    Args:
+        asked: What targets ask for.
+        path: A table's path, or that of the run directory of a search that had one.
+        space: The search space.
+        directory: The run directory.
+        dry_run: Whether to say what would be measured, and return None.
+
+    Raises:
+        SpecError: If the table is of another space or setting, or none can be measured here.
+    """
+    if path is None and asked.setting is None:
+        return None
+    if isinstance(space, ModelSpace):
+        raise SpecError(
+            "of a model that was read no milliseconds are known; give a budget of macs, of "
+            "parameters or of memory",
+            field="target",
+        )
+    if path is None and directory.exists(LATENCY_TABLE):
+        path = directory.path
+    if path is not None:
+        return _checked(load(path, space), asked)
+    assert asked.setting is not None
+    kept = _kept_at(space, asked.setting)
+    if tf.io.gfile.exists(kept):
+        with contextlib.suppress(SpecError):  # damaged: it is measured anew
+            return load(kept, space)
+    _say(space, asked.setting, kept, dry_run)
+    return None if dry_run else _measured(space, asked.setting, kept)
+
+
+def load(path: str, space: SearchSpace) -> LatencyTable:
+    """Reads a table of latencies, which must have all layers of a space.
+
+    Args:
+        path: The table's file, or the run directory of a search that had one.
+        space: The search space.
+
+    Raises:
+        SpecError: If it is missing, malformed, or of another space.
+    """
+    path = os.path.expanduser(path)
+    file = f"{path}/{LATENCY_TABLE}" if tf.io.gfile.isdir(path) else path
+    try:
+        content = files.read_text(file)
+    except (tf.errors.OpError, OSError, UnicodeDecodeError) as error:
+        raise SpecError(
+            f"{gin_config.described('run_search.latency_table')}: {file} cannot be read: "
+            f"{files.first_line(error)}"
+        ) from None
+    table = LatencyTable.from_json(content, file)
+    table.check(space)
+    return table
+
+
+def _checked(table: LatencyTable, asked: Asked) -> LatencyTable:
+    """Refuses a table that was measured elsewhere than a target says."""
+    own = Setting(table.runtime, table.batch_size, table.threads)
+    if asked.is_said and own != asked.setting:
+        raise SpecError(
+            f"expected what {table.source} was measured in: '{LATENCY}: ... @ {described(own)}', "
+            f"or no '@'. Received: @ {described(asked.setting)}",
+            field="target",
+        )
+    return table
+
+
+def described(setting: Setting | None) -> str:
+    """Returns a setting as targets write it."""
+    assert setting is not None
+    return f"{setting.runtime}, batch {setting.batch_size}, threads {setting.threads}"
+
+
+def _kept_at(space: SearchSpace, setting: Setting) -> str:
+    """Returns where the table of this device, setting and layers is kept for further runs."""
+    layers: Sequence[Any] = [
+        [dataclasses.asdict(layer), *widths] for layer, widths in grid_widths(space).items()
+    ]
+    told = [runners.describe_device(setting.runtime), dataclasses.asdict(setting), layers]
+    digest = hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]
+    root = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    folder = os.path.join(root, "tas_tf", "latency")
+    try:
+        os.makedirs(folder, exist_ok=True)
+    except OSError:  # no home, or one that cannot be written to
+        folder = os.path.join(tempfile.gettempdir(), f"tas_tf-{os.getuid()}")
+        os.makedirs(folder, mode=0o700, exist_ok=True)
+    return os.path.join(folder, f"{digest}.json")
+
+
+def _say(space: SearchSpace, setting: Setting, kept: str, dry_run: bool) -> None:
+    widths = grid_widths(space).values()
+    layers = sum(len(sources) * len(targets) for sources, targets in widths)
+    when = "would be profiled first" if dry_run else "is profiled first"
+    print(
+        f"Latency: this device {when}, in {described(setting)}: {layers} layers of {len(widths)} "
+        f"kinds and {FITTED + JUDGED} whole networks, in some minutes; kept in {kept}"
+    )
+    if dry_run:
+        print("Budget: its milliseconds are known then")
+
+
+def _measured(space: SearchSpace, setting: Setting, kept: str) -> LatencyTable:
+    if cluster.current() is not None:
+        raise SpecError(
+            "expected a table of latencies where several workers search, from python -m "
+            "tas_tf.profile_device",
+            field="latency_table",
+        )
+    by_tensorflow = formats.FORMATS[setting.runtime].by_tensorflow
+    if by_tensorflow and setting.threads != devices.threads():
+        raise SpecError(
+            f"TensorFlow has {devices.threads()} threads here, and keeps them: leave `threads` "
+            "out, or measure by python -m tas_tf.profile_device "
+            f"--runtime={setting.runtime} --threads={setting.threads} --output=table.json, and "
+            "bind run_search.latency_table = 'table.json'",
+            field="target",
+        )
+    return profile(space, kept, setting, SECONDS)
