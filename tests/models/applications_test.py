@@ -116,16 +116,17 @@ def test_supernets_compute_what_is_derived(name):
     randomize(model, rng)
     inputs = inputs_of(model, rng, count=16)  # statistics of few values let rounding errors grow
     calibrate(model, inputs)
-    net = tas_tf.Supernet(tas_tf.SearchSpace.from_model(model))
+    net = tas_tf.Supernet(tas_tf.SearchSpace.from_model(model, leave_out_branches=True))
     picks = [rng.integers(len(choice.candidates)) for choice in net.space.choices]
-    architecture = net.space.architecture(picks)
+    architecture = net.space.architecture(picks, [rng.integers(2) for _ in net.space.branches])
     output = np.asarray(net(inputs, net.fixed_draw(architecture)))
     for source in (net, model):
         small = tas_tf.build_model(architecture, start_from=source)
         expected = np.asarray(small(inputs, training=False))
         assert np.abs(output - expected).max() < TOLERANCE * np.abs(expected).max()
+    depths = net.depth_logits if net.space.branches else net.width_logits
     with tf.GradientTape() as tape:
         draw = net.draw(tf.constant(1.0), tf.constant([1, 2]))
         loss = tf.reduce_sum(tf.square(net(inputs, draw, mode=Mode.ARCHITECTURE)))
-    gradient = np.asarray(tape.gradient(loss, net.width_logits.value))
-    assert np.isfinite(gradient).all() and np.abs(gradient).max(axis=1).all()
+    for gradient in map(np.asarray, tape.gradient(loss, [net.width_logits.value, depths.value])):
+        assert np.isfinite(gradient).all() and np.abs(gradient).max(axis=1).all()

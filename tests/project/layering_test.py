@@ -67,7 +67,8 @@ LAYERS = (
     (
         "experiments",
         "messages live_pictures step_profile networks provenance common latencies budgeted "
-        "measured_search own_model search baseline train derive export measure profile_device pipeline registry",
+        "measured_search own_model search baseline train derive export measure profile_device "
+        "pipeline registry",
     ),
     ("", "optimizers command_line search baseline train derive export pipeline report measure"),
     ("", "profile_device"),

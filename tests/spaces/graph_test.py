@@ -88,7 +88,9 @@ def test_costs_by_hand():
     assert graph.cost({"a": 5, "b": 2}, "parameters") == parameters
     assert graph.cost() == graph.cost({"a": 8, "b": 6}) == 35 * (9 * 3 * 8 + 8 * 6 + 9 * 6 * 4)
     assert sum(part.at({"a": 5, "b": 2}) for part in graph.products("macs")) == macs
-    with pytest.raises(ArchitectureError, match="macs and parameters are counted. Received: 'x'"):
+    with pytest.raises(
+        ArchitectureError, match="macs, parameters, memory are known. Received: 'x'"
+    ):
         graph.cost(kind="x")
     with pytest.raises(ArchitectureError, match="expected a group of channels among a, b"):
         graph.cost({"c": 4})
