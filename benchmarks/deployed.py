@@ -17,7 +17,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import measuring
 import numpy as np
 
-from tas_tf.deployment import alignment, runners
+from tas_tf.deployment import alignment, formats, runners
 from tas_tf.models.spec_compiler import build_model
 from tas_tf.spaces.architecture import Architecture
 from tas_tf.spaces.cost import cost, parse_targets
@@ -30,7 +30,7 @@ SPACES = {
     "resnet18": {"depth": 18, "num_classes": 1000, "family": "imagenet_resnet"},
 }
 SHARE, TOLERANCE = 0.55, 0.05
-RUNTIMES = ("saved_model", "litert", "litert_int8")
+SERVING = ("saved_model", "litert", "litert_int8")
 
 
 def delivered(space: SearchSpace) -> Architecture:
@@ -58,7 +58,7 @@ def networks(name: str) -> dict:
 def main() -> None:
     parser = measuring.parser(__doc__)
     parser.add_argument("--network", choices=SPACES, nargs="+", default=list(SPACES))
-    parser.add_argument("--runtime", choices=RUNTIMES, nargs="+", default=RUNTIMES)
+    parser.add_argument("--runtime", choices=formats.RUNTIMES, nargs="+", default=SERVING)
     parser.add_argument("--batch_size", type=int, nargs="+", default=(1, 32))
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seconds", type=float, default=8.0)

@@ -11,6 +11,7 @@ from absl import flags
 
 from tas_tf import command_line
 from tas_tf.config import presets, recorded
+from tas_tf.deployment import formats
 from tas_tf.errors import RunDirectoryError
 
 _MODEL = flags.DEFINE_string(
@@ -19,16 +20,16 @@ _MODEL = flags.DEFINE_string(
 _FORMATS = flags.DEFINE_multi_string(
     "format",
     [],
-    "What to make: saved_model (the default), litert, litert_int8 (calibrated), litert_qat (int8 "
-    "by quantization-aware training), keras. Several: repeated, or with commas.",
+    f"What to make, by default saved_model: {formats.told(formats.FORMATS)}. Several: repeated, or "
+    "with commas.",
 )
 _QAT_EPOCHS = flags.DEFINE_integer("qat_epochs", None, "Epochs of training for litert_qat.")
 
 _ALIGN = flags.DEFINE_string(
     "align",
     None,
-    "Pad widths with zeros to multiples of this number, such as 8 or 16, in a SavedModel and in "
-    "LiteRT; auto measures and takes what is fastest. The function stays the same.",
+    "Pad widths with zeros to multiples of this number, such as 8 or 16, in all formats but "
+    "litert_qat and keras; auto measures and takes what is fastest. The function stays the same.",
 )
 
 
@@ -43,6 +44,7 @@ def _export() -> int:
     bindings = ["run_export.data = @ImageData()"]
     bindings += command_line.path_binding("run_export.model", _MODEL.value)
     if _FORMATS.value:
+        formats.parse_formats(_FORMATS.value)  # before TensorFlow starts
         bindings.append(f"run_export.formats = {_FORMATS.value!r}")
     if _QAT_EPOCHS.value is not None:
         bindings.append(f"run_export.qat_epochs = {_QAT_EPOCHS.value}")

@@ -8,6 +8,7 @@ from absl import flags
 
 from tas_tf import command_line
 from tas_tf.config import presets
+from tas_tf.deployment import formats
 from tas_tf.errors import SpecError
 
 _ARCHITECTURES = flags.DEFINE_multi_string(
@@ -17,7 +18,7 @@ _ARCHITECTURES = flags.DEFINE_multi_string(
     "or 'published' for all of them. Repeatable.",
 )
 _RUNTIME = flags.DEFINE_string(
-    "runtime", "saved_model", "keras, saved_model, litert (float32) or litert_int8."
+    "runtime", "saved_model", f"One of {formats.told(formats.RUNTIMES)}."
 )
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", 1, "Images in a call.", lower_bound=1)
 _THREADS = flags.DEFINE_integer("threads", 1, "Number of threads.", lower_bound=1)
@@ -32,6 +33,7 @@ def _measure() -> int:
         raise SpecError(
             "--architecture: a network is needed, such as --architecture=tas_resnet20_cifar10"
         )
+    formats.check_runtime(_RUNTIME.value)
     names = [
         name
         for given in _ARCHITECTURES.value

@@ -12,14 +12,13 @@ python -m tas_tf.search --gin_file=specs/resnet20.gin --run_dir=runs/fast \\
 from absl import flags
 
 from tas_tf import command_line
+from tas_tf.deployment import formats
 from tas_tf.errors import SpecError
 
 _OUTPUT = flags.DEFINE_string(
     "output", None, "The table's file; what is measured so far lies beside it."
 )
-_RUNTIME = flags.DEFINE_string(
-    "runtime", "litert", "keras, saved_model, litert (float32) or litert_int8."
-)
+_RUNTIME = flags.DEFINE_string("runtime", "litert", f"One of {formats.told(formats.RUNTIMES)}.")
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", 1, "Images in a call.", lower_bound=1)
 _THREADS = flags.DEFINE_integer("threads", 1, "Number of threads.", lower_bound=1)
 
@@ -27,6 +26,7 @@ _THREADS = flags.DEFINE_integer("threads", 1, "Number of threads.", lower_bound=
 def _profile() -> int:
     if not _OUTPUT.value:
         raise SpecError("--output: a file for the table is needed, such as --output=table.json")
+    formats.check_runtime(_RUNTIME.value)
     bindings = ["run_profile.data = @ImageData()", "run_profile.space = @resnet()"]
     return command_line.run_experiment(
         "run_profile",

@@ -8,6 +8,7 @@ import keras
 import numpy as np
 
 from tas_tf.deployment import runners
+from tas_tf.deployment.formats import FORMATS
 from tas_tf.errors import SpecError
 from tas_tf.layers.padding import aligned_width
 from tas_tf.models.spec_compiler import build_model
@@ -80,7 +81,7 @@ def fastest(
     Args:
         model: The network.
         architecture: Its architecture.
-        runtime: One of `runners.RUNTIMES`.
+        runtime: One of `formats.RUNTIMES`.
         seconds: About how long the candidates are timed, in turn.
     """
     batch_size = threads = 1
@@ -94,6 +95,6 @@ def fastest(
         best = true
     return best, {
         "batch_size": batch_size,
-        "threads": threads if runtime.startswith("litert") else "TensorFlow's",
+        "threads": "TensorFlow's" if FORMATS[runtime].by_tensorflow else threads,
         "median_ms": {str(grain): median for grain, median in medians.items()},
     }

@@ -3,139 +3,56 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import functools
-import math
 import os
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import keras
 import numpy as np
 import tensorflow as tf
 
 from tas_tf.data.image_data import ImageData
-from tas_tf.deployment import alignment, litert, manifest, model_card, quantization_aware, speed
-from tas_tf.deployment.classifier import Classifier
-from tas_tf.deployment.saved_model import read_saved_model, write_saved_model
-from tas_tf.errors import ArchitectureError, RunDirectoryError, SpecError
+from tas_tf.deployment import alignment, manifest, model_card, speed
+from tas_tf.deployment.classifier import Classifier, Trained
+from tas_tf.deployment.formats import FORMATS
+from tas_tf.deployment.running import Logits
+from tas_tf.errors import ArchitectureError, RunDirectoryError
 from tas_tf.models.derived import build_model, without_softmax
 from tas_tf.models.network_files import load_architecture, load_model
 from tas_tf.runtime import devices
 from tas_tf.runtime.files import read_text, replacing, transfer
 from tas_tf.runtime.run_directory import CONFIG, DATA_RECORD, MODEL, RESULT, RunDirectory
-from tas_tf.spaces.architecture import Architecture
 from tas_tf.spaces.cost import cost
-from tas_tf.spaces.model_space import ModelArchitecture
 from tas_tf.training.supervised import check_fits
 
-CHECK_IMAGES = 256
 _TEST_BATCH = 256
 _SPEED_IMAGES = 8
 
 
-@dataclasses.dataclass(frozen=True)
-class Format:
-    """A kind of artifact.
-
-    Args:
-        file: Its name in the run directory.
-        tolerance: Largest difference of a logit from the Keras model's, relative to the largest
-            logit, that is written: rounding of float32. Of int8 its accuracy decides.
-        quantized: Whether it computes in int8: then its accuracy is measured.
-        aligned: Whether its widths may be padded for the device.
-        timed_as: The format of the unpruned network that its calls are timed beside; None where
-            it serves nowhere.
-        require: Refuses to go on where a package is missing.
-    """
-
-    file: str
-    tolerance: float = 1e-4
-    quantized: bool = False
-    aligned: bool = False
-    timed_as: str | None = None
-    require: Callable[[], None] = lambda: None
-
-
-_of_litert = functools.partial(Format, require=litert.require_litert)
-_of_int8 = functools.partial(_of_litert, tolerance=math.inf, quantized=True, timed_as="litert_int8")
-FORMATS = {
-    "saved_model": Format("saved_model", aligned=True, timed_as="saved_model"),
-    "litert": _of_litert("model.tflite", aligned=True, timed_as="litert"),
-    "litert_int8": _of_int8("model_int8.tflite", aligned=True),
-    "litert_qat": _of_int8("model_int8_qat.tflite"),
-    "keras": Format(MODEL),
-}
-
-
-def parse_formats(formats: str | Sequence[str]) -> list[str]:
-    """Returns names of formats, each once, from a list or from text with commas.
-
-    Raises:
-        SpecError: If one is unknown; it lists the known.
-        InstallationError: If one needs a package that is not installed.
-    """
-    texts = [formats] if isinstance(formats, str) else formats
-    expected = f"expected one or several of {', '.join(FORMATS)}"
-    names = list(dict.fromkeys(name.strip() for text in texts for name in text.split(",")))
-    for name in names:
-        if name not in FORMATS:
-            near = difflib.get_close_matches(name, FORMATS, 1)
-            hint = f"; did you mean {near[0]}?" if near else ""
-            raise SpecError(f"{expected}. Received: {name!r}{hint}", field="formats")
-        FORMATS[name].require()
-    if not names:
-        raise SpecError(expected, field="formats")
-    return names
-
-
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Export:
-    """Makes artifacts of one trained network.
+class Export(Trained):
+    """Makes artifacts of one trained network; the arguments are those of `Trained`.
 
     Args:
-        classifier: The network.
-        architecture: Its architecture.
-        data: Its images, prepared.
-        seed: Seed of which images of the training set check, calibrate and train.
-        qat_epochs: Epochs of quantization-aware training.
-        align: What widths become multiples of, or `auto`: see `alignment.py`.
         at_hand: Whether there are images; what needs none is checked on noise without.
     """
 
-    classifier: Classifier
-    architecture: Architecture
-    data: ImageData
-    seed: int
-    qat_epochs: int
-    align: int | str = 1
     at_hand: bool = True
 
     def images(self) -> np.ndarray:
         """Returns training images, or noise, uint8 (batch, height, width, channels)."""
         if not self.at_hand:
-            shape = (CHECK_IMAGES, *self.classifier.image_shape)
+            shape = (self.calibration_images, *self.classifier.image_shape)
             return np.random.default_rng(self.seed).integers(0, 256, shape, np.uint8)
-        feed = self.data.training(self._at_most(CHECK_IMAGES), self.seed, augment=False, raw=True)
+        batch = self.at_most(self.calibration_images)
+        feed = self.data.training(batch, self.seed, augment=False, raw=True)
         images, _ = next(iter(feed.batches(0, 1)))
         return images.numpy()
 
-    def _at_most(self, images: int) -> int:
-        """Returns a number of images, or that of the training set where it has fewer."""
-        known = self.data.describe().train_images
-        return images if known is None else min(images, known)
-
     def settings(self, name: str) -> dict[str, Any]:
         """Returns what else than the network an artifact of a format depends on."""
-        settings: dict[str, Any] = {"align": self.align} if FORMATS[name].aligned else {}
-        if FORMATS[name].quantized:
-            settings |= {"calibration_images": CHECK_IMAGES, "seed": self.seed}
-        if name == "litert_qat":
-            settings["qat_epochs"] = self.qat_epochs
-            settings["qat_batch_size"] = quantization_aware.BATCH_SIZE
-            settings["qat_learning_rate"] = quantization_aware.LEARNING_RATE
-        return settings
+        return {field: getattr(self, field) for field in FORMATS[name].settings}
 
     def make(self, name: str, path: str, images: np.ndarray) -> dict[str, Any]:
         """Writes an artifact, checked before it gets its name; what stands there is replaced.
@@ -155,8 +72,9 @@ class Export:
         exported, widths = self.with_aligned_widths(name)
         with tempfile.TemporaryDirectory() as folder:
             local = os.path.join(folder, os.path.basename(path))
-            exported._write(name, local, images)
-            logits = self._read(name, local)
+            implementation = made.load()
+            implementation.write(exported, local, images)
+            logits = implementation.read(self, local, self._threads(name))
             expected = self.classifier.logits(images).numpy()
             check = compare(expected, logits(images), made.tolerance, name)
             check["real_images"] = self.at_hand
@@ -175,12 +93,12 @@ class Export:
             "speed": speed,
             "settings": self.settings(name),
             **widths,
-            "versions": devices.versions(manifest.PACKAGES),
+            "versions": devices.versions([*manifest.PACKAGES, *made.packages]),
         }
 
     def with_aligned_widths(self, name: str) -> tuple[Export, dict[str, Any]]:
         """Returns what makes a format with the widths that suit it, and what a manifest says."""
-        if not FORMATS[name].aligned or self.align == 1:
+        if "align" not in FORMATS[name].settings or self.align == 1:
             return self, {}
         model = self.classifier.model
         if isinstance(self.align, str):
@@ -198,9 +116,7 @@ class Export:
             }
         }
 
-    def speed(
-        self, name: str, logits: Callable[[np.ndarray], np.ndarray], images: np.ndarray
-    ) -> dict[str, Any] | None:
+    def speed(self, name: str, logits: Logits, images: np.ndarray) -> dict[str, Any] | None:
         """Returns what calls of an artifact take beside the unpruned network's, exported alike.
 
         Args:
@@ -220,17 +136,19 @@ class Export:
         other = dataclasses.replace(self, classifier=classifier, architecture=whole)
         with tempfile.TemporaryDirectory() as folder:
             path = os.path.join(folder, FORMATS[timed_as].file)
+            implementation = FORMATS[timed_as].load()
             # Its weights are random and few images calibrate them: that changes no time.
-            other._write(timed_as, path, images[:_SPEED_IMAGES])
-            calls = speed.measure_calls(logits, self._read(timed_as, path), images)
+            implementation.write(other, path, images[:_SPEED_IMAGES])
+            unpruned = implementation.read(other, path, self._threads(name))
+            calls = speed.measure_calls(logits, unpruned, images)
         return {
-            "threads": litert.THREADS if "litert" in timed_as else devices.threads(),
+            "threads": self._threads(name),
             "depth_is_known": known,
             "share_of_macs": share,
             "calls": calls,
         }
 
-    def accuracy(self, logits: Callable[[np.ndarray], np.ndarray]) -> float:
+    def accuracy(self, logits: Logits) -> float:
         """Returns the accuracy on the test split of what gives logits of uint8 images."""
         right = count = 0
         for images, labels in self.data.evaluation("test", _TEST_BATCH, raw=True):
@@ -238,42 +156,8 @@ class Export:
             count += len(labels)
         return right / count
 
-    def _write(self, name: str, path: str, images: np.ndarray) -> None:
-        if name == "saved_model":
-            write_saved_model(self.classifier, path, images)
-        elif name == "keras":
-            model = self.classifier.model
-            if isinstance(self.architecture, ModelArchitecture):  # it may end in a softmax
-                model = build_model(self.architecture)
-                model.set_weights(self.classifier.model.get_weights())
-            model.save(path)
-        else:
-            with open(path, "wb") as file:
-                file.write(self._litert(name, images))
-
-    def _litert(self, name: str, images: np.ndarray) -> bytes:
-        if name == "litert":
-            return litert.to_float(self.classifier)
-        if name == "litert_int8":
-            return litert.to_int8(self.classifier, images)
-        batch_size = self._at_most(quantization_aware.BATCH_SIZE)
-        return quantization_aware.train_for_int8(
-            self.classifier,
-            self.architecture,
-            images,
-            feed=self.data.training(batch_size, self.seed, raw=True),
-            epochs=self.qat_epochs,
-            seed=self.seed,
-        )
-
-    def _read(self, name: str, path: str) -> Callable[[np.ndarray], np.ndarray]:
-        if name == "saved_model":
-            return read_saved_model(path)
-        if name == "keras":
-            loaded = keras.saving.load_model(path, compile=False, safe_mode=True)
-            classifier = dataclasses.replace(self.classifier, model=without_softmax(loaded))
-            return lambda images: classifier.logits(images).numpy()
-        return litert.read_litert(path)
+    def _threads(self, name: str) -> int:
+        return FORMATS[name].threads or devices.threads()
 
 
 def compare(
@@ -307,7 +191,7 @@ def load_export(
         source: Its run directory.
         data: Its images, which need not be prepared.
         at_hand: Whether its images are there.
-        settings: What `Export` takes after its seed.
+        settings: What `Trained` takes after its seed.
 
     Raises:
         RunDirectoryError: If there is none, or its record is damaged.

@@ -16,9 +16,10 @@ import tensorflow as tf
 
 from tas_tf import json_schema
 from tas_tf.deployment import runners
+from tas_tf.deployment.running import Runner, random_images
 from tas_tf.errors import RunDirectoryError
 from tas_tf.models.spec_compiler import build_layer, build_model
-from tas_tf.runtime import devices, files
+from tas_tf.runtime import files
 from tas_tf.spaces.architecture import Architecture
 from tas_tf.spaces.cost import cost
 from tas_tf.spaces.families import Layer
@@ -38,7 +39,7 @@ class Setting:
     """What a table is measured in.
 
     Args:
-        runtime: One of `runners.RUNTIMES`.
+        runtime: One of `formats.RUNTIMES`.
         batch_size: Images in a call.
         threads: Number of threads.
     """
@@ -94,7 +95,7 @@ def profile(
     widths = grid_widths(space)
     layers = [(layer, *at) for layer, ends in widths.items() for at in itertools.product(*ends)]
     networks = _networks(space)
-    device = devices.describe_device(setting.runtime)
+    device = runners.describe_device(setting.runtime)
     described = {
         "family": space.family,
         "block": space.block,
@@ -252,7 +253,7 @@ def _empty_network() -> keras.Model:
     return keras.Model(values, keras.layers.ReLU()(values))
 
 
-def _load_runner(model: keras.Model, setting: Setting) -> runners.Runner:
+def _load_runner(model: keras.Model, setting: Setting) -> Runner:
     loaded = runners.runner(model, setting.runtime, setting.batch_size, setting.threads)
-    loaded.load(runners.random_images(model, setting.batch_size))
+    loaded.load(random_images(model, setting.batch_size))
     return loaded

@@ -1,4 +1,4 @@
-"""LiteRT models in float32, or in int8 by calibration on real images: writing and running.
+"""LiteRT models: those of float32, and what those of int8 share with them.
 
 All take uint8 images and give float32 logits, so one can replace another.
 """
@@ -8,47 +8,42 @@ from __future__ import annotations
 import contextlib
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+import keras
 import numpy as np
 import tensorflow as tf
+from ai_edge_litert.interpreter import Interpreter
 
-from tas_tf.deployment.classifier import Classifier
-from tas_tf.errors import ArchitectureError, InstallationError
+from tas_tf.deployment.classifier import INPUT, OUTPUTS, Classifier, Trained
+from tas_tf.deployment.running import Logits, Runner, frozen, images_of, in_parts
 from tas_tf.runtime.stderr import held_back
 
-_SIGNATURE, _INPUT, _OUTPUT = "serving_default", "images", "logits"
-_RUN_BATCH = 64
-THREADS = 1  # of an interpreter, as LiteRT has it where nothing is said
+_SIGNATURE, _OUTPUT = "serving_default", OUTPUTS[0]
 
 
-def to_float(classifier: Classifier) -> bytes:
-    """Returns a network as a LiteRT model of float32, its preprocessing inside."""
-    with _converter(classifier, tf.uint8) as converter:
-        return converter.convert()
+def write(trained: Trained, path: str, images: np.ndarray) -> None:
+    """Writes a network as a LiteRT file of float32, its preprocessing inside."""
+    with pixel_converter(trained.classifier, tf.uint8) as converter, open(path, "wb") as file:
+        file.write(converter.convert())
 
 
-def to_int8(classifier: Classifier, images: np.ndarray) -> bytes:
-    """Returns a network as a LiteRT model that computes in int8 from its input to its logits.
-
-    Args:
-        classifier: The network.
-        images: (batch, height, width, channels) uint8, real training images: every map gets the
-            range that it has on them.
-    """
-    # An int8 pixel is a uint8 pixel less 128 if the range is 0 to 255, whatever these images show.
-    samples = images.astype(np.float32)
-    samples.reshape(-1)[:2] = 0, 255
-    with _converter(classifier, tf.float32) as converter:
-        converter.optimizations = [tf.lite.Optimize.DEFAULT]
-        converter.representative_dataset = lambda: ({_INPUT: image[None]} for image in samples)
-        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
-        converter.inference_input_type = tf.uint8
-        return checked_pixels(converter.convert())
+def read(trained: Trained, path: str, threads: int) -> Logits:
+    """Loads a LiteRT file, of int8 too."""
+    with open(path, "rb") as file, held_back():
+        model = Interpreter(model_content=file.read(), num_threads=threads)
+        model.allocate_tensors()
+        run = model.get_signature_runner(_SIGNATURE)
+    return lambda images: in_parts(lambda part: run(**{INPUT: part})[_OUTPUT], images)
 
 
-def _converter(
+def runner(model: keras.Model, batch_size: int, threads: int, samples: np.ndarray | None) -> Runner:
+    """Returns a network of float32 in an interpreter."""
+    return LiteRTRunner(litert_bytes(model, batch_size), threads)
+
+
+def pixel_converter(
     classifier: Classifier, dtype: tf.DType
 ) -> contextlib.AbstractContextManager[tf.lite.TFLiteConverter]:
     scale, shift = classifier.scale_and_shift
@@ -81,7 +76,7 @@ def converter_of(
     """
     module = tf.Module()
     module.weights = list(variables)
-    spec = tf.TensorSpec((None, *image_shape), dtype, name=_INPUT)
+    spec = tf.TensorSpec((None, *image_shape), dtype, name=INPUT)
     traced = tf.function(lambda images: {_OUTPUT: function(_fitting(images))}, autograph=False)
     signatures = {_SIGNATURE: traced.get_concrete_function(spec)}
     with tempfile.TemporaryDirectory() as folder, held_back(), warnings.catch_warnings():
@@ -100,65 +95,64 @@ def _fitting(images: tf.Tensor) -> tf.Tensor:
     return joined[1:]
 
 
-def checked_pixels(content: bytes) -> bytes:
-    """Returns a quantized model if its uint8 input is the images' pixels as they are.
-
-    Raises:
-        ArchitectureError: If the input is scaled or shifted.
-    """
-    scale, zero = interpreter(content).get_input_details()[0]["quantization"]
-    if not (abs(scale - 1) < 1e-3 and zero == 0):
-        raise ArchitectureError(
-            f"the LiteRT model's input is quantized by {scale} and {zero} in place of 1 and 0: it "
-            "would not take images as they are, and was not written"
-        )
-    return content
-
-
-def interpreter(content: bytes, threads: int = THREADS) -> Any:
-    """Returns an `ai_edge_litert` interpreter of a model.
-
-    Raises:
-        InstallationError: If `ai_edge_litert` is not installed.
-    """
-    require_litert()
-    from ai_edge_litert.interpreter import Interpreter
-
-    return Interpreter(model_content=content, num_threads=threads)
-
-
-def require_litert() -> None:
-    """Refuses to go on without the package that runs LiteRT models.
-
-    Raises:
-        InstallationError: If `ai_edge_litert` is not installed.
-    """
-    try:
-        import ai_edge_litert.interpreter  # noqa: F401
-    except ImportError:
-        raise InstallationError(
-            "ai_edge_litert, which runs LiteRT models, is not installed: "
-            "pip install 'tas_tf[litert]'"
-        ) from None
-
-
-def read_litert(path: str) -> Callable[[np.ndarray], np.ndarray]:
-    """Loads a LiteRT model.
+class LiteRTRunner(Runner):
+    """A LiteRT network in an interpreter; int8 is scaled on the way in and out.
 
     Args:
-        path: The file.
-
-    Returns:
-        What gives logits (batch, classes) float32 of images (batch, height, width, channels) uint8.
+        content: The file's content.
+        threads: Number of threads.
     """
-    with tf.io.gfile.GFile(path, "rb") as file, held_back():
-        model = interpreter(file.read())
-        model.allocate_tensors()
-        run = model.get_signature_runner(_SIGNATURE)
 
-    def logits(images: np.ndarray) -> np.ndarray:
-        # In parts: memory is for the largest map of all images at once.
-        parts = [images[i : i + _RUN_BATCH] for i in range(0, len(images), _RUN_BATCH)]
-        return np.concatenate([run(**{_INPUT: part})[_OUTPUT] for part in parts])
+    def __init__(self, content: bytes, threads: int):
+        with held_back():
+            self._interpreter = Interpreter(model_content=content, num_threads=threads)
+            self._interpreter.allocate_tensors()
+        (self._source,) = self._interpreter.get_input_details()
+        (self._target,) = self._interpreter.get_output_details()
 
-    return logits
+    def load(self, images: np.ndarray) -> None:
+        """Copies the images into the interpreter."""
+        self._interpreter.set_tensor(self._source["index"], _quantize(images, self._source))
+
+    def run(self) -> None:
+        """Invokes the interpreter."""
+        self._interpreter.invoke()
+
+    def logits(self) -> np.ndarray:
+        """Copies the logits out of the interpreter."""
+        values = self._interpreter.get_tensor(self._target["index"])
+        scale, zero = self._target["quantization"]
+        return (values.astype(np.float32) - zero) * scale if scale else values
+
+
+def _quantize(values: np.ndarray, details: Mapping[str, Any]) -> np.ndarray:
+    scale, zero = details["quantization"]
+    if not scale:
+        return values
+    limits = np.iinfo(details["dtype"])
+    return np.clip(np.rint(values / scale) + zero, limits.min, limits.max).astype(details["dtype"])
+
+
+def litert_bytes(model: keras.Model, batch_size: int, samples: np.ndarray | None = None) -> bytes:
+    """Returns a network as a LiteRT file's content.
+
+    Args:
+        model: The network.
+        batch_size: Images in a call, always as many.
+        samples: (images, height, width, channels) float32, normalized: from their ranges all of it
+            becomes int8, input and output too. None keeps float32.
+    """
+    # Constants: the calibration of int8 reads no variables.
+    constant = frozen(model, images_of(model, batch_size))
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([constant], tf.Module())
+    if samples is not None:
+        batches = [samples[i : i + batch_size] for i in range(0, len(samples), batch_size)]
+        batches = [np.resize(batch, (batch_size, *batch.shape[1:])) for batch in batches]
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        converter.representative_dataset = lambda: ([batch] for batch in batches)
+        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+        converter.inference_input_type = converter.inference_output_type = tf.int8
+    with held_back(), warnings.catch_warnings():
+        # For each network of int8: that its input has no statistics, which it is about to get.
+        warnings.filterwarnings("ignore", "Statistics for quantized inputs", UserWarning)
+        return converter.convert()

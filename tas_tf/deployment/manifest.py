@@ -26,13 +26,12 @@ SCHEMA_VERSION = 1
 FALL = 0.05
 # Difference of a logit, relative to the largest, beyond which a conversion to int8 is not sound.
 UNSOUND = 0.5
-# What makes artifacts.
+# What makes artifacts, beside the packages of a format.
 PACKAGES = (
     "tas_tf",
     "tensorflow",
     "keras",
     "numpy",
-    "ai-edge-litert",
     "tf_keras",
     "tensorflow-model-optimization",
 )

@@ -11,23 +11,56 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tas_tf.data.batches import Feed
-from tas_tf.deployment.classifier import Classifier
-from tas_tf.deployment.litert import checked_pixels, converter_of
+from tas_tf.deployment import litert
+from tas_tf.deployment.classifier import Classifier, Trained
+from tas_tf.deployment.litert import converter_of
+from tas_tf.deployment.litert_int8 import checked_pixels
 from tas_tf.models.spec_compiler import build_model
 from tas_tf.spaces.architecture import Architecture
 from tas_tf.training.progress import Progress
 from tas_tf.training.schedules import warm_cosine
 from tas_tf.training.supervised import Training
 
-# The training: images in a batch, its first learning rate, its momentum.
-BATCH_SIZE = 128
-LEARNING_RATE = 0.005
 _MOMENTUM = 0.9
 _NORMALIZATION = "normalization"
 _PIXELS = "pixels"
 # How TFMOT calls the ranges of maps; those of kernels follow from the kernels.
 _MAP_RANGE = re.compile(r"(?:output|post_activation|quantize_layer)_(min|max):0$")
+
+
+read = litert.read
+
+
+def write(trained: Trained, path: str, images: np.ndarray) -> None:
+    """Trains a network further as int8 computes it, and writes it as a LiteRT file.
+
+    Args:
+        trained: The network, which stays as it is and is the teacher.
+        path: The file.
+        images: (batch, height, width, channels) uint8, real training images.
+    """
+    import tf_keras  # late: most exports need none
+
+    keras.utils.set_random_seed(trained.seed)  # of what legacy Keras draws
+    classifier, epochs = trained.classifier, trained.qat_epochs
+    feed = trained.data.training(trained.at_most(trained.qat_batch_size), trained.seed, raw=True)
+    student = quantizable(legacy_twin(classifier, trained.architecture), images)
+    training = QuantizationAwareTraining(student, classifier)
+    rate = trained.qat_learning_rate
+    optimizer = tf_keras.optimizers.SGD(rate, _MOMENTUM, nesterov=True)
+    # The learning rate falls to 0 by half a cosine.
+    training.compile(optimizer, warm_cosine(rate, epochs * feed.steps_per_epoch))
+    pixels = feed.map(lambda images, labels: (tf.cast(images, tf.float32), labels))
+    training.fit(pixels, epochs, [Progress(training.title, epochs, feed.steps_per_epoch)])
+    _set_ranges(student, {_PIXELS: (0.0, 255.0)})  # whatever the training has seen last
+    shape, variables = classifier.image_shape, student.variables
+    with converter_of(lambda x: student(x, training=False), variables, shape, tf.float32) as made:
+        # Ranges are in the graph. TFLITE_BUILTINS_INT8 would ask for images to find them on.
+        made.optimizations = [tf.lite.Optimize.DEFAULT]
+        made.inference_input_type = tf.uint8
+        content = checked_pixels(made.convert())
+    with open(path, "wb") as file:
+        file.write(content)
 
 
 class _PixelLayers:
@@ -135,41 +168,3 @@ class QuantizationAwareTraining(Training):
         fixed = self.model.get_layer(f"quant_{_NORMALIZATION}").trainable_variables
         fixed = {variable.ref() for variable in fixed}
         return [v for v in self.model.trainable_variables if v.ref() not in fixed]
-
-
-def train_for_int8(
-    classifier: Classifier,
-    architecture: Architecture,
-    images: np.ndarray,
-    *,
-    feed: Feed,
-    epochs: int,
-    seed: int,
-) -> bytes:
-    """Trains a network further as int8 computes it, and returns it as a LiteRT model.
-
-    Args:
-        classifier: The trained network, which stays as it is and is the teacher.
-        architecture: Its architecture.
-        images: (batch, height, width, channels) uint8, real training images.
-        feed: Batches (images, labels): uint8 (batch, height, width, channels), int32 (batch,).
-        epochs: Epochs of further training.
-        seed: Seed of what legacy Keras draws.
-    """
-    import tf_keras  # late: most exports need none
-
-    keras.utils.set_random_seed(seed)
-    student = quantizable(legacy_twin(classifier, architecture), images)
-    training = QuantizationAwareTraining(student, classifier)
-    optimizer = tf_keras.optimizers.SGD(LEARNING_RATE, _MOMENTUM, nesterov=True)
-    # The learning rate falls to 0 by half a cosine.
-    training.compile(optimizer, warm_cosine(LEARNING_RATE, epochs * feed.steps_per_epoch))
-    pixels = feed.map(lambda images, labels: (tf.cast(images, tf.float32), labels))
-    training.fit(pixels, epochs, [Progress(training.title, epochs, feed.steps_per_epoch)])
-    _set_ranges(student, {_PIXELS: (0.0, 255.0)})  # whatever the training has seen last
-    shape, variables = classifier.image_shape, student.variables
-    with converter_of(lambda x: student(x, training=False), variables, shape, tf.float32) as made:
-        # Ranges are in the graph. TFLITE_BUILTINS_INT8 would ask for images to find them on.
-        made.optimizations = [tf.lite.Optimize.DEFAULT]
-        made.inference_input_type = tf.uint8
-        return checked_pixels(made.convert())

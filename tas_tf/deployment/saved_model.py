@@ -5,22 +5,44 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Callable, Mapping
-from typing import Any
 
+import keras
 import numpy as np
 import tensorflow as tf
-from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
-from tas_tf.deployment.classifier import Classifier
+from tas_tf.deployment.classifier import INPUT, Classifier, Trained, answers, with_some
+from tas_tf.deployment.running import Logits, Runner, TensorFlowRunner, frozen, images_of
 from tas_tf.plain_text import one_line
 
-# What clients name: signatures, their input, and the outputs of both.
+# What clients name: signatures, and their input.
 IMAGES, ENCODED = "serving_default", "encoded"
-INPUTS = {IMAGES: "images", ENCODED: "image_bytes"}
-OUTPUTS = ("logits", "probabilities", "classes")
+INPUTS = {IMAGES: INPUT, ENCODED: "image_bytes"}
 LABELS = "labels.txt"
 WARM_UP = "tf_serving_warmup_requests"
 _WARM_UP_BATCHES = (1, 32)
+
+
+def write(trained: Trained, path: str, images: np.ndarray) -> None:
+    """Writes a SavedModel, with warm-up requests of these images."""
+    write_saved_model(trained.classifier, path, images)
+
+
+def read(trained: Trained, path: str, threads: int) -> Logits:
+    """Loads a SavedModel; TensorFlow has its threads already."""
+    loaded = tf.saved_model.load(path)
+    return lambda images: loaded.signatures[IMAGES](images=tf.constant(images))["logits"].numpy()
+
+
+def runner(model: keras.Model, batch_size: int, threads: int, samples: np.ndarray | None) -> Runner:
+    """Returns a network as it is served: its weights are constants, as in what is exported."""
+    spec = images_of(model, batch_size)
+    constant = frozen(model, spec)
+    served = tf.function(lambda images: {"logits": constant(images)[0]}, autograph=False)
+    with tempfile.TemporaryDirectory() as folder:
+        signature = served.get_concrete_function(spec)
+        tf.saved_model.save(tf.Module(), folder, signatures=signature)
+        loaded = tf.saved_model.load(folder)
+    return TensorFlowRunner(lambda images: loaded.signatures[IMAGES](images=images)["logits"])
 
 
 def write_saved_model(classifier: Classifier, folder: str, images: np.ndarray) -> None:
@@ -41,31 +63,14 @@ def write_saved_model(classifier: Classifier, folder: str, images: np.ndarray) -
     _write_warm_up(os.path.join(folder, "assets.extra"), images)
 
 
-def frozen(function: Callable[[tf.Tensor], tf.Tensor], spec: tf.TensorSpec) -> Any:
-    """Returns a concrete function of one tensor, its variables made constants; it gives a list.
-
-    What runs it can fold normalization into the convolutions, once: variables it would have to read
-    at every call (docs/deployment.md).
-    """
-    traced = tf.function(function, autograph=False).get_concrete_function(spec)
-    return convert_variables_to_constants_v2(traced)
-
-
 def _signatures(classifier: Classifier) -> dict[str, Callable]:
     shape = classifier.image_shape
-    of_pixels = frozen(classifier.logits, tf.TensorSpec((None, *shape), tf.uint8))
+    of_pixels = frozen(classifier.logits, classifier.images)
 
     def of_images(images: tf.Tensor) -> dict[str, tf.Tensor]:
         # What a signature declares, TensorFlow does not check: only an operation of the graph does.
         images = tf.ensure_shape(images, (None, *shape), name=INPUTS[IMAGES])
-        # An empty batch is classified as one black image, which is taken off again: oneDNN fails
-        # at a convolution of nothing.
-        count = tf.shape(images)[0]
-        some = tf.pad(images, [[0, tf.maximum(1 - count, 0)], [0, 0], [0, 0], [0, 0]])
-        logits = of_pixels(some)[0][:count]
-        # keras.ops.argmax becomes operations that not every reader of SavedModels has.
-        classes = tf.argmax(logits, axis=-1, output_type=tf.int32)
-        return dict(zip(OUTPUTS, (logits, tf.nn.softmax(logits), classes), strict=True))
+        return answers(with_some(images, lambda some: of_pixels(some)[0]))
 
     def of_files(image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
         image_bytes = tf.ensure_shape(image_bytes, (None,), name=INPUTS[ENCODED])
@@ -78,7 +83,7 @@ def _signatures(classifier: Classifier) -> dict[str, Callable]:
         )
 
     specs = {
-        IMAGES: (of_images, tf.TensorSpec((None, *shape), tf.uint8, name=INPUTS[IMAGES])),
+        IMAGES: (of_images, classifier.images),
         ENCODED: (of_files, tf.TensorSpec((None,), tf.string, name=INPUTS[ENCODED])),
     }
     return {
@@ -123,9 +128,3 @@ def _varint(value: int) -> bytes:
     """Returns a number in groups of 7 bits, the lowest first, all but the last marked."""
     groups = [value >> shift & 127 for shift in range(0, max(value.bit_length(), 1), 7)]
     return bytes([*(group | 128 for group in groups[:-1]), groups[-1]])
-
-
-def read_saved_model(folder: str) -> Callable[[np.ndarray], np.ndarray]:
-    """Loads a SavedModel; returns what gives logits of uint8 images."""
-    loaded = tf.saved_model.load(folder)
-    return lambda images: loaded.signatures[IMAGES](images=tf.constant(images))["logits"].numpy()

@@ -64,7 +64,7 @@ def measure(
 
     Args:
         architectures: Architectures by their names.
-        runtime: One of `runners.RUNTIMES`.
+        runtime: One of `formats.RUNTIMES`.
         batch_size: Images in a call.
         threads: Number of threads.
         seconds: About how long each pair is timed.

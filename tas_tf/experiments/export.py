@@ -10,7 +10,7 @@ from tas_tf.config import gin_config
 from tas_tf.config.presets import BASE
 from tas_tf.config.recorded import told_from
 from tas_tf.data.image_data import ImageData
-from tas_tf.deployment import alignment, artifacts, manifest
+from tas_tf.deployment import alignment, artifacts, formats, manifest
 from tas_tf.errors import EXIT_DONE, EXIT_OUTSIDE_BAND
 from tas_tf.experiments import common, messages, provenance
 from tas_tf.runtime import files
@@ -26,10 +26,11 @@ class ExportExperiment:
         dry_run: Whether only to say what would be done.
         data: The images: some of the training set check and calibrate, all of it trains for int8.
         model: Run directory of the trained network; None takes `run_dir` itself.
-        formats: `saved_model`, `litert`, `litert_int8`, `litert_qat`, `keras`, or several.
+        formats: What is written: one or several formats of docs/deployment.md.
         qat_epochs: Epochs of quantization-aware training, for `litert_qat`.
-        align: What widths become multiples of, by channels that are zero, in a SavedModel and in
-            LiteRT: 1, 8, 16, ..., or `auto`, which measures and takes what is fastest.
+        align: What widths become multiples of, by channels that are zero, in all formats but
+            `litert_qat` and `keras`: 1, 8, 16, ..., or `auto`, which measures and takes what is
+            fastest.
     """
 
     NAME: ClassVar[str] = "run_export"
@@ -42,20 +43,24 @@ class ExportExperiment:
     qat_epochs: int = 2
     align: int | str = 1
 
+    def check(self) -> tuple[list[str], int | str]:
+        """Refuses what cannot be made; returns the formats, and what widths are aligned to."""
+        common.check_ranges(self.NAME, qat_epochs=self.qat_epochs)
+        return formats.parse_formats(self.formats), alignment.parse_align(self.align)
+
     def run(self) -> int:
         """Runs it; returns `EXIT_OUTSIDE_BAND` if an artifact is far less accurate."""
-        common.check_ranges(self.NAME, qat_epochs=self.qat_epochs)
-        names, align = artifacts.parse_formats(self.formats), alignment.parse_align(self.align)
+        names, align = self.check()
         directory, source = RunDirectory(self.run_dir), RunDirectory(self.model or self.run_dir)
         config = gin_config.resolved() if self.model else None
         directory.check(config)
-        needed = any(artifacts.FORMATS[name].quantized for name in names)
+        needed = any(formats.FORMATS[name].quantized for name in names)
         at_hand = provenance.images_at_hand(source, self.data, needed)
         export = artifacts.load_export(
             source, self.data, at_hand=at_hand, qat_epochs=self.qat_epochs, align=align
         )
         for name in names:
-            target = directory.file(artifacts.FORMATS[name].file)
+            target = directory.file(formats.FORMATS[name].file)
             print(f"Export: {source.path} as {name} to {target}")
         if self.dry_run:
             return EXIT_DONE

@@ -6,12 +6,12 @@ import json
 from collections.abc import Sequence
 
 from tas_tf.config import presets
-from tas_tf.deployment import runners
+from tas_tf.deployment import formats, runners
 from tas_tf.deployment.speed import measure
 from tas_tf.errors import EXIT_DONE
 from tas_tf.experiments import messages
 from tas_tf.models import network_files
-from tas_tf.runtime import devices, files
+from tas_tf.runtime import files
 
 
 def run_measure(
@@ -27,7 +27,7 @@ def run_measure(
 
     Args:
         architectures: Architecture files, run directories or names of published networks.
-        runtime_name: One of `runners.RUNTIMES`.
+        runtime_name: One of `formats.RUNTIMES`.
         batch_size: Images in a call.
         threads: Number of threads.
         seconds: About how long a network and its unpruned one are timed.
@@ -36,7 +36,7 @@ def run_measure(
     Returns:
         The exit code.
     """
-    runners.check_runtime(runtime_name)
+    formats.check_runtime(runtime_name)
     loaded = {
         name: network_files.load_architecture(presets.find_architecture(name))
         for name in architectures
@@ -46,7 +46,7 @@ def run_measure(
         rows.append(row)
         print(f"Measured {len(rows)} of {len(loaded)}: {row['name']}", flush=True)
     setting = {"runtime": runtime_name, "batch_size": batch_size, "threads": threads}
-    device = devices.describe_device(runtime_name)
+    device = runners.describe_device(runtime_name)
     print(
         f"{runtime_name}, batch {batch_size}, {threads} threads, on {device['processor']} "
         f"({device['cores']} cores)"

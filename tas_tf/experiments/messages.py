@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from tas_tf import plain_text
 from tas_tf.data.image_data import DataInfo
+from tas_tf.deployment import formats, runners
 from tas_tf.runtime import devices, run_directory
 from tas_tf.runtime.run_directory import ARCHITECTURE, RESULT, RunDirectory
 from tas_tf.spaces import cost, derivation
@@ -142,7 +143,7 @@ def say_latency(table: LatencyTable | None) -> None:
             f"Latency: {table.described()}; {error['networks']} whole networks differ from it by "
             f"{error['mean']:.1%} on average, {error['largest']:.1%} at most"
         )
-        here = devices.measured_on(table.runtime)
+        here = runners.measured_on(table.runtime)
         if table.device["processor"] != here:
             _say(f"This machine is another ({here}): milliseconds are those of the table's device")
 
@@ -256,9 +257,14 @@ def say_table(directory: RunDirectory) -> None:
     table.caption = f"accuracy on the test split; the search took {duration(search['seconds'])}"
     print()
     rich.console.Console(file=plain_text.terminal()).print(table)
+    exported = RunDirectory(directory.file("export"))
     for name, path in (
         ("architecture", directory.file("search", ARCHITECTURE)),
         ("Keras model", directory.file("student_kd", run_directory.MODEL)),
-        ("SavedModel", directory.file("export", "saved_model")),
+        *(
+            (name, exported.file(each.file))
+            for name, each in formats.FORMATS.items()
+            if exported.exists(each.file)
+        ),
     ):
         print(f"{name + ':':14}{path}")

@@ -8,6 +8,7 @@ import io
 from typing import Any, ClassVar
 
 from tas_tf.config import gin_config
+from tas_tf.errors import UserError
 from tas_tf.experiments import common, messages
 from tas_tf.experiments.export import ExportExperiment
 from tas_tf.experiments.search import SearchExperiment
@@ -48,6 +49,7 @@ class PipelineExperiment:
         """Runs it; returns the exit code of the search."""
         directory, settings = RunDirectory(self.run_dir), gin_config.whole()
         directory.check(settings)
+        self._check_export()
         if self.dry_run:
             if self.model:
                 print("Pipeline: search, student_kd, export in", directory.path)
@@ -65,6 +67,14 @@ class PipelineExperiment:
             report.write_report(directory.path)
             print(f"{'Report:':14}{directory.file('report.html')}")
         return code
+
+    def _check_export(self) -> None:
+        """Finds what cannot be exported before the first part, not at the last."""
+        name = ExportExperiment.NAME
+        try:
+            gin_config.call(name, run_dir=self.run_dir, dry_run=True).check()
+        except UserError as error:
+            raise UserError(error.message, field=error.field and f"{name}.{error.field}") from None
 
     def _run_parts(self) -> int:
         """Runs one part after the other; returns the exit code of search and export."""

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import ClassVar
 
 from tas_tf.data.image_data import ImageData
-from tas_tf.deployment import runners
+from tas_tf.deployment import formats
 from tas_tf.deployment.latency_profile import FITTED, JUDGED, Setting, grid_widths, profile
 from tas_tf.errors import EXIT_DONE
 from tas_tf.experiments import messages
@@ -43,7 +43,7 @@ class ProfileExperiment:
     def run(self) -> int:
         """Runs it; returns the exit code."""
         setting = Setting(*self.setting)
-        runners.check_runtime(setting.runtime)
+        formats.check_runtime(setting.runtime)
         input_shape, num_classes = self.input_shape, self.num_classes
         if input_shape is None or num_classes is None:
             info = self.data.describe()

@@ -106,16 +106,6 @@ def describe_machine() -> dict[str, Any]:
     }
 
 
-def describe_device(runtime: str) -> dict[str, Any]:
-    """Returns processor, cores and versions: what times of a runtime depend on."""
-    machine = describe_machine()
-    return {
-        "processor": measured_on(runtime),
-        "cores": machine["cores"],
-        "versions": machine["versions"],
-    }
-
-
 def versions(packages: Iterable[str]) -> dict[str, str]:
     """Returns the versions of packages, of those that are installed."""
     installed = {}
@@ -132,11 +122,6 @@ def device_names() -> list[str]:
         for device in tf.config.list_physical_devices("GPU")
     ]
     return accelerators or [processor_name()]
-
-
-def measured_on(runtime: str) -> str:
-    """Returns what computes in a runtime is called: LiteRT leaves accelerators alone."""
-    return processor_name() if runtime.startswith("litert") else device_names()[0]
 
 
 def processor_name() -> str:

@@ -1,12 +1,24 @@
 """Milliseconds from the command line: measured, searched, derived and reported."""
 
 import json
+import os
 import pathlib
 import shutil
+import subprocess
+import sys
 
 import pytest
 import spaces
-from command_line import QUICK, RUN, bindings, check_message, check_refused, finished, run
+from command_line import (
+    PROJECT,
+    QUICK,
+    RUN,
+    bindings,
+    check_message,
+    check_refused,
+    finished,
+    run,
+)
 
 import tas_tf
 from tas_tf.reports.report import write_report
@@ -147,13 +159,51 @@ def test_measure_shows_time_beside_macs(searched, tmp_path):
     ("arguments", "said"),
     [
         (["measure"], "--architecture: a network is needed"),
-        (["measure", "--architecture=tas_resnet20_cifar10", "--runtime=onnx"], "runtime: expected"),
+        (
+            ["measure", "--architecture=tas_resnet20_cifar10", "--runtime=onxx"],
+            "runtime: expected one of saved_model, litert, litert_int8, onnx, openvino, keras. "
+            "Received: 'onxx'; did you mean onnx?",
+        ),
         (["profile_device", QUICK], "--output: a file for the table is needed"),
+        (["profile_device", QUICK, "--output=a", "--runtime=tensorrt"], "runtime: expected one of"),
     ],
 )
 def test_refusals_of_what_measures(arguments, said, tmp_path):
     code, out, err = finished(*arguments, cwd=tmp_path)
     assert code == 2 and said in err and "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    ("command", "arguments"),
+    [
+        ("measure", ["--architecture=tas_resnet20_cifar10", "--runtime=onnx"]),
+        ("profile_device", [QUICK, "--output=table", "--runtime=onnx"]),
+        ("export", ["--run_dir=run", "--format=saved_model,onnx"]),
+    ],
+)
+def test_a_runtime_that_is_missing_is_refused_before_tensorflow_starts(
+    command, arguments, tmp_path
+):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/config.gin").write_text("")
+    code = (
+        "import atexit, sys\n"
+        "sys.modules['onnxruntime'] = sys.modules['tf2onnx'] = None\n"
+        "atexit.register(lambda: print('tensorflow' in sys.modules))\n"
+        f"from tas_tf import {command}\n"
+        f"{command}.run()"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(PROJECT)},
+    )
+    field = "--format" if command == "export" else "runtime"
+    said = f"Error: {field}: onnx needs onnxruntime and tf2onnx, not installed here: "
+    assert ended.stderr.startswith(said + "pip install 'tas_tf[onnx]'")
+    assert (ended.returncode, ended.stdout) == (2, "False\n")
 
 
 def test_profile_says_what_it_will_do(tmp_path):

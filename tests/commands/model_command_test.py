@@ -107,6 +107,18 @@ def test_what_is_said_and_reported(capsys):
 
 
 @pytest.mark.usefixtures("here")
+def test_the_smaller_model_is_exported_for_other_runtimes(capsys):
+    arguments = ["--model=runs/mine/student_kd", "--run_dir=exported", "--format=onnx,openvino"]
+    assert run("export", *arguments) == 0
+    manifest = json.loads(pathlib.Path("exported/manifest.json").read_text())
+    for name, file in (("onnx", "model.onnx"), ("openvino", "openvino")):
+        entry = manifest["artifacts"][name]
+        assert pathlib.Path("exported", file).exists() and entry["speed"]["threads"] >= 1
+        assert entry["check"]["largest_relative_difference"] <= 1e-4
+        assert entry["versions"]["openvino" if name == "openvino" else "onnxruntime"]
+
+
+@pytest.mark.usefixtures("here")
 def test_further_budgets_come_of_the_same_search(capsys):
     command = [*spec("mine.keras"), "--run_dir=runs/mine/search", "--target=0.3"]
     assert run("derive", *command) == 0

@@ -256,6 +256,17 @@ def test_exported_network_runs_without_tas_tf(pipeline):
     assert done.returncode == 0, done.stderr
 
 
+def test_what_cannot_be_exported_is_found_before_the_first_part(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    arguments = ["pipeline", QUICK, "--run_dir=new", *bindings("run_export.formats = 'tflite'")]
+    expected = r"run_export\.formats: expected one or several of .*'tflite'"
+    check_refused(capsys, *arguments, expected=[expected])
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    arguments[-1] = "--gin_bindings=run_export.formats = 'onnx'"
+    check_refused(capsys, *arguments, expected=["onnx needs onnxruntime, not installed here"])
+    check_refused(capsys, *arguments, "--dry_run", expected=["onnx needs onnxruntime"])
+
+
 def test_trained_network_is_exported_into_its_own_directory(teacher, capsys):
     assert run("export", f"--run_dir={teacher}") == 0
     assert (teacher / "saved_model/saved_model.pb").exists()

@@ -1,5 +1,6 @@
 """What is exported of one network trained on digits: each artifact, its record, and refusals."""
 
+import dataclasses
 import hashlib
 import json
 import pathlib
@@ -19,12 +20,14 @@ from tensorflow.core.framework import tensor_pb2
 from tensorflow.core.protobuf import saved_model_pb2
 
 from tas_tf.deployment import artifacts, litert, quantization_aware, saved_model
+from tas_tf.deployment.classifier import Trained
+from tas_tf.deployment.formats import FORMATS
 from tas_tf.errors import ArchitectureError
 from tas_tf.models import network_files
 from tas_tf.runtime import devices
 from tas_tf.spaces.cost import cost
 
-ALL = ",".join(artifacts.FORMATS)
+ALL = ",".join(FORMATS)
 # Parts of the names of operations that train.
 TRAINING = ("Grad", "Apply", "FusedBatchNorm", "RandomUniform")
 
@@ -66,21 +69,21 @@ def expected(folder, images):
     return model((images / 255 - record["mean"]) / record["deviation"]).numpy()
 
 
-@pytest.mark.parametrize("name", artifacts.FORMATS)
+@pytest.mark.parametrize("name", FORMATS)
 def test_every_artifact_is_recorded_with_its_hashes(folder, manifest, name):
     entry = manifest["artifacts"][name]
-    path = folder / artifacts.FORMATS[name].file
+    path = folder / FORMATS[name].file
     files = [path] if path.is_file() else [p for p in path.rglob("*") if p.is_file()]
     assert len(files) == len(entry["files"])
     for file in files:
         key = file.name if path.is_file() else str(file.relative_to(path))
         assert entry["files"][key]["sha256"] == hashlib.sha256(file.read_bytes()).hexdigest()
     assert entry["bytes"] == sum(file.stat().st_size for file in files)
-    assert entry["check"]["images"] == artifacts.CHECK_IMAGES
-    limit = artifacts.FORMATS[name].tolerance
+    assert entry["check"]["images"] == Trained.calibration_images
+    limit = FORMATS[name].tolerance
     assert 0 <= entry["check"]["largest_relative_difference"] <= limit
     assert entry["check"]["class_agreement"] > 0.95
-    assert (entry["accuracy"] is not None) == artifacts.FORMATS[name].quantized
+    assert (entry["accuracy"] is not None) == FORMATS[name].quantized
 
 
 def test_the_manifest_explains_the_network(folder, manifest):
@@ -96,7 +99,7 @@ def test_the_manifest_explains_the_network(folder, manifest):
     assert manifest["artifacts"]["litert_qat"]["settings"]["qat_epochs"] == 1
     card = (folder / "model_card.md").read_text()
     macs = f"{manifest['network']['cost']['macs']:,} multiply-accumulates"
-    for text in (macs, "8x8 pixels", "`model_int8_qat.tflite`", "## Limits"):
+    for text in (macs, "8x8 pixels", *(f"`{each.file}`" for each in FORMATS.values()), "## Limits"):
         assert text in card
 
 
@@ -149,12 +152,7 @@ def test_the_saved_model_has_stock_operations_and_no_training(folder):
     subprocess.run([sys.executable, "-c", code, *operations], check=True, capture_output=True)
 
 
-# Shapes of which none is a batch of 8x8 pixels of one channel; some have as many pixels.
-WRONG = [(2, 7, 8, 1), (2, 8, 13, 1), (8, 4, 4, 4), (2, 16, 4, 1), (2, 8, 8, 3), (8, 8, 1), (2, 64)]
-WRONG += [(64,), (), (1, 2, 8, 8, 1), (2, 1, 8, 1), (2, 8, 8, 0), (0, 8, 7, 1)]
-
-
-@pytest.mark.parametrize("shape", WRONG, ids=str)
+@pytest.mark.parametrize("shape", small_runs.WRONG, ids=str)
 def test_a_signature_refuses_images_of_another_shape(folder, shape):
     served = tf.saved_model.load(str(folder / "saved_model")).signatures
     received = str(list(shape)).replace(" ", "")
@@ -176,9 +174,9 @@ def test_a_signature_refuses_files_that_are_no_list(folder, shape):
 
 
 @pytest.mark.parametrize("name", ["litert", "litert_int8", "litert_qat"])
-@pytest.mark.parametrize("shape", [shape for shape in WRONG if 0 not in shape], ids=str)
+@pytest.mark.parametrize("shape", [shape for shape in small_runs.WRONG if 0 not in shape], ids=str)
 def test_litert_refuses_images_of_another_shape(folder, name, shape):
-    model = litert.interpreter((folder / artifacts.FORMATS[name].file).read_bytes())
+    model = litert.Interpreter(str(folder / FORMATS[name].file))
     with pytest.raises((RuntimeError, ValueError)):
         model.get_signature_runner("serving_default")(images=np.zeros(shape, np.uint8))
 
@@ -239,19 +237,17 @@ def parsed(message: bytes) -> dict[int, list[bytes]]:
 
 @pytest.mark.parametrize("name", ["litert", "litert_int8", "litert_qat"])
 def test_litert_takes_uint8_images_in_any_number(folder, images, expected, name):
-    path = str(folder / artifacts.FORMATS[name].file)
+    path = str(folder / FORMATS[name].file)
     scale = np.abs(expected).max()
     for count in (1, 7):
-        received = litert.read_litert(path)(images[:count])
+        received = litert.read(None, path, threads=1)(images[:count])
         assert received.dtype == np.float32
-        np.testing.assert_allclose(
-            received, expected[:count], atol=scale * artifacts.FORMATS[name].tolerance
-        )
+        np.testing.assert_allclose(received, expected[:count], atol=scale * FORMATS[name].tolerance)
 
 
 @pytest.mark.parametrize("name", ["litert_int8", "litert_qat"])
 def test_int8_computes_in_int8_from_pixels_to_logits(folder, name):
-    model = litert.interpreter((folder / artifacts.FORMATS[name].file).read_bytes())
+    model = litert.Interpreter(str(folder / FORMATS[name].file))
     (given,), (out,) = model.get_input_details(), model.get_output_details()
     assert (given["dtype"], given["quantization"]) == (np.uint8, (1.0, 0))
     wide = [d["name"] for d in model.get_tensor_details() if d["dtype"] == np.float32]
@@ -277,16 +273,21 @@ def test_a_derived_network_is_timed_beside_the_unpruned_one(tmp_path, monkeypatc
     arguments = ["--run_dir=run", "--architecture=small.json", *bindings("EPOCHS = 1")]
     assert run("train", QUICK, *arguments) == 0
     capsys.readouterr()
-    assert run("export", "--run_dir=run", "--format=saved_model,litert,litert_int8,keras") == 0
+    assert (
+        run(
+            "export", "--run_dir=run", "--format=saved_model,litert,litert_int8,onnx,openvino,keras"
+        )
+        == 0
+    )
     printed = capsys.readouterr().out
-    assert printed.count("times as fast") == 2 * 3
+    assert printed.count("times as fast") == 2 * 5
     artifacts = json.loads(pathlib.Path("run/manifest.json").read_text())["artifacts"]
     assert artifacts.pop("keras")["speed"] is None
     card = pathlib.Path("run/model_card.md").read_text()
     for name, entry in artifacts.items():
         speed = entry["speed"]
         assert speed["share_of_macs"] == cost(small) / cost(whole)
-        assert speed["threads"] == (devices.threads() if name == "saved_model" else 1)
+        assert speed["threads"] == (1 if "litert" in name else devices.threads())
         assert [call["batch_size"] for call in speed["calls"]] == [1, 32]
         for call in speed["calls"]:
             network, unpruned = call["times"]["network"], call["times"]["unpruned"]
@@ -331,7 +332,7 @@ def test_dry_run_says_what_would_be_made(folder, tmp_path, monkeypatch, capsys):
     arguments = ["--run_dir=new", f"--model={folder}", f"--format={ALL}", "--dry_run"]
     assert run("export", *arguments) == 0
     printed = capsys.readouterr().out
-    for name, kind in artifacts.FORMATS.items():
+    for name, kind in FORMATS.items():
         assert f"as {name} to new/{kind.file}\n" in printed
     assert not list(tmp_path.iterdir())
 
@@ -351,10 +352,10 @@ def test_what_cannot_be_exported_is_refused(folder, capsys, monkeypatch):
         capsys, "export", "--run_dir=run", "--align=0",
         expected=["--align: expected a whole number from 1 to 64.*Received: '0'"],
     )  # fmt: skip
-    monkeypatch.setitem(sys.modules, "ai_edge_litert.interpreter", None)
+    monkeypatch.setitem(sys.modules, "ai_edge_litert", None)
     check_refused(
         capsys, "export", "--run_dir=run", "--format=litert_int8",
-        expected=[r"ai_edge_litert.* not installed: pip install 'tas_tf\[litert\]'"],
+        expected=[r"litert_int8 needs ai-edge-litert, not installed .*'tas_tf\[litert\]'"],
     )  # fmt: skip
 
 
@@ -380,7 +381,7 @@ def test_artifacts_of_another_network_are_not_mixed(folder, tmp_path, monkeypatc
     )
 
 
-@pytest.mark.parametrize("name", ["saved_model", "litert", "keras"])
+@pytest.mark.parametrize("name", ["saved_model", "litert", "onnx", "openvino", "keras"])
 def test_an_artifact_that_differs_is_not_left(folder, tmp_path, monkeypatch, name):
     classifier = small_runs.classifier(network_files.load_model(str(folder)))
     data = small_runs.digits()
@@ -388,9 +389,8 @@ def test_an_artifact_that_differs_is_not_left(folder, tmp_path, monkeypatch, nam
     export = artifacts.Export(
         classifier=classifier, architecture=None, data=data, seed=0, qat_epochs=0
     )
-    path = tmp_path / artifacts.FORMATS[name].file
-    broken = artifacts.Format(path.name, tolerance=-1.0)
-    monkeypatch.setitem(artifacts.FORMATS, name, broken)
+    path = tmp_path / FORMATS[name].file
+    monkeypatch.setitem(FORMATS, name, dataclasses.replace(FORMATS[name], tolerance=-1.0))
     with pytest.raises(ArchitectureError, match=f"{name}: the logits differ .* not written"):
         export.make(name, str(path), export.images())
     assert not list(tmp_path.iterdir())

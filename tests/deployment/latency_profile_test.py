@@ -13,7 +13,6 @@ from tas_tf.deployment import latency_profile, runners
 from tas_tf.deployment.latency_profile import Setting
 from tas_tf.errors import RunDirectoryError
 from tas_tf.models.spec_compiler import build_layer, build_model
-from tas_tf.runtime import devices
 from tas_tf.spaces.cost import cost
 from tas_tf.spaces.latency_table import LatencyTable, layer_widths
 from tas_tf.spaces.search_space import SearchSpace
@@ -75,7 +74,7 @@ def test_refuses_what_was_begun_otherwise_or_is_damaged(tmp_path, monkeypatch):
         latency_profile.profile(
             SearchSpace.resnet(20, 10, (8, 8, 1), search="depth"), output, SETTING
         )
-    monkeypatch.setattr(devices, "describe_device", lambda runtime: {"processor": "another"})
+    monkeypatch.setattr(runners, "describe_device", lambda runtime: {"processor": "another"})
     with pytest.raises(RunDirectoryError, match="begun with another device"):
         latency_profile.profile(SPACE, output, SETTING)
     for text in ("", "[]", "{}", '{"nanoseconds": [0]}', '{"nanoseconds": 1}'):

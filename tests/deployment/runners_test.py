@@ -1,6 +1,5 @@
 """Networks in every runtime: the same logits, and times that are those of the calls."""
 
-import builtins
 import subprocess
 import sys
 import time
@@ -9,9 +8,10 @@ import keras
 import numpy as np
 import pytest
 
-from tas_tf.deployment import runners, speed
-from tas_tf.errors import InstallationError, SpecError
+from tas_tf.deployment import formats, litert, runners, speed
+from tas_tf.errors import SpecError
 from tas_tf.models.spec_compiler import build_model
+from tas_tf.runtime import devices
 from tas_tf.spaces.search_space import SearchSpace
 
 
@@ -22,7 +22,7 @@ def network() -> keras.Model:
 
 
 @pytest.mark.parametrize("batch_size", [1, 3])
-@pytest.mark.parametrize("runtime", runners.RUNTIMES)
+@pytest.mark.parametrize("runtime", formats.RUNTIMES)
 def test_every_runtime_gives_the_logits_of_the_network(network, runtime, batch_size):
     images = runners.random_images(network, batch_size, seed=1)
     received = runners.runner(network, runtime, batch_size, threads=2)(images)
@@ -36,8 +36,8 @@ def test_every_runtime_gives_the_logits_of_the_network(network, runtime, batch_s
 
 def test_int8_is_int8_from_end_to_end(network):
     samples = runners.random_images(network, 3)
-    small = runners.litert_bytes(network, 2, samples)
-    assert len(small) < 0.5 * len(runners.litert_bytes(network, 2))
+    small = litert.litert_bytes(network, 2, samples)
+    assert len(small) < 0.5 * len(litert.litert_bytes(network, 2))
 
 
 def test_times_are_those_of_the_calls():
@@ -70,21 +70,29 @@ def test_threads_are_those_asked_for():
     assert "SpecError: threads: TensorFlow has started" in ended.stderr
 
 
-def test_refusals(network, monkeypatch):
-    with pytest.raises(SpecError, match="runtime: expected one of keras, .*Received: 'onnx'"):
-        runners.runner(network, "onnx")
+def test_refusals(network):
+    with pytest.raises(SpecError, match="runtime: expected one of saved_model, .*Received: 'ort'"):
+        runners.runner(network, "ort")
     with pytest.raises(SpecError, match="threads: expected at least 1"):
         runners.use_threads(0)
-    real = builtins.__import__
 
-    def without_litert(name, *arguments):
-        if name.startswith("ai_edge_litert"):
-            raise ModuleNotFoundError(name=name)
-        return real(name, *arguments)
 
-    monkeypatch.setattr(builtins, "__import__", without_litert)
-    with pytest.raises(InstallationError, match=r"pip install 'tas_tf\[litert\]'"):
-        runners.check_runtime("litert_int8")
+def test_what_times_depend_on_is_described():
+    for runtime, made in formats.FORMATS.items():
+        described = runners.describe_device(runtime)
+        assert {"tensorflow", *made.packages} <= set(described["versions"])
+        by_tensorflow = runtime in ("saved_model", "keras")
+        expected = devices.device_names()[0] if by_tensorflow else devices.processor_name()
+        assert described["processor"] == runners.measured_on(runtime) == expected
+    assert runners.measured_on("of another version") == devices.processor_name()
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_runtime_has_the_threads_that_it_is_given(network, threads):
+    session = runners.runner(network, "onnx", threads=threads).session
+    assert session.get_session_options().intra_op_num_threads == threads
+    compiled = runners.runner(network, "openvino", threads=threads).network
+    assert compiled.get_property("INFERENCE_NUM_THREADS") == min(threads, devices.cores())
 
 
 @pytest.mark.parametrize(

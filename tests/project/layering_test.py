@@ -50,8 +50,9 @@ LAYERS = (
     ("baselines", "values uniform random_draw gated importance sensitivity hard_concrete"),
     (
         "deployment",
-        "classifier saved_model litert quantization_aware runners speed latency_profile alignment "
-        "model_card manifest artifacts",
+        "classifier running formats keras_file saved_model litert litert_int8 quantization_aware "
+        "onnx unreported openvino runners speed latency_profile alignment model_card manifest "
+        "artifacts",
     ),
     (
         "reports",
@@ -183,12 +184,12 @@ def test_build_files_state_what_is_imported_in_the_same_order(library):
     assert needed <= set(BUILT[: BUILT.index(library)])
 
 
-SPACES = ["tas_tf", "tas_tf.errors", "tas_tf.json_schema"]
+SPACES = ["tas_tf", "tas_tf.errors", "tas_tf.json_schema", "tas_tf.deployment.formats"]
 SPACES += [f"tas_tf.{name}" for name in FILES if name.startswith("spaces.")]
 
 
 @pytest.mark.parametrize("name", SPACES)
-def test_what_is_searched_loads_no_tensorflow(name):
+def test_what_is_searched_and_what_formats_there_are_loads_no_tensorflow(name):
     code = f"import sys, {name}; sys.exit('tensorflow' in sys.modules or 'keras' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 

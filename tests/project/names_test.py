@@ -17,7 +17,8 @@ from tas_tf.experiments import registry  # noqa: F401  (it registers what gin bi
 PAGES = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "benchmarks/README.md"]
 PAGES += [f"docs/{path.name}" for path in sorted((PROJECT / "docs").glob("*.md"))]
 # Files that runs write or that other tools read: names with a dot that are no attributes.
-FILES = "gin html json jsonl keras lock md partial py tflite toml txt cfg typed yml".split()
+FILES = "bin cfg gin html json jsonl keras lock md onnx partial py tflite toml txt typed xml yml"
+FILES = FILES.split()
 # Libraries that tas_tf builds on, and names that are neither ours nor importable here.
 LIBRARIES = ("keras", "tf", "http")
 CLASSES = {

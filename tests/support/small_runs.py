@@ -22,6 +22,10 @@ from tas_tf.training.optimizers import SGD, Adam
 from tas_tf.training.path_search import PathSearch
 from tas_tf.training.supervised import Training
 
+# Shapes of which none is a batch of 8x8 pixels of one channel; some have as many pixels.
+WRONG = [(2, 7, 8, 1), (2, 8, 13, 1), (8, 4, 4, 4), (2, 16, 4, 1), (2, 8, 8, 3), (8, 8, 1), (2, 64)]
+WRONG += [(64,), (), (1, 2, 8, 8, 1), (2, 1, 8, 1), (2, 8, 8, 0), (0, 8, 7, 1)]
+
 
 def digits() -> ImageData:
     """Scikit-learn's digits, prepared."""
