@@ -300,7 +300,13 @@ MEASURED = (
 )
 
 
-@pytest.mark.parametrize("more", [MEASURED, MEASURED[1:2]], ids=["measurement", "gradient"])
+@pytest.mark.parametrize(
+    "more",
+    [
+        pytest.param(MEASURED, id="measurement"),
+        pytest.param(MEASURED[1:2], id="gradient", marks=pytest.mark.slow),
+    ],
+)
 def test_a_search_that_may_leave_out_branches(more, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     residual().save("model.keras")

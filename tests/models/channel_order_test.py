@@ -30,7 +30,9 @@ def of_keras():
     )
 
 
-@pytest.mark.parametrize("make", [convolutional, flattened, of_keras])
+@pytest.mark.parametrize(
+    "make", [convolutional, flattened, pytest.param(of_keras, marks=pytest.mark.slow)]
+)
 def test_images_of_reversed_channels_give_the_same(make):
     model, rng = make(), np.random.default_rng(0)
     randomize(model, rng)

@@ -126,13 +126,10 @@ def test_the_bound_lies_above_the_mean_and_meets_single_networks():
 
 
 def test_a_budget_of_memory_is_kept_beside_one_of_macs():
-    model = keras.applications.MobileNetV2(
-        weights=None, input_shape=(64, 64, 3), classes=10, classifier_activation=None
-    )
-    space = tas_tf.SearchSpace.from_model(model, leave_out_branches=True)
+    space = tas_tf.SearchSpace.from_model(residual(), leave_out_branches=True)
     rng = np.random.default_rng(1)
     logits = rng.normal(size=(len(space.choices), 8)), rng.normal(size=(len(space.branches), 2))
-    budgets = parse_targets(["memory: 0.5", "macs: 0.4"], space, tolerance=0.1)
+    budgets = parse_targets(["memory: 0.7", "macs: 0.5"], space, tolerance=0.2)
     found = derivation.derive(space, *logits, budgets)
     assert found.in_band
     assert all(budget.contains(cost(found.architecture, budget.kind)) for budget in budgets)
