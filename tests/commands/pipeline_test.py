@@ -61,6 +61,21 @@ def test_pipeline_makes_every_part(pipeline):
     assert parsed[0] == parsed[1]
 
 
+def test_what_says_that_a_part_is_done_is_written_last(pipeline):
+    """Whoever is killed before it does the rest again; a kill after it finds nothing missing."""
+    written = {
+        path.relative_to(pipeline[0]).as_posix(): path.stat().st_mtime_ns
+        for path in pipeline[0].rglob("*")
+        if path.is_file() and "events" not in path.parts
+    }
+    for part in ("teacher", "search", "student", "student_kd"):
+        of_part = {name: time for name, time in written.items() if name.startswith(f"{part}/")}
+        assert max(of_part, key=of_part.get) == f"{part}/result.json"
+    of_export = [name for name in written if name.startswith("export/saved_model/")]
+    before = max(written[name] for name in (*of_export, "export/model_card.md"))
+    assert before <= written["export/manifest.json"] <= written["export/result.json"]
+
+
 def test_pipeline_ends_with_a_table(pipeline):
     lines = pipeline[2].splitlines()
     table = lines[next(i for i, line in enumerate(lines) if "network" in line and "MACs" in line) :]
