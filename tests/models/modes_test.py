@@ -80,7 +80,7 @@ SLOW = pytest.mark.slow  # each traces three supernets with their gradients: 10 
 @pytest.mark.parametrize(
     "case, aggregation, temperature",
     [
-        ("basic", "interpolate", 5.0),
+        pytest.param("basic", "interpolate", 5.0, marks=SLOW),
         ("basic", "interpolate", 0.01),
         pytest.param("basic", "pad", 0.01, marks=SLOW),
         pytest.param("bottleneck", "interpolate", 5.0, marks=SLOW),
@@ -122,6 +122,7 @@ def test_maps_mixed_entry_by_entry_are_the_plain_formulation(strategy, monkeypat
     check_equal(results(drawn, 5.0, seed=0), results(plain, 5.0, seed=0), 1e-7)
 
 
+@SLOW
 def test_static_shapes_compile_by_xla():
     keras.utils.set_random_seed(2)
     net = randomized(Supernet(space(), shapes="static"))

@@ -43,7 +43,7 @@ class Copying(Study):
         return [script, item.key, str(EXAMPLE / part), target, self.log]
 
 
-@pytest.mark.parametrize("jobs", [1, 3])
+@pytest.mark.parametrize("jobs", [pytest.param(1, marks=pytest.mark.slow), 3])
 def test_jobs_share_what_they_need_and_a_failure_is_their_own(tmp_path, capsys, jobs):
     (tmp_path / "copy.py").write_text(COPY)
     log = tmp_path / "log"

@@ -104,7 +104,7 @@ def random_indices(space: SearchSpace, random) -> tuple[list[int], list[int]]:
     return widths, [int(random.integers(len(depths))) for depths in space.depths]
 
 
-@settings(deadline=None, max_examples=12)
+@settings(deadline=None, max_examples=8)
 @given(space=spaces.small_spaces(), seed=SEEDS)
 def test_random_networks(space, seed):
     architecture = space.architecture(*random_indices(space, np.random.default_rng(seed)))
