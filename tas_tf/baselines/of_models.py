@@ -44,7 +44,7 @@ def magnitude(net: ModelSupernet) -> Values:
         written = of_ids[np.isin(class_of, classes)].sum()
         own = of_ids[call.inputs[1 - branch.shortcut]].sum()
         branches.append(own / max(written, np.finfo(np.float32).tiny))
-    return _kept(space, widths, branches, {c.name: net.importances[c.name] for c in space.choices})
+    return _kept(space, widths, branches, net.importances)
 
 
 def taylor(net: ModelSupernet, batches: Iterable[Batch]) -> Values:
@@ -97,11 +97,7 @@ def measured(
         logits = net(images, draw, mode=Mode.ARCHITECTURE)
         return tf.reduce_sum(losses.cross_entropy(labels, logits))
 
-    count = sum(len(labels) for _, labels in batches)
-
-    def mean_loss(draw: Draw) -> float:
-        return sum(float(summed(draw, *batch).numpy()) for batch in batches) / count
-
+    mean_loss = sensitivity.mean_over(batches, summed)
     return sensitivity.measured_losses(_cases(net), mean_loss, known, record)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import keras
 import numpy as np
@@ -111,12 +111,20 @@ def loss_of(model: keras.Model, batches: Sequence[Batch]) -> Callable[[Gates], f
         logits = model([images, gates], training=True)
         return tf.reduce_sum(losses.cross_entropy(labels, logits))
 
+    return mean_over(batches, summed)
+
+
+def mean_over(
+    batches: Sequence[Batch], summed: Callable[[Any, tf.Tensor, tf.Tensor], tf.Tensor]
+) -> Callable[[Any], float]:
+    """Returns a mean loss over all images as a function of a case.
+
+    Args:
+        batches: Batches (images, labels), images (batch, height, width, channels).
+        summed: From a case and a batch to the sum of its losses.
+    """
     count = sum(len(labels) for _, labels in batches)
-
-    def mean_loss(gates: Gates) -> float:
-        return sum(float(summed(gates, *batch).numpy()) for batch in batches) / count
-
-    return mean_loss
+    return lambda case: sum(float(summed(case, *batch).numpy()) for batch in batches) / count
 
 
 def candidates_by_name(space: SearchSpace | ModelSpace) -> dict[str, tuple[int, ...]]:

@@ -48,6 +48,9 @@ class Setting:
     batch_size: int
     threads: int
 
+    def __str__(self) -> str:
+        return f"{self.runtime}, batch {self.batch_size}, threads {self.threads}"
+
 
 # A whole network, or a layer with its input and output channels.
 Subject = Architecture | tuple[Layer, int, int]
@@ -66,6 +69,13 @@ def grid_widths(space: SearchSpace) -> dict[Layer, tuple[tuple[int, ...], tuple[
         picks = np.linspace(0, len(sources) - 1, _INPUT_WIDTHS).round().astype(int)
         grids[layer] = (tuple(sorted({sources[pick] for pick in picks})), targets)
     return grids
+
+
+def subjects(space: SearchSpace) -> str:
+    """Returns what a profile of a space measures, for people."""
+    widths = grid_widths(space).values()
+    layers = sum(len(sources) * len(targets) for sources, targets in widths)
+    return f"{layers} layers of {len(widths)} kinds and {FITTED + JUDGED} whole networks"
 
 
 def _with_quarters(widths: Sequence[int]) -> tuple[int, ...]:

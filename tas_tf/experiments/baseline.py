@@ -115,7 +115,7 @@ class BaselineExperiment:
         with common.opened(plan.directory, plan.config, images):
             if images is None:
                 provenance.record_unread(plan.directory, self.data)
-            networks.record_networks(plan.directory, self._networks(plan))
+            networks.record_networks(plan.directory, budgeted.networks_of(plan))
             if isinstance(plan.space, ModelSpace):
                 network_files.write_model(plan.space.model, plan.directory, BASE)
             search_records.write_space(plan.directory, plan.space, plan.budgets, plan.latency)
@@ -137,7 +137,7 @@ class BaselineExperiment:
             self._check_model()
         else:
             plan = dataclasses.replace(plan, network=self._network(plan.info, plan.space))
-        networks.check_networks(plan.directory, self._networks(plan))
+        networks.check_networks(plan.directory, budgeted.networks_of(plan))
         return plan
 
     def _check_model(self) -> None:
@@ -147,17 +147,7 @@ class BaselineExperiment:
                 f"{gin_config.described(f'{self.NAME}.kind')}: of a model of one's own expected "
                 f"one of {', '.join(_OF_MODELS)}. Received: {self.kind!r}"
             )
-        if self.start_from is not None:
-            raise SpecError(
-                f"{gin_config.described(f'{self.NAME}.start_from')}: expected None, since a model "
-                f"of one's own is where its baselines start. Received: {self.start_from!r}"
-            )
-
-    def _networks(self, plan: Plan) -> dict[str, keras.Model | None]:
-        """Returns the networks that the baseline begins with, by their roles."""
-        if isinstance(plan.space, ModelSpace):
-            return {"model": plan.space.model}
-        return {"start_from": plan.network}
+        budgeted.check_start(self.NAME, self.start_from)
 
     def _network(self, info: DataInfo, space: SearchSpace) -> keras.Model | None:
         """Returns the trained network that the kind starts from, if it starts from one."""

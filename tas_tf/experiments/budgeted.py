@@ -8,7 +8,9 @@ from typing import Any, ClassVar, Protocol
 
 import keras
 
+from tas_tf.config import gin_config
 from tas_tf.data.image_data import DataInfo, ImageData
+from tas_tf.errors import SpecError
 from tas_tf.experiments import common, latencies, messages
 from tas_tf.models import network_files
 from tas_tf.runtime import files
@@ -105,6 +107,30 @@ def check(experiment: Budgeted, **ranges: float) -> Plan:
     return Plan(
         directory=directory, config=config, info=info, space=space, latency=latency, budgets=budgets
     )
+
+
+def networks_of(plan: Plan) -> dict[str, keras.Model | None]:
+    """Returns the networks that a search or a baseline begins with, by their roles."""
+    if isinstance(plan.space, ModelSpace):
+        return {"model": plan.space.model}
+    return {"start_from": plan.network}
+
+
+def check_start(name: str, start_from: str | None) -> None:
+    """Refuses a network to start from beside a model of one's own, which is the start itself.
+
+    Args:
+        name: The experiment's name.
+        start_from: The path of the network, if one is given.
+
+    Raises:
+        SpecError: If one is given.
+    """
+    if start_from is not None:
+        raise SpecError(
+            f"{gin_config.described(f'{name}.start_from')}: expected None, since a model of one's "
+            f"own is what is started from. Received: {start_from!r}"
+        )
 
 
 def record(

@@ -16,7 +16,7 @@ import tensorflow as tf
 
 from tas_tf.config import gin_config
 from tas_tf.deployment import formats, runners
-from tas_tf.deployment.latency_profile import FITTED, JUDGED, Setting, grid_widths, profile
+from tas_tf.deployment.latency_profile import Setting, grid_widths, profile, subjects
 from tas_tf.errors import BudgetError, SpecError, UserError
 from tas_tf.runtime import cluster, devices, files
 from tas_tf.runtime.run_directory import RunDirectory
@@ -28,7 +28,7 @@ from tas_tf.training.search_records import LATENCY_TABLE
 
 # About how long a layer or a network is timed within a run; `profile_device` takes more.
 SECONDS = 0.03
-_SETTING = re.compile(r"\s*(\w+)\s*(?:,\s*batch\s+(\d+)\s*)?(?:,\s*threads\s+(\d+)\s*)?")
+_SETTING = re.compile(r"\s*(\w+)\s*(?:,\s*batch\s+([1-9]\d*)\s*)?(?:,\s*threads\s+([1-9]\d*)\s*)?")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,7 +79,7 @@ def _is_latency(target: Any) -> bool:
 
 def _setting(where: str, target: str) -> Setting:
     match = _SETTING.fullmatch(where)
-    if match is None or "0" in (match[2], match[3]):
+    if match is None:
         raise BudgetError(
             "expected text such as 'latency: 0.6 @ litert_int8, batch 1, threads 1'. Received: "
             f"{target!r}",
@@ -134,15 +134,26 @@ def table_for(
         )
     if path is None and directory.exists(LATENCY_TABLE):
         path = directory.path
-    if path is not None:
-        return _checked(load(path, space), asked)
-    assert asked.setting is not None
-    kept = _kept_at(space, asked.setting)
+    if path is None and asked.setting is not None:
+        return _of_this_device(space, asked.setting, dry_run)
+    return _checked(load(str(path), space), asked)
+
+
+def _of_this_device(space: SearchSpace, setting: Setting, dry_run: bool) -> LatencyTable | None:
+    """Returns what was measured here before, or is now; None in a dry run that would measure."""
+    kept = _kept_at(space, setting)
     if tf.io.gfile.exists(kept):
         with contextlib.suppress(SpecError):  # damaged: it is measured anew
             return load(kept, space)
-    _say(space, asked.setting, kept, dry_run)
-    return None if dry_run else _measured(space, asked.setting, kept)
+    when = "would be profiled first" if dry_run else "is profiled first"
+    print(
+        f"Latency: this device {when}, in {setting}: {subjects(space)}, in some minutes; kept in "
+        f"{kept}"
+    )
+    if dry_run:
+        print("Budget: its milliseconds are known then")
+        return None
+    return _measured(space, setting, kept)
 
 
 def load(path: str, space: SearchSpace) -> LatencyTable:
@@ -174,17 +185,11 @@ def _checked(table: LatencyTable, asked: Asked) -> LatencyTable:
     own = Setting(table.runtime, table.batch_size, table.threads)
     if asked.is_said and own != asked.setting:
         raise SpecError(
-            f"expected what {table.source} was measured in: '{LATENCY}: ... @ {described(own)}', "
-            f"or no '@'. Received: @ {described(asked.setting)}",
+            f"expected what {table.source} was measured in: '{LATENCY}: ... @ {own}', "
+            f"or no '@'. Received: @ {asked.setting}",
             field="target",
         )
     return table
-
-
-def described(setting: Setting | None) -> str:
-    """Returns a setting as targets write it."""
-    assert setting is not None
-    return f"{setting.runtime}, batch {setting.batch_size}, threads {setting.threads}"
 
 
 def _kept_at(space: SearchSpace, setting: Setting) -> str:
@@ -202,18 +207,6 @@ def _kept_at(space: SearchSpace, setting: Setting) -> str:
         folder = os.path.join(tempfile.gettempdir(), f"tas_tf-{os.getuid()}")
         os.makedirs(folder, mode=0o700, exist_ok=True)
     return os.path.join(folder, f"{digest}.json")
-
-
-def _say(space: SearchSpace, setting: Setting, kept: str, dry_run: bool) -> None:
-    widths = grid_widths(space).values()
-    layers = sum(len(sources) * len(targets) for sources, targets in widths)
-    when = "would be profiled first" if dry_run else "is profiled first"
-    print(
-        f"Latency: this device {when}, in {described(setting)}: {layers} layers of {len(widths)} "
-        f"kinds and {FITTED + JUDGED} whole networks, in some minutes; kept in {kept}"
-    )
-    if dry_run:
-        print("Budget: its milliseconds are known then")
 
 
 def _measured(space: SearchSpace, setting: Setting, kept: str) -> LatencyTable:

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from tas_tf.data.image_data import ImageData
 from tas_tf.deployment import formats
-from tas_tf.deployment.latency_profile import FITTED, JUDGED, Setting, grid_widths, profile
+from tas_tf.deployment.latency_profile import Setting, profile, subjects
 from tas_tf.errors import EXIT_DONE
 from tas_tf.experiments import messages
 from tas_tf.spaces.search_space import SearchSpace
@@ -49,13 +49,7 @@ class ProfileExperiment:
             info = self.data.describe()
             input_shape, num_classes = info.input_shape, info.num_classes
         space = self.space(num_classes=num_classes, input_shape=input_shape)
-        widths = grid_widths(space).values()
-        layers = sum(len(sources) * len(targets) for sources, targets in widths)
-        print(
-            f"Profile: {layers} layers of {len(widths)} kinds and {FITTED + JUDGED} whole "
-            f"networks, in {setting.runtime}, batch {setting.batch_size}, {setting.threads} "
-            f"threads; table {self.output}"
-        )
+        print(f"Profile: {subjects(space)}, in {setting}; table {self.output}")
         if self.dry_run:
             return EXIT_DONE
         messages.say_latency(profile(space, self.output, setting, self.seconds))

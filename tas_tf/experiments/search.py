@@ -11,11 +11,10 @@ import keras
 import numpy as np
 
 from tas_tf.baselines import uniform
-from tas_tf.config import gin_config
 from tas_tf.config.presets import BASE
 from tas_tf.data.batches import Feed
 from tas_tf.data.image_data import ImageData, paired
-from tas_tf.errors import EXIT_DONE, EXIT_OUTSIDE_BAND, SpecError
+from tas_tf.errors import EXIT_DONE, EXIT_OUTSIDE_BAND
 from tas_tf.experiments import (
     budgeted,
     common,
@@ -119,7 +118,7 @@ class SearchExperiment:
             return EXIT_DONE
         self.data.prepare(self.seed)
         with common.opened(plan.directory, plan.config, self.data):
-            networks.record_networks(plan.directory, self._networks(plan))
+            networks.record_networks(plan.directory, budgeted.networks_of(plan))
             if isinstance(plan.space, ModelSpace):
                 self._begin_model(plan)
             search_records.write_space(plan.directory, plan.space, plan.budgets, plan.latency)
@@ -189,25 +188,11 @@ class SearchExperiment:
         )
         read_scores(plan.directory)  # refuses damaged ones before anything is trained
         if isinstance(plan.space, ModelSpace):
-            self._check_model()
+            budgeted.check_start(self.NAME, self.start_from)
         network = common.load_network(self.start_from, "start_from", plan.info)
         plan = dataclasses.replace(plan, network=network)
-        networks.check_networks(plan.directory, self._networks(plan))
+        networks.check_networks(plan.directory, budgeted.networks_of(plan))
         return plan
-
-    def _check_model(self) -> None:
-        """Refuses what a search of a model that was read does not have."""
-        if self.start_from is not None:
-            raise SpecError(
-                f"{gin_config.described(f'{self.NAME}.start_from')}: expected None, since a model "
-                f"of one's own is where its search starts. Received: {self.start_from!r}"
-            )
-
-    def _networks(self, plan: Plan) -> dict[str, keras.Model | None]:
-        """Returns the networks that the search begins with, by their roles."""
-        if isinstance(plan.space, ModelSpace):
-            return {"model": plan.space.model}
-        return {"start_from": plan.network}
 
     def _begin_model(self, plan: Plan) -> None:
         """Keeps the model in the run directory, and says how accurate it is."""

@@ -20,12 +20,10 @@ class Moment:
     """What is alive while a call runs: `constant + sum_g multiples[g] * width_g` bytes.
 
     Args:
-        call: The place of the call.
         size: The bytes, as a function of widths.
         branch: The name of the branch that the call is in; without it there is no such moment.
     """
 
-    call: int
     size: Form
     branch: str | None
 
@@ -81,7 +79,7 @@ def moments_of(
             if made <= place <= until[first] and branch_of.get(made) in (None, branch)
         ]
         parts = [_bytes(*tensors[first], partition) for first in alive]
-        moments.append(Moment(place, _sum(parts), branch))
+        moments.append(Moment(_sum(parts), branch))
     return moments
 
 

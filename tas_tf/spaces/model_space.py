@@ -13,7 +13,7 @@ from tas_tf import json_schema
 from tas_tf.errors import ArchitectureError, SpecError
 from tas_tf.json_schema import brief
 from tas_tf.spaces.branches import Branch
-from tas_tf.spaces.channels import Group
+from tas_tf.spaces.channels import Form, Group
 from tas_tf.spaces.choices import DEFAULT_RATIOS, WidthChoice, candidate_widths, index_of
 from tas_tf.spaces.graph import Graph
 
@@ -180,12 +180,20 @@ class ModelSpace:
 
     def stream_shares(self, architecture: ModelArchitecture) -> list[float]:
         """Returns which share of its channels every tensor keeps that an addition gives."""
-        partition, widths = self.graph.partition, {**self.graph.partition.widths}
-        widths.update(architecture.widths)
+        widths = {**self.graph.partition.widths, **architecture.widths}
         return [
-            partition.form(call.outputs[0]).at(widths) / call.outputs[0].size
+            form.at(widths) / size
+            for path, form, size in self._streams
+            if path not in architecture.left_out
+        ]
+
+    @functools.cached_property
+    def _streams(self) -> list[tuple[str, Form, int]]:
+        """For every addition its path, and its channels as a function of widths and in whole."""
+        return [
+            (call.path, self.graph.partition.form(call.outputs[0]), call.outputs[0].size)
             for call in self.graph.calls
-            if call.kind == "Add" and call.path not in architecture.left_out
+            if call.kind == "Add"
         ]
 
     def unpruned(self) -> ModelArchitecture:

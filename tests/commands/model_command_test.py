@@ -200,7 +200,7 @@ def test_a_file_that_is_no_model(content, tmp_path, monkeypatch, capsys):
     [
         (["--kind=uniform_depth"], (), "of a model of one's own expected one of uniform_width"),
         (["--kind=l0"], (), "of a model of one's own expected one of uniform_width"),
-        (["--kind=taylor", "--start_from=teacher"], (), "where its baselines start"),
+        (["--kind=taylor", "--start_from=teacher"], (), "is what is started from"),
     ],
 )
 def test_a_baseline_that_it_cannot_have(flags, more, said, tmp_path, monkeypatch, capsys):
