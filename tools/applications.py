@@ -14,7 +14,7 @@ import numpy as np
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
-from tas_tf.models.reading import space_of
+from tas_tf.models.model_spaces import space_of
 from tas_tf.spaces import derivation
 from tas_tf.spaces.cost import cost, kind_of, shown
 from tas_tf.spaces.model_space import ModelSpace

@@ -13,7 +13,7 @@ from tas_tf.errors import ArchitectureError, ModelError, SpecError
 from tas_tf.models import network_files
 from tas_tf.models.built_networks import NETWORKS
 from tas_tf.models.channel_order import reversed_channels
-from tas_tf.models.reading import space_of
+from tas_tf.models.model_spaces import space_of
 from tas_tf.runtime import devices
 from tas_tf.spaces.choices import DEFAULT_RATIOS
 from tas_tf.spaces.model_space import ModelSpace
@@ -29,6 +29,7 @@ def own_model(
     width_divisor: int = 1,
     frozen: Sequence[str] = (),
     leave_out_branches: bool = False,
+    tie_additions: bool = True,
     preprocessing: str | None = None,
 ) -> ModelSpace:
     """Returns the search space of a model in a file, or of a network that is built anew.
@@ -43,6 +44,8 @@ def own_model(
         width_divisor: Candidates have a number of channels that is the nearest multiple of it.
         frozen: Paths of layers whose channels are not searched, nor those tied to them.
         leave_out_branches: Whether residual branches may be left out: the depth is searched too.
+        tie_additions: Whether the two sides of a residual addition have one width. Otherwise each
+            has its own, and a projection stands on the shortcut where these differ.
         preprocessing: That of `ImageData`. A model that wants `caffe` reads blue, green, red: it is
             made to read red, green, blue, as images are here and what is derived from it.
 
@@ -70,6 +73,7 @@ def own_model(
             width_divisor=width_divisor,
             frozen=frozen,
             leave_out_branches=leave_out_branches,
+            tie_additions=tie_additions,
             input_shape=shape,
         )
     except (ArchitectureError, ModelError) as error:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import keras
 import numpy as np
@@ -11,22 +11,7 @@ import tensorflow as tf
 
 from tas_tf.layers.normalization import MOMENTUM, batch_normalize, move
 from tas_tf.layers.searchable_unit import Mode
-
-
-class Told(NamedTuple):
-    """What a draw says of every class of channels.
-
-    Args:
-        index: (classes, k) int32, the drawn candidates of its group.
-        parts: (classes, k), their weights, zero where a candidate does not have the class.
-        share: (classes,), the sum of its parts.
-        present: (classes,), one where a candidate of weight above zero has it, else zero.
-    """
-
-    index: tf.Tensor
-    parts: tf.Tensor
-    share: tf.Tensor
-    present: tf.Tensor
+from tas_tf.models.lookup import Told
 
 
 class CandidateNormalization(keras.layers.Layer):

@@ -10,6 +10,7 @@ from tas_tf.errors import ArchitectureError
 from tas_tf.models import spec_compiler
 from tas_tf.models.inheritance import inherit_weights
 from tas_tf.models.interpreter import ModelSupernet
+from tas_tf.models.model_spaces import untied
 from tas_tf.models.narrowing import importance, most_important, narrow, own_weights
 from tas_tf.models.supernet import Supernet
 from tas_tf.models.traversal import last_operation, softmax_of
@@ -71,6 +72,8 @@ def _narrowed(architecture: ModelArchitecture, start_from: Any) -> keras.Model:
         weights, keep = start_from.weights_of(architecture), start_from.kept(architecture)
         return narrow(space.model, space.graph, keep, weights, left_out)
     model = space.model if start_from is None else start_from
+    if space.graph.projections:
+        model = untied(model)
     keep = most_important(importance(model, space.graph), architecture.widths)
     weights = None if start_from is None else own_weights
     return narrow(model, space.graph, keep, weights, left_out)

@@ -10,7 +10,6 @@ the function of the network that is built from it.
 
 from __future__ import annotations
 
-import dataclasses
 import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -22,9 +21,10 @@ import tensorflow as tf
 from tas_tf.errors import SpecError
 from tas_tf.layers.sampling import Draw
 from tas_tf.layers.searchable_unit import Mode
-from tas_tf.models.candidate_normalization import CandidateNormalization, Told, normalize_present
+from tas_tf.models.candidate_normalization import CandidateNormalization, normalize_present
 from tas_tf.models.candidates import NORMALIZATIONS, Candidates
-from tas_tf.models.narrowing import importance, in_order, most_important, operations_of
+from tas_tf.models.lookup import Lookup, Told
+from tas_tf.models.narrowing import most_important, operations_of
 from tas_tf.models.traversal import (
     Visit,
     graph_of,
@@ -85,7 +85,7 @@ class ModelSupernet(Candidates):
         self.shapes = "static"
         # Whether a softmax at the end is left out.
         self.gives_logits = True
-        self._lookup = _Lookup.of(space, importance)
+        self._lookup = Lookup.of(space, importance)
         # Rows of scales, offsets and averages.
         self._rows = max_candidates(space) if normalization == "private" else 1
         self._normalized_next = _read_normalized(space)
@@ -206,9 +206,21 @@ class ModelSupernet(Candidates):
             present = self._along(told.present, call.reads())
             values = [tf.convert_to_tensor(v) for v in self._values[call.operation]]
             return normalize_present(operation, args[0], present, values)
+        if call.bypassed:
+            return self._projected(call, args[0], told)
         if not self._values[call.operation]:
             return operation(*args, **kwargs)
         return self._run(call, operation, args, kwargs, told)
+
+    def _projected(self, call: Call, x: tf.Tensor, told: Told) -> tf.Tensor:
+        """Returns what a shortcut hands on: itself where widths agree, else projected."""
+        (kernel,) = map(tf.convert_to_tensor, self._values[call.operation])
+        class_of = self.space.graph.partition.class_of
+        reads, writes = (class_of[ids.ravel()] for ids in (call.inputs[0], call.outputs[0]))
+        identity = self._lookup.identity(told, reads, writes)
+        present = tf.gather(told.present, reads)
+        kernel *= present[:, None] * (tf.gather(told.share, writes) - identity)
+        return x * (present * identity) + tf.linalg.matmul(x, kernel)
 
     def _run(
         self, call: Call, operation: Any, args: Sequence[Any], kwargs: Mapping[str, Any], told: Told
@@ -269,63 +281,6 @@ class ModelSupernet(Candidates):
             return [values[id(weight)] for weight in operation.weights]
 
         return weights
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class _Lookup:
-    """What a draw says of every class of channels, by tables.
-
-    Args:
-        candidates: (groups + 1, n) int32: candidate widths; the last row is of frozen channels.
-        group_of: (classes,) int32: the group of a class, the last row for frozen ones.
-        rank: (classes,) int32: its place in its group, the most important one first.
-        importances: For every group by its name those of its classes.
-    """
-
-    candidates: np.ndarray
-    group_of: np.ndarray
-    rank: np.ndarray
-    importances: dict[str, np.ndarray]
-
-    @classmethod
-    def of(cls, space: ModelSpace, by: str) -> _Lookup:
-        groups, class_of = space.graph.groups, space.graph.partition.class_of
-        count = int(class_of.max(initial=-1)) + 1
-        candidates = np.ones((len(groups) + 1, max_candidates(space)), np.int32)
-        group_of, rank = np.full(count, len(groups), np.int32), np.zeros(count, np.int32)
-        importances = importance(space.model, space.graph, by)
-        for number, (group, choice) in enumerate(zip(groups, space.choices, strict=True)):
-            candidates[number, : len(choice.candidates)] = choice.candidates
-            group_of[group.classes] = number
-            rank[group.classes[in_order(importances[group.name])]] = np.arange(group.width)
-        return cls(candidates, group_of, rank, importances)
-
-    @property
-    def searched(self) -> np.ndarray:
-        """(classes,): whether a class may fall away."""
-        return self.group_of < len(self.candidates) - 1
-
-    def told(self, draw: Draw, gates: tf.Tensor | None) -> Told:
-        """Returns what all layers are told of a draw."""
-        k = draw.indices.shape[1]
-        indices = tf.concat([draw.indices, tf.zeros((1, k), tf.int32)], 0)
-        weights = tf.concat([draw.weights, tf.fill((1, k), tf.cast(1 / k, draw.weights.dtype))], 0)
-        widths = tf.gather(tf.constant(self.candidates), indices, batch_dims=1)
-        counted = tf.reduce_max(tf.where(weights > 0, widths, 0), axis=1)
-        rank = tf.constant(self.rank)
-        inside = rank[:, None] < tf.gather(widths, self.group_of)
-        parts = tf.where(inside, tf.gather(weights, self.group_of), 0)
-        parts = parts if gates is None else parts * gates[:, None]
-        return Told(
-            index=tf.gather(indices, self.group_of),
-            parts=parts,
-            share=tf.reduce_sum(parts, axis=1),
-            present=tf.cast(rank < tf.gather(counted, self.group_of), parts.dtype),
-        )
-
-    def of_classes(self, indices: np.ndarray) -> np.ndarray:
-        """Returns for every class the candidate of its group, 0 for frozen ones."""
-        return np.concatenate([indices, np.zeros(1, np.int32)])[self.group_of]
 
 
 def _is_normalized(call: Call) -> bool:

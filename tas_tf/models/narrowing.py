@@ -9,6 +9,7 @@ import keras
 import numpy as np
 
 from tas_tf.errors import ArchitectureError
+from tas_tf.models.projections import Projection
 from tas_tf.models.traversal import Visit, graph_of, input_names, remade, traverse
 from tas_tf.spaces.calls import Call
 from tas_tf.spaces.graph import Graph
@@ -26,11 +27,13 @@ def narrow(
     keep: Mapping[str, Sequence[int] | np.ndarray],
     weights: Callable[[Call, Any], Sequence[np.ndarray]] | None = own_weights,
     left_out: Collection[str] = (),
+    projected: Collection[str] = (),
 ) -> keras.Model:
     """Builds a model that has only some channels of another, with the weights that they have.
 
     Layers are of the same kinds with the same names; nested models are laid out flat. Channels keep
-    their order. Sizes that the model leaves open stay open.
+    their order. Sizes that the model leaves open stay open. A `Projection` becomes a convolution or
+    a dense layer, and falls away where both of its sides keep the same channels.
 
     Args:
         model: The model, which stays as it is.
@@ -39,14 +42,15 @@ def narrow(
             is kept whole.
         weights: From a call and its layer to the whole layer's weights; None begins with new ones.
         left_out: The names of residual branches that are left out.
+        projected: The names of residual branches whose shortcut gets a `Projection`.
 
     Raises:
-        ArchitectureError: If the graph is not the model's, there is no such group, or there are
-            no such positions in it.
+        ArchitectureError: If the graph is not the model's, there is no such group, there are no
+            such positions in it, or the sides of a projection keep other channels, equally many.
     """
     functional = graph_of(model)
     names = input_names(functional)
-    narrowing = _Narrowing(graph, graph.partition.kept(keep), names, left_out)
+    narrowing = _Narrowing(graph, graph.partition.kept(keep), names, left_out, projected)
     inputs = [
         keras.Input(batch_shape=tensor.shape, dtype=tensor.dtype, name=name)
         for name, tensor in zip(names, functional.inputs, strict=True)
@@ -69,6 +73,8 @@ def importance(model: keras.Model, graph: Graph, by: str = "scale") -> dict[str,
     It is the sum over the channels of a class, and over the layers that make or normalize them, of
     the magnitude of the scale of a batch normalization; in groups that have none, of the L1 norm of
     the kernel that writes the channel. Importances of one group are comparable to each other alone.
+    Groups at the two sides of a projection have the sum of theirs: where both have one width they
+    keep the same channels.
 
     Args:
         model: The model.
@@ -76,10 +82,27 @@ def importance(model: keras.Model, graph: Graph, by: str = "scale") -> dict[str,
         by: `scale`; or `kernel`, the L1 norm in all groups.
     """
     totals = [graph.partition.summed(values) for values in magnitudes(model, graph)]
+    names = [group.name for group in graph.groups]
+    for stream in _streams(graph):
+        places = [names.index(name) for name in stream]
+        for of_groups in totals:
+            total = np.sum([of_groups[place] for place in places], axis=0)
+            for place in places:
+                of_groups[place] = total
     return {
         group.name: of_scales if by == "scale" and of_scales.any() else of_norms
         for group, of_scales, of_norms in zip(graph.groups, *totals, strict=True)
     }
+
+
+def _streams(graph: Graph) -> list[set[str]]:
+    """Returns the groups that projections join, by their names."""
+    streams: list[set[str]] = []
+    for ends in graph.projections.values():
+        joined = [stream for stream in streams if stream & {*ends}]
+        streams = [stream for stream in streams if stream not in joined]
+        streams.append({*ends}.union(*joined))
+    return streams
 
 
 def magnitudes(model: keras.Model, graph: Graph) -> tuple[np.ndarray, np.ndarray]:
@@ -170,12 +193,22 @@ class _Narrowing:
     """The operations of a narrowed model, made while the model is traversed."""
 
     def __init__(
-        self, graph: Graph, kept: np.ndarray, names: Sequence[str], left_out: Collection[str]
+        self,
+        graph: Graph,
+        kept: np.ndarray,
+        names: Sequence[str],
+        left_out: Collection[str],
+        projected: Collection[str],
     ):
         self._visits, self._kept = _Checked(graph), kept
         gone = [branch for branch in graph.branches if branch.name in left_out]
         self._gone = {id(graph.calls[place]) for branch in gone for place in branch.calls}
         self._shortcuts = {id(graph.calls[branch.addition]): branch.shortcut for branch in gone}
+        self._projected = {
+            id(graph.calls[branch.addition]): branch.shortcut
+            for branch in graph.branches
+            if branch.name in projected
+        }
         self._names = set(names)
         self._made: dict[int, Any] = {}
         self._sources: list[tuple[Call, Any]] = []
@@ -184,14 +217,28 @@ class _Narrowing:
         call = self._visits.call_of(visit)
         if id(call) in self._gone:
             return [None] * len(visit.outputs)
+        if call.bypassed and self._keeps_alike(call):
+            return visit.args[0]
         if id(call) in self._shortcuts:
             return keras.tree.flatten((visit.args, visit.kwargs))[self._shortcuts[id(call)]]
         if call.first:
             changed = {field: self._size(ids) for field, ids in call.resized.items()}
             name = self._name(visit)
-            self._made[call.operation] = remade(visit.operation, name, changed)
+            self._made[call.operation] = (
+                _projecting(visit, name, **changed)
+                if call.bypassed
+                else remade(visit.operation, name, changed)
+            )
             self._sources.append((call, visit.operation))
-        return self._made[call.operation](*visit.args, **visit.kwargs)
+        args, kwargs = visit.args, visit.kwargs
+        if id(call) in self._projected:
+            given = keras.tree.flatten((args, kwargs))
+            shortcut = self._projected[id(call)]
+            name = self._unique(f"{call.path.replace('/', '_')}_projection")
+            layer = Projection(given[shortcut].shape[-1], addition=call.path, name=name)
+            given[shortcut] = layer(given[shortcut])
+            args, kwargs = keras.tree.pack_sequence_as((args, kwargs), given)
+        return self._made[call.operation](*args, **kwargs)
 
     def check_end(self) -> None:
         self._visits.check_end()
@@ -201,7 +248,22 @@ class _Narrowing:
         for call, source in self._sources:
             if call.weights:
                 values = [self._cut(call, i, w) for i, w in enumerate(weights(call, source))]
-                self._made[call.operation].set_weights(values)
+                made = self._made[call.operation]
+                shapes = [weight.shape for weight in made.weights]
+                made.set_weights(list(map(np.reshape, values, shapes)))
+
+    def _keeps_alike(self, call: Call) -> bool:
+        """Whether both sides of a projection keep the same channels."""
+        reads, writes = (self._kept[ids].ravel() for ids in (call.inputs[0], call.outputs[0]))
+        if (reads == writes).all():
+            return True
+        if reads.sum() == writes.sum():
+            raise ArchitectureError(
+                f"{call.path}: expected the same channels at both sides of a projection, where "
+                f"equally many are kept. Received: {np.flatnonzero(reads).tolist()} and "
+                f"{np.flatnonzero(writes).tolist()}"
+            )
+        return False
 
     def _cut(self, call: Call, index: int, values: np.ndarray) -> np.ndarray:
         for axis, ids in enumerate(call.axes.get(index, ())):
@@ -220,7 +282,19 @@ class _Narrowing:
         name = visit.operation.name
         if name in self._names:
             name = visit.path.replace("/", "_")
+        return self._unique(name)
+
+    def _unique(self, name: str) -> str:
         while name in self._names:
             name += "_"
         self._names.add(name)
         return name
+
+
+def _projecting(visit: Visit, name: str, units: int) -> Any:
+    """Returns a layer of Keras that does what a projection does, at every place of a map."""
+    places = len(visit.args[0].shape) - 2
+    if places not in (1, 2, 3):
+        return keras.layers.Dense(units, use_bias=False, name=name)
+    convolution = (keras.layers.Conv1D, keras.layers.Conv2D, keras.layers.Conv3D)[places - 1]
+    return convolution(units, 1, use_bias=False, name=name)

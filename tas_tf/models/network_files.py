@@ -14,7 +14,7 @@ import tensorflow as tf
 from tas_tf.config.presets import BASE, find_trained, trained_names
 from tas_tf.errors import ArchitectureError
 from tas_tf.models.derived import build_model
-from tas_tf.models.reading import space_of
+from tas_tf.models.model_spaces import space_of
 from tas_tf.runtime.files import first_line, read_text, replacing
 from tas_tf.runtime.run_directory import ARCHITECTURE, MODEL, RunDirectory
 from tas_tf.spaces.architecture import Architecture

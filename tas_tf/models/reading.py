@@ -12,9 +12,7 @@ import numpy as np
 from tas_tf.errors import ModelError
 from tas_tf.models.traversal import Visit, graph_of, input_names, remade, traverse
 from tas_tf.spaces.calls import Call, Weight
-from tas_tf.spaces.choices import DEFAULT_RATIOS
 from tas_tf.spaces.graph import Graph, GraphBuilder
-from tas_tf.spaces.model_space import ModelSpace
 
 Shape = Sequence[int | None]
 
@@ -35,41 +33,16 @@ def read(model: keras.Model, input_shape: Shape | Sequence[Shape] | None = None)
         ModelError: If the model has no graph, leaves sizes open, or has a layer that can neither
             be understood nor made anew.
     """
-    return _Reader(graph_of(model), input_shape).graph
+    graph, _ = read_with_outputs(model, input_shape)
+    return graph
 
 
-def space_of(
-    model: keras.Model,
-    ratios: Sequence[float] = DEFAULT_RATIOS,
-    width_divisor: int = 1,
-    frozen: Sequence[str] = (),
-    leave_out_branches: bool = False,
-    input_shape: Shape | Sequence[Shape] | None = None,
-) -> ModelSpace:
-    """Reads a model and returns its search space: one width for every group of its channels.
-
-    Args:
-        model: A functional or Sequential model; it stays as it is.
-        ratios: Candidate widths as shares of the unpruned width, in (0, 1].
-        width_divisor: Candidates have a number of channels that is the nearest multiple of it.
-        frozen: Paths of layers whose channels are not searched, nor those tied to them.
-        leave_out_branches: Whether residual branches may be left out: the depth is searched too.
-        input_shape: As `read` takes it.
-
-    Raises:
-        ModelError: If the model cannot be read.
-        SpecError: If an argument makes no sense, or there are no channels to search.
-    """
+def read_with_outputs(
+    model: keras.Model, input_shape: Shape | Sequence[Shape] | None = None
+) -> tuple[Graph, list[tuple[int, ...]]]:
+    """Returns what `read` does, and the shapes of the model's outputs, without the batch."""
     reader = _Reader(graph_of(model), input_shape)
-    return ModelSpace.of(
-        reader.graph,
-        model,
-        reader.outputs,
-        ratios=ratios,
-        width_divisor=width_divisor,
-        frozen=frozen,
-        leave_out_branches=leave_out_branches,
-    )
+    return reader.graph, reader.outputs
 
 
 class _Reader:

@@ -15,7 +15,7 @@ from tas_tf.config.presets import BASE
 from tas_tf.deployment import manifest
 from tas_tf.errors import RunDirectoryError, UserError
 from tas_tf.models import network_files
-from tas_tf.models.reading import space_of
+from tas_tf.models.model_spaces import space_of
 from tas_tf.reports import measured_record, record_schema
 from tas_tf.reports.measured_record import Measured
 from tas_tf.reports.record_schema import PIPELINE

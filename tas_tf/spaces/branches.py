@@ -67,7 +67,8 @@ def _before(calls: Sequence[Call]) -> dict[int, int]:
     """Returns for every tensor the calls that it needs, as bits by their places."""
     before: dict[int, int] = {}
     for place, call in enumerate(calls):
-        bits = 1 << place
+        # What may be bypassed is a part of the shortcut.
+        bits = 0 if call.bypassed else 1 << place
         for tensor in call.read:
             bits |= before.setdefault(tensor, 0)
         before.update((tensor, bits) for tensor in call.written)

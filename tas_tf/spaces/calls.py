@@ -54,6 +54,8 @@ class Call:
         uses: For variables by their index how often each entry multiplies, for one example.
         resized: Fields of the configuration that are numbers of channels: the ids that are
             counted, or a shape some of whose lengths are such.
+        bypassed: Whether it hands on what it reads in networks where that has as many channels as
+            what it writes.
         counted: Whether the multiplications are known.
         reason: Why the channels that it touches are frozen, if they are.
     """
@@ -75,6 +77,7 @@ class Call:
     resized: dict[str, np.ndarray | tuple[np.ndarray | int, ...]] = dataclasses.field(
         default_factory=dict
     )
+    bypassed: bool = False
     counted: bool = True
     reason: str = ""
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from tas_tf.errors import SpecError
+from tas_tf.spaces.channels import Form
 from tas_tf.spaces.cost import CostKind, cost, kind_of
 from tas_tf.spaces.expected_cost import SHARPNESS, CostModel
+from tas_tf.spaces.memory import Condition, sum_of
 from tas_tf.spaces.model_space import ModelSpace
 from tas_tf.spaces.search_space import SearchSpace
 from tas_tf.spaces.space_terms import choices_of, moments_of_space, products_of
@@ -78,15 +80,19 @@ class ExpectedPeak:
         self._scale = SHARPNESS / cost(space.unpruned(), self.kind)
         moments = moments_of_space(space)
         names = list(space.depth_names)
-        self._constants = np.array([[float(m.size.constant)] for m in moments])
         self._branches = np.zeros((len(moments), len(names) + 1))
         for row, moment in zip(self._branches, moments, strict=True):
             row[names.index(moment.branch) if moment.branch else -1] = 1
-        self._sizes = {
-            c: np.outer([m.size.multiples.get(choice.name, 0) for m in moments], choice.candidates)
-            for c, choice in enumerate(space.choices)
-            if any(choice.name in moment.size.multiples for moment in moments)
-        }
+        self._always = _sizes(space, [m.size for m in moments])
+        conditions = dict.fromkeys(key for moment in moments for key in moment.sometimes)
+        self._sometimes = [
+            (
+                _gate(space, key),
+                *_sizes(space, [m.sometimes.get(key, Form(0, {})) for m in moments]),
+            )
+            for key in conditions
+        ]
+        self._most = _sizes(space, [sum_of([m.size, *m.sometimes.values()]) for m in moments])
 
     def expected(
         self,
@@ -96,6 +102,8 @@ class ExpectedPeak:
         total: Callable[[Any], Any] | None = None,
     ) -> Any:
         """Returns the log-sum-exp bound of the peak; with a maximum as `total` the exact peak.
+
+        To the bound what is alive under conditions is always alive.
 
         Args:
             width_probabilities: (choices, max candidates) float64, zeros where absent; one-hot for
@@ -107,16 +115,28 @@ class ExpectedPeak:
         first, always = self._branches[:, :-1], self._branches[:, -1:]
         count = first.shape[1]
         built = always + first @ depth_probabilities[:count, -1:] if count else always
-        result = self._constants if total else np.exp(self._scale * self._constants)
-        for c, sizes in self._sizes.items():
-            probabilities = width_probabilities[c][: sizes.shape[1]][:, None]
-            if total:
-                result = result + sizes @ probabilities
-            else:
-                result = result * (np.exp(self._scale * sizes) @ probabilities)
+        constants, sizes_of = self._most
+        columns = {
+            c: width_probabilities[c][: sizes.shape[1]][:, None] for c, sizes in sizes_of.items()
+        }
         if total:
-            return total(result * built)
+            return total(built * self._peaks(columns, depth_probabilities))
+        result = np.exp(self._scale * constants)
+        for c, sizes in sizes_of.items():
+            result = result * (np.exp(self._scale * sizes) @ columns[c])
         return log((np.ones((1, len(built))) @ (result * built))[0, 0]) / self._scale
+
+    def _peaks(self, columns: Mapping[int, Any], depth_probabilities: Any) -> Any:
+        """Returns the bytes (moments, 1) of one network."""
+        result = 0.0
+        parts: list[tuple[Any, np.ndarray, Mapping[int, np.ndarray]]] = [(1.0, *self._always)]
+        for gate, *sometimes in self._sometimes:
+            parts.append((gate(columns, depth_probabilities), *sometimes))
+        for share, constants, of_choices in parts:
+            result = result + share * constants
+            for c, sizes in of_choices.items():
+                result = result + share * (sizes @ columns[c])
+        return result
 
 
 Expected = CostModel | ExpectedTerms | ExpectedPeak
@@ -140,6 +160,33 @@ def cost_model(
     if formula != "built":
         raise SpecError("the published formulas are of ResNets", field="cost_formula")
     return ExpectedPeak(space, kind) if kind_of(kind).peak else ExpectedTerms(space, kind)
+
+
+def _sizes(space: ModelSpace, forms: Sequence[Form]) -> tuple[np.ndarray, dict[int, np.ndarray]]:
+    """Returns constants (n, 1) of forms, and for choices that count their parts (n, candidates)."""
+    of_choices = {
+        c: np.outer([form.multiples.get(choice.name, 0) for form in forms], choice.candidates)
+        for c, choice in enumerate(space.choices)
+        if any(choice.name in form.multiples for form in forms)
+    }
+    return np.array([[float(form.constant)] for form in forms]), of_choices
+
+
+def _gate(space: ModelSpace, condition: Condition) -> Callable[[Mapping[int, Any], Any], Any]:
+    """Returns what tells of one network, as probabilities, whether a condition holds."""
+    if isinstance(condition, str):
+        branch = space.depth_names.index(condition)
+        return lambda columns, depths: depths[branch, 1]
+    names = [choice.name for choice in space.choices]
+    a, b = (names.index(name) for name in condition)
+    agree = np.equal.outer(space.choices[a].candidates, space.choices[b].candidates).astype(float)
+
+    def differ(columns: Mapping[int, Any], depths: Any) -> Any:
+        del depths
+        ones = np.ones((1, len(agree)))
+        return 1 - (ones @ (columns[a] * (agree @ columns[b])))[0, 0]
+
+    return differ
 
 
 def _selectors(stack: Stack, widths: int, depths: int) -> list[list[np.ndarray]]:

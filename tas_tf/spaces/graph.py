@@ -32,14 +32,18 @@ class Product:
         factor: What no width changes.
         lengths: Numbers of channels.
         call: The place of the call that it is of.
+        unless_equal: Two groups: where both have one width, it is zero.
     """
 
     factor: int
     lengths: tuple[Form, ...]
     call: int
+    unless_equal: tuple[str, str] | None = None
 
     def at(self, widths: Mapping[str, int]) -> int:
         """Returns its value at widths, by the names of groups."""
+        if self.unless_equal and len({widths[name] for name in self.unless_equal}) == 1:
+            return 0
         return self.factor * math.prod(length.at(widths) for length in self.lengths)
 
 
@@ -113,8 +117,7 @@ class Graph:
         """
         checked = self.partition.checked(widths or {})
         if kind == "memory":
-            moments = [moment for moment in self.moments if moment.branch not in left_out]
-            return max(moment.size.at(checked) for moment in moments)
+            return max(moment.at(checked, left_out) for moment in self.moments)
         return sum(
             product.at(checked)
             for product in self.products(kind)
@@ -140,9 +143,25 @@ class Graph:
         return self._products[kind]
 
     @functools.cached_property
+    def projections(self) -> dict[int, tuple[str, str]]:
+        """For every call that is bypassed, by its place, the groups that it reads and writes.
+
+        It stands only in networks where their widths differ.
+        """
+        return {
+            place: (self._group(call.inputs[0]), self._group(call.outputs[0]))
+            for place, call in enumerate(self.calls)
+            if call.bypassed
+        }
+
+    def _group(self, ids: np.ndarray) -> str:
+        (name,) = self.partition.form(ids).multiples
+        return name
+
+    @functools.cached_property
     def moments(self) -> list[Moment]:
         """When buffers of activations are made, and what is alive then."""
-        return moments_of(self.calls, self.outputs, self.partition, self.branches)
+        return moments_of(self.calls, self.outputs, self.partition, self.branches, self.projections)
 
     @functools.cached_property
     def fingerprint(self) -> str:
@@ -163,10 +182,11 @@ class Graph:
                 fixed = [n for n, ids in zip(weight.shape, axes, strict=True) if ids is None]
                 lengths = tuple(self.partition.form(ids) for ids in axes if ids is not None)
                 size = math.prod(fixed)
+                ends = self.projections.get(place)
                 if index in call.uses:
-                    found["macs"].append(Product(size * call.uses[index], lengths, place))
+                    found["macs"].append(Product(size * call.uses[index], lengths, place, ends))
                 if call.first and weight.trainable:
-                    found["parameters"].append(Product(size, lengths, place))
+                    found["parameters"].append(Product(size, lengths, place, ends))
         return found
 
 

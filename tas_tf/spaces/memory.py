@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 
@@ -15,17 +15,42 @@ from tas_tf.spaces.channels import Form, Partition
 BYTES = 4  # of an activation, float32
 
 
+# What a buffer needs to be alive: that a branch is there, by its name; or that two groups, by their
+# names, have widths that differ.
+Condition = str | tuple[str, str]
+
+
 @dataclasses.dataclass(frozen=True)
 class Moment:
-    """What is alive while a call runs: `constant + sum_g multiples[g] * width_g` bytes.
+    """What is alive while a call runs, in bytes.
 
     Args:
-        size: The bytes, as a function of widths.
+        size: What is always alive then, as a function of widths.
+        sometimes: What is alive too under conditions.
         branch: The name of the branch that the call is in; without it there is no such moment.
     """
 
     size: Form
+    sometimes: Mapping[Condition, Form]
     branch: str | None
+
+    def at(self, widths: Mapping[str, int], left_out: Collection[str]) -> int:
+        """Returns the bytes at widths, by the names of groups; 0 if there is no such moment."""
+        if self.branch in left_out:
+            return 0
+        parts = [
+            form
+            for condition, form in self.sometimes.items()
+            if _holds(condition, widths, left_out)
+        ]
+        return self.size.at(widths) + sum(part.at(widths) for part in parts)
+
+
+def _holds(condition: Condition, widths: Mapping[str, int], left_out: Collection[str]) -> bool:
+    if isinstance(condition, str):
+        return condition not in left_out
+    first, second = condition
+    return widths[first] != widths[second]
 
 
 def moments_of(
@@ -33,6 +58,7 @@ def moments_of(
     outputs: Sequence[int],
     partition: Partition,
     branches: Sequence[Branch],
+    projections: Mapping[int, tuple[str, str]],
 ) -> list[Moment]:
     """Returns the moments at which a buffer is made, for one example in float32.
 
@@ -46,41 +72,66 @@ def moments_of(
         outputs: The numbers of its outputs.
         partition: Its channels.
         branches: The branches that may be left out.
+        projections: For calls that may be bypassed, by their places, the groups at both ends.
     """
     branch_of = {place: branch.name for branch in branches for place in branch.calls}
-    shortcuts = {
-        branch.addition: calls[branch.addition].read[branch.shortcut] for branch in branches
-    }
     tensors = _tensors(calls)
     last = {number: place for place, call in enumerate(calls) for number in call.read}
     last.update(dict.fromkeys(outputs, len(calls)))
-    buffers: dict[int, list[int]] = {}  # the tensors that lie in one, by the first of them
-    home: dict[int, int] = {}
-    made_at: dict[int, int] = {}
-    for place, call in enumerate(calls):
-        for number in (*call.read, *call.written):
-            if number not in home:
-                read = (shortcuts[place],) if place in shortcuts else call.read
-                dying = [n for n in read if last[n] == place]
-                free = _free(call, dying, tensors) if number in call.written else None
-                home[number] = number if free is None else home[free]
-                buffers.setdefault(home[number], []).append(number)
-                made_at.setdefault(home[number], place if number in call.written else -1)
-    until = {
-        first: max(made_at[first], *(last.get(number, -1) for number in several))
-        for first, several in buffers.items()
-    }
+    home, made_at, until = _buffers(calls, branches, tensors, last)
     moments = []
     for place in sorted({max(made, 0) for made in made_at.values()}):
         branch = branch_of.get(place)
-        alive = [
-            first
-            for first, made in made_at.items()
-            if made <= place <= until[first] and branch_of.get(made) in (None, branch)
-        ]
-        parts = [_bytes(*tensors[first], partition) for first in alive]
-        moments.append(Moment(_sum(parts), branch))
+        alive: dict[Condition | None, list[Form]] = {None: []}
+        for first, made in made_at.items():
+            if made <= place <= until[first]:
+                condition: Condition | None = branch_of.get(made)
+                if made in projections and place < last[first]:
+                    # What is bypassed has no buffer, and its input waits for the addition.
+                    source = home[calls[made].read[0]]
+                    condition = projections[made] if until[source] >= place else None
+                where = alive.setdefault(None if condition == branch else condition, [])
+                where.append(_bytes(*tensors[first], partition))
+        size = sum_of(alive.pop(None))
+        sometimes = {key: sum_of(parts) for key, parts in alive.items() if key is not None}
+        moments.append(Moment(size, sometimes, branch))
     return moments
+
+
+def _buffers(
+    calls: Sequence[Call],
+    branches: Sequence[Branch],
+    tensors: Mapping[int, tuple[np.ndarray, Shape]],
+    last: Mapping[int, int],
+) -> tuple[dict[int, int], dict[int, int], dict[int, int]]:
+    """Returns in which buffer each tensor lies, and where each buffer is made and last read.
+
+    A buffer is called by the first of its tensors, a place is a call's; inputs are made at -1.
+
+    Args:
+        calls: The network's calls.
+        branches: The branches that may be left out.
+        tensors: Ids and shape of every tensor.
+        last: Where each tensor is last read.
+    """
+    shortcuts = {
+        branch.addition: calls[branch.addition].read[branch.shortcut] for branch in branches
+    }
+    home: dict[int, int] = {}
+    made_at: dict[int, int] = {}
+    until: dict[int, int] = {}
+    for place, call in enumerate(calls):
+        for number in (*call.read, *call.written):
+            if number in home:
+                continue
+            made = place if number in call.written else -1
+            read = (shortcuts[place],) if place in shortcuts else call.read
+            dying = [n for n in read if last[n] == place]
+            free = _free(call, dying, tensors) if made == place else None
+            first = home[number] = number if free is None else home[free]
+            made_at.setdefault(first, made)
+            until[first] = max(until.get(first, made), last.get(number, -1))
+    return home, made_at, until
 
 
 def _tensors(calls: Sequence[Call]) -> dict[int, tuple[np.ndarray, Shape]]:
@@ -114,7 +165,8 @@ def _entries(shape: Shape) -> int:
     return math.prod(length or 1 for length in shape)
 
 
-def _sum(forms: Sequence[Form]) -> Form:
+def sum_of(forms: Sequence[Form]) -> Form:
+    """Returns the sum of numbers that are functions of widths."""
     multiples: dict[str, int] = {}
     for form in forms:
         for group, n in form.multiples.items():

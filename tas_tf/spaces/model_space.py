@@ -226,6 +226,9 @@ class ModelSpace:
         if self.branches:
             lines.append("May be left out, what is added at:")
             lines += [f"  {name}" for name in self.depth_names]
+        if graph.projections:
+            lines.append("Projected, where the widths at both sides differ:")
+            lines += [f"  {graph.calls[place].config['addition']}" for place in graph.projections]
         if graph.frozen:
             lines.append("Kept whole:")
             lines += [f"  {path}: {reason}" for path, reason in graph.frozen.items()]

@@ -131,12 +131,22 @@ def _separable(call: Call, channels: Channels) -> list[np.ndarray]:
 
 
 def _dense(call: Call, channels: Channels) -> list[np.ndarray]:
+    return [_biased(call, channels, _product(call, channels))]
+
+
+def _product(call: Call, channels: Channels) -> np.ndarray:
     call.multiply("kernel", math.prod(call.output_shapes[0][:-1]))
     reads = call.reads()
     out = channels.new(call.output_shapes[0], call.path)
     call.label("kernel", reads, out.reshape(-1))
     call.resize("units", out)
-    return [_biased(call, channels, out)]
+    return out
+
+
+def projection(call: Call, channels: Channels) -> list[np.ndarray]:
+    """Rule of a dense layer that stands only where it changes the number of channels."""
+    call.bypassed = True
+    return [_product(call, channels)]
 
 
 def _embedding(call: Call, channels: Channels) -> list[np.ndarray]:

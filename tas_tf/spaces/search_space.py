@@ -113,11 +113,11 @@ class SearchSpace:
 
         Args:
             model: A functional or Sequential model.
-            options: Ratios, a divisor and more: see `models.reading.space_of`.
+            options: Ratios, a divisor and more: see `models.model_spaces.space_of`.
         """
         # Reading needs Keras, which nothing here loads by itself.
-        reading = importlib.import_module("tas_tf.models.reading")
-        return reading.space_of(model, **options)
+        spaces = importlib.import_module("tas_tf.models.model_spaces")
+        return spaces.space_of(model, **options)
 
     @property
     def blocks_per_stage(self) -> tuple[int, ...]:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import collections
-import dataclasses
 import itertools
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
+from tas_tf.spaces.channels import Form
 from tas_tf.spaces.cost import CostKind, kind_of
 from tas_tf.spaces.expected_cost import FORMULAS, Place, places
-from tas_tf.spaces.memory import Moment
+from tas_tf.spaces.memory import Condition, Moment, sum_of
 from tas_tf.spaces.model_space import ModelSpace
 from tas_tf.spaces.search_space import SearchSpace
 from tas_tf.spaces.terms import Choice, Cost, Peak, Terms
@@ -61,17 +62,28 @@ def peak_of(space: ModelSpace, choices: list[Choice]) -> Peak:
     """
     parts = []
     for moment in moments_of_space(space):
-        names = list(space.depth_names)
-        terms: list[tuple[tuple[int, ...], np.ndarray]] = []
-        where = () if moment.branch is None else (len(space.choices) + names.index(moment.branch),)
-        built = [np.array([0, 1])] * len(where)
-        for c, choice in enumerate(space.choices):
-            if choice.name in moment.size.multiples:
-                each = moment.size.multiples[choice.name] * np.array(choice.candidates, np.int64)
-                terms.append(((c, *where), _outer(1, [each, *built])))
-        terms.append((where, _outer(moment.size.constant, built)))
+        terms = _sizes(space, moment.size, [moment.branch])
+        for condition, form in moment.sometimes.items():
+            terms += _sizes(space, form, [moment.branch, condition])
         parts.append(Terms(choices, terms))
     return Peak(tuple(parts))
+
+
+def _sizes(
+    space: ModelSpace, form: Form, conditions: Sequence[Condition | None]
+) -> list[tuple[tuple[int, ...], np.ndarray]]:
+    """Returns a number that is a function of widths, where all conditions hold, as terms."""
+    where: tuple[int, ...] = ()
+    there = np.ones((), np.int64)
+    for condition in conditions:
+        scope, table = _there(space, condition)
+        where, there = where + scope, np.multiply.outer(there, table)
+    terms = [(where, form.constant * there)]
+    for c, choice in enumerate(space.choices):
+        if choice.name in form.multiples:
+            each = form.multiples[choice.name] * np.array(choice.candidates, np.int64)
+            terms.append(((c, *where), np.multiply.outer(each, there)))
+    return terms
 
 
 def moments_of_space(space: ModelSpace) -> list[Moment]:
@@ -80,21 +92,32 @@ def moments_of_space(space: ModelSpace) -> list[Moment]:
     A branch that is not searched is always there. A moment at which no less of anything is alive
     than at another one stands for that one too.
     """
-    searched = {*space.depth_names}
-    known = [
-        dataclasses.replace(moment, branch=moment.branch if moment.branch in searched else None)
-        for moment in space.graph.moments
-    ]
+    known = [_searched(moment, {*space.depth_names}) for moment in space.graph.moments]
     names = [choice.name for choice in space.choices]
-    sizes = np.array(
-        [[m.size.constant, *(m.size.multiples.get(name, 0) for name in names)] for m in known]
-    )
+
+    def row(form: Form) -> list[int]:
+        return [form.constant, *(form.multiples.get(name, 0) for name in names)]
+
+    least = np.array([row(moment.size) for moment in known])
+    most = np.array([row(sum_of([m.size, *m.sometimes.values()])) for m in known])
     kept: list[int] = []
-    for i in np.argsort(-sizes.sum(axis=1), kind="stable").tolist():
+    for i in np.argsort(-most.sum(axis=1), kind="stable").tolist():
         covers = [j for j in kept if known[j].branch in (None, known[i].branch)]
-        if not (sizes[covers] >= sizes[i]).all(axis=1).any():
+        if not (least[covers] >= most[i]).all(axis=1).any():
             kept.append(i)
     return [known[i] for i in sorted(kept)]
+
+
+def _searched(moment: Moment, branches: set[str]) -> Moment:
+    """Returns a moment of which only some branches may be left out."""
+    always, sometimes = [moment.size], {}
+    for condition, form in moment.sometimes.items():
+        if isinstance(condition, str) and condition not in branches:
+            always.append(form)
+        else:
+            sometimes[condition] = form
+    branch = moment.branch if moment.branch in branches else None
+    return Moment(sum_of(always), sometimes, branch)
 
 
 def products_of(space: ModelSpace, kind: str, choices: list[Choice]) -> Terms:
@@ -108,7 +131,7 @@ def products_of(space: ModelSpace, kind: str, choices: list[Choice]) -> Terms:
     index = {choice.name: number for number, choice in enumerate(space.choices)}
     first = len(space.choices)
     branches = {name: ((first + b,), 1) for b, name in enumerate(space.depth_names)}
-    factors: collections.Counter[tuple[int, ...]] = collections.Counter()
+    factors: collections.Counter[tuple[tuple[int, ...], Condition | None]] = collections.Counter()
     for product in space.graph.products(kind):
         lengths = [
             [((), form.constant), *(((index[name],), n) for name, n in form.multiples.items())]
@@ -118,12 +141,27 @@ def products_of(space: ModelSpace, kind: str, choices: list[Choice]) -> Terms:
         lengths += [[branches[branch]]] if branch in branches else []
         for parts in itertools.product(*lengths):
             scope = tuple(sorted(itertools.chain.from_iterable(scope for scope, _ in parts)))
-            factors[scope] += product.factor * math.prod(n for _, n in parts)
+            key = scope, product.unless_equal
+            factors[key] += product.factor * math.prod(n for _, n in parts)
     widths = [np.array(choice.candidates, np.int64) for choice in choices]
-    return Terms(
-        choices,
-        [(scope, _outer(factor, [widths[c] for c in scope])) for scope, factor in factors.items()],
-    )
+    terms = []
+    for (scope, ends), factor in factors.items():
+        where, built = _there(space, ends)
+        table = _outer(factor, [widths[c] for c in scope])
+        terms.append(((*scope, *where), np.multiply.outer(table, built)))
+    return Terms(choices, terms)
+
+
+def _there(space: ModelSpace, condition: Condition | None) -> tuple[tuple[int, ...], np.ndarray]:
+    """Returns a scope and a table that is 1 where a condition holds, else 0."""
+    if condition is None:
+        return (), np.ones((), np.int64)
+    if isinstance(condition, str):
+        return (len(space.choices) + space.depth_names.index(condition),), np.array([0, 1])
+    names = [choice.name for choice in space.choices]
+    scope = tuple(names.index(name) for name in condition)
+    first, second = (np.array(space.choices[c].candidates) for c in scope)
+    return scope, (first[:, None] != second).astype(np.int64)
 
 
 def _outer(factor: int, vectors: list[np.ndarray]) -> np.ndarray:

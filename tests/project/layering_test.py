@@ -39,9 +39,9 @@ LAYERS = (
     ),
     (
         "models",
-        "shape_plans trained_weights built_networks traversal reading narrowing channel_order "
-        "candidates candidate_normalization interpreter supernet spec_compiler inheritance derived "
-        "network_files",
+        "shape_plans trained_weights built_networks traversal reading projections narrowing "
+        "model_spaces channel_order candidates lookup candidate_normalization interpreter supernet "
+        "spec_compiler inheritance derived network_files",
     ),
     (
         "training",

@@ -12,7 +12,7 @@ from tas_tf.data.image_data import ImageData
 from tas_tf.deployment import artifacts
 from tas_tf.deployment.classifier import Classifier
 from tas_tf.models.interpreter import ModelSupernet
-from tas_tf.models.reading import space_of
+from tas_tf.models.model_spaces import space_of
 from tas_tf.models.spec_compiler import TRAINING_LAYERS, build_model
 from tas_tf.models.supernet import Supernet
 from tas_tf.spaces import cost
