@@ -18,7 +18,6 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tas_tf.errors import SpecError
 from tas_tf.layers.sampling import Draw
 from tas_tf.layers.searchable_unit import Mode
 from tas_tf.models.candidate_normalization import CandidateNormalization, normalize_present
@@ -77,14 +76,9 @@ class ModelSupernet(Candidates):
             importance=(importance, IMPORTANCES),
         )
         self.importance = importance
-        if space.outputs[1:]:
-            raise SpecError(
-                f"{space.graph.name}: expected a model of one output to search. Received: "
-                f"{len(space.outputs)} outputs"
-            )
         self.shapes = "static"
-        # Whether a softmax at the end is left out.
-        self.gives_logits = True
+        # Whether a softmax at the end of the only output is left out.
+        self.gives_logits = not space.outputs[1:]
         self._lookup = Lookup.of(space, importance)
         # Rows of scales, offsets and averages.
         self._rows = max_candidates(space) if normalization == "private" else 1
@@ -160,8 +154,10 @@ class ModelSupernet(Candidates):
         draw: Draw,
         mode: Mode = Mode.INFERENCE,
         gates: tf.Tensor | None = None,
-    ) -> tf.Tensor:
+    ) -> Any:
         """Returns the model's output under a draw: logits (batch, classes), if it classifies.
+
+        Several outputs are returned in the model's structure.
 
         Args:
             inputs: What the model takes, with the batch as the first axis.
@@ -182,8 +178,10 @@ class ModelSupernet(Candidates):
                 return self._added(call, visited, draw)
             return self._visit(call, visited, told, mode)
 
-        (output,) = traverse(functional, given, visit)
-        return output
+        outputs = traverse(functional, given, visit)
+        return (
+            keras.tree.pack_sequence_as(functional.output, outputs) if outputs[1:] else outputs[0]
+        )
 
     def _added(self, call: Call, visit: Visit, draw: Draw) -> tf.Tensor:
         """Returns the sum of a shortcut and of its branch, as far as the draw has it."""

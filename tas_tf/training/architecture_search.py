@@ -30,7 +30,7 @@ from tas_tf.training.loop import (
     faults_after,
     gradients_of,
 )
-from tas_tf.training.objective import objective_of
+from tas_tf.training.objective import items_of, objective_of
 from tas_tf.training.schedules import cosine_temperature
 from tas_tf.training.search_loop import Search
 
@@ -128,6 +128,7 @@ class ArchitectureSearch(Search):
         """Sets what the network is trained for."""
         self.objective = objective_of(loss, metrics)
         if isinstance(self.supernet, ModelSupernet):
+            _check_outputs(self.supernet.space.model.output, loss)
             self.supernet.gives_logits = loss is None
 
     # What is given as two halves is a feed of pairs to all others.
@@ -305,3 +306,13 @@ class ArchitectureSearch(Search):
     def state(self) -> dict[str, Any]:
         """Returns what a checkpoint holds."""
         return {**super().state(), "arch_optimizer": self.arch_optimizer}
+
+
+def _check_outputs(output: Any, loss: Any) -> None:
+    """Checks that every output of a model has its loss."""
+    several = isinstance(output, (list, tuple, dict)) and len(output) > 1
+    expected = [key for key, _ in items_of(output)] if several else None
+    received = [key for key, _ in items_of(loss)] if isinstance(loss, (list, tuple, dict)) else None
+    if expected != received and {*(expected or ())} != {*(received or ())}:
+        wanted = "one for the only output" if expected is None else f"one for each of {expected}"
+        raise SpecError(f"loss: expected {wanted}. Received: {loss!r}")

@@ -289,8 +289,13 @@ class Loop:
         return means, faults
 
 
-def batch_share(logits: tf.Tensor) -> tf.Tensor:
-    """Returns 1 / (size of the batch over all replicas), the weight of an example in a mean."""
+def batch_share(given: Any) -> tf.Tensor:
+    """Returns 1 / (size of the batch over all replicas), the weight of an example in a mean.
+
+    Args:
+        given: Logits (batch, classes), or several outputs.
+    """
+    logits = tf.nest.flatten(given)[0]
     count = tf.cast(tf.shape(logits)[0], logits.dtype)
     context = tf.distribute.get_replica_context()
     if context is not None and context.num_replicas_in_sync > 1:

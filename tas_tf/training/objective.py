@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -56,13 +56,17 @@ def objective_of(loss: Any = None, metrics: Sequence[Any] = ()) -> Objective:
 
     Args:
         loss: A `keras.losses.Loss`, a function or its name. None means the cross-entropy of logits
-            (batch, classes) with labels (batch,).
+            (batch, classes) with labels (batch,). Of a model of several outputs a list or a
+            dictionary with one for each, which are added up.
         metrics: Functions of what is wanted and what is given, such as
-            `keras.metrics.sparse_categorical_accuracy`, or their names.
+            `keras.metrics.sparse_categorical_accuracy`, or their names; of several outputs a list
+            or a dictionary with those of each.
 
     Raises:
         SpecError: If there is no such loss or metric.
     """
+    if isinstance(loss, (list, tuple, dict)):
+        return _of_outputs(dict(items_of(loss)), metrics)
     shown = {_name(metric): _summed(_metric(metric)) for metric in metrics}
     if loss is None:
         return dataclasses.replace(CLASSIFICATION, metrics={**CLASSIFICATION.metrics, **shown})
@@ -72,6 +76,37 @@ def objective_of(loss: Any = None, metrics: Sequence[Any] = ()) -> Objective:
         raise SpecError(f"loss: expected a loss of Keras. Received: {loss!r}") from None
     measure = found.call if isinstance(found, keras.losses.Loss) else found
     return Objective(lambda wanted, given: _of_examples(measure(wanted, given)), shown)
+
+
+def items_of(values: Any) -> Iterable[tuple[Any, Any]]:
+    """Returns the keys and values of a dictionary, or the places and values of a sequence."""
+    return values.items() if isinstance(values, Mapping) else enumerate(values)
+
+
+def _of_outputs(loss: Mapping[Any, Any], metrics: Any) -> Objective:
+    """Returns the objective of several outputs: the sum of their losses, and all metrics."""
+    of_metrics = dict(items_of(metrics))
+    unknown = [*(of_metrics.keys() - loss.keys()), *(key for key in loss if loss[key] is None)]
+    if unknown:
+        raise SpecError(
+            f"loss: expected one for each output, and metrics of these alone. Received: losses of "
+            f"{[*loss]}, metrics of {[*of_metrics]}"
+        )
+    parts = {key: objective_of(loss[key], of_metrics.get(key, ())) for key in loss}
+
+    def summed(wanted: Any, given: Any) -> tf.Tensor:
+        return tf.add_n([part.losses(wanted[key], given[key]) for key, part in parts.items()])
+
+    shown = {
+        f"{key if isinstance(key, str) else f'output_{key + 1}'}_{name}": _at(key, measure)
+        for key, part in parts.items()
+        for name, measure in part.metrics.items()
+    }
+    return Objective(summed, shown)
+
+
+def _at(key: Any, measure: Measure) -> Measure:
+    return lambda wanted, given: measure(wanted[key], given[key])
 
 
 def _metric(metric: Any) -> Measure:

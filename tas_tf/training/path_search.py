@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 import keras
 import tensorflow as tf
 
+from tas_tf.errors import SpecError
 from tas_tf.layers import sampling
 from tas_tf.models.interpreter import ModelSupernet
 from tas_tf.models.supernet import Supernet
@@ -35,12 +36,18 @@ class PathSearch(Search):
 
     Raises:
         ArchitectureError: If the teacher's input or classes are others.
+        SpecError: If a model has several outputs.
     """
 
     def __init__(
         self, net: Supernet | ModelSupernet, teacher: keras.Model | None = None, seed: int = 0
     ):
         super().__init__(net, seed)
+        if isinstance(net, ModelSupernet) and net.space.outputs[1:]:
+            raise SpecError(
+                f"{net.space.graph.name}: a search by measurement expects a model of one output. "
+                f"Received: {len(net.space.outputs)} outputs"
+            )
         if teacher is not None:
             space = net.space
             check_fits(teacher, space.input_shape, space.num_classes, "teacher")

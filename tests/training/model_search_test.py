@@ -14,6 +14,7 @@ from tas_tf.runtime.checkpoints import Checkpoints
 from tas_tf.runtime.run_directory import RunDirectory
 from tas_tf.spaces.cost import cost
 from tas_tf.training.optimizers import SGD, Adam
+from tas_tf.training.path_search import PathSearch
 
 
 @pytest.fixture(scope="module")
@@ -127,6 +128,64 @@ def test_losses_metrics_and_weights_are_those_of_keras(digits):
     assert log["categorical_crossentropy"] > 0
     assert 0 <= log["architecture_categorical_accuracy"] <= 1
     assert "accuracy" not in log
+
+
+def of_two_outputs(structure):
+    i = keras.Input((8, 8, 1))
+    x = layers.Conv2D(8, 3, padding="same", use_bias=False, name="shared")(i)
+    x = layers.GlobalMaxPooling2D()(layers.ReLU()(layers.BatchNormalization(momentum=0.9)(x)))
+    digit = layers.Dense(10, activation="softmax", name="digit")(x)
+    is_odd = layers.Dense(1, activation="sigmoid", name="odd")(layers.Dense(6, "relu")(x))
+    outputs = {"digit": digit, "odd": is_odd}
+    return keras.Model(i, outputs if structure is dict else [*outputs.values()])
+
+
+@pytest.mark.parametrize("structure", [dict, list])
+def test_a_model_of_several_outputs_is_searched_by_the_sum_of_their_losses(digits, structure):
+    images, labels = (part[:256] for part in digits)
+    keras.utils.set_random_seed(3)
+    losses = {"digit": "sparse_categorical_crossentropy", "odd": "binary_crossentropy"}
+    metrics = {"digit": ["accuracy"]}
+    wanted = {"digit": labels, "odd": (labels % 2)[:, None]}
+    if structure is list:
+        losses, wanted, metrics = [*losses.values()], tuple(wanted.values()), [["accuracy"]]
+    search = search_of(of_two_outputs(structure), loss=losses, metrics=metrics)
+    net = search.supernet
+    given = net(images, net.whole_draw())
+    assert isinstance(given, structure)
+    digit, odd = given.values() if structure is dict else given
+    expected = keras.losses.SparseCategoricalCrossentropy(reduction="sum")(labels, digit)
+    expected += keras.losses.BinaryCrossentropy(reduction="sum")((labels % 2)[:, None], odd)
+    assert float(search.objective.sum_of_losses(wanted, given, [])) == pytest.approx(
+        float(expected)
+    )
+    history = search.fit((images, wanted), (images, wanted), epochs=5)
+    name = "digit_accuracy" if structure is dict else "output_1_accuracy"
+    assert history[-1]["loss"] < history[0]["loss"] and 0 < history[-1][name] <= 1
+    smaller = tas_tf.build_model(search.derive(), start_from=net)
+    assert isinstance(smaller(images), structure)
+
+
+@pytest.mark.parametrize(
+    ("loss", "match"),
+    [
+        (None, "expected one for each of .'digit', 'odd'.. Received: None"),
+        ("mse", "expected one for each of"),
+        ({"digit": "mse"}, "expected one for each of"),
+        ({"digit": "mse", "odd": None}, "expected one for each output"),
+        (["mse", "mse"], "expected one for each of"),
+    ],
+)
+def test_every_output_needs_its_loss(loss, match):
+    with pytest.raises(SpecError, match=f"loss: {match}"):
+        search_of(of_two_outputs(dict), loss=loss)
+    with pytest.raises(SpecError, match="by measurement expects a model of one output"):
+        PathSearch(tas_tf.Supernet(tas_tf.SearchSpace.from_model(of_two_outputs(list))))
+
+
+def test_one_output_has_one_loss(trained):
+    with pytest.raises(SpecError, match="loss: expected one for the only output. Received: ..mse"):
+        search_of(trained, loss=["mse"])
 
 
 @pytest.mark.parametrize(
