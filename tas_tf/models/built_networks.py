@@ -12,6 +12,10 @@ from typing import Any
 import keras
 from keras import layers
 
+from tas_tf.models.spec_compiler import build_model
+from tas_tf.spaces.families import IMAGENET_DEPTHS
+from tas_tf.spaces.search_space import SearchSpace
+
 # Smaller images are not halved as often at the start.
 _LARGE = 96
 
@@ -58,8 +62,24 @@ def mobilenetv2(input_shape: Sequence[int], num_classes: int) -> keras.Model:
     return _classified(images, x, num_classes, "mobilenetv2")
 
 
+def resnet(depth: int) -> Callable[[Sequence[int], int], keras.Model]:
+    """Returns the function that builds a ResNet, as `families` describes it.
+
+    Args:
+        depth: Its layers: 18, 34 and 50 are of the ImageNet family, others of the CIFAR one.
+    """
+
+    def build(input_shape: Sequence[int], num_classes: int) -> keras.Model:
+        family = "imagenet_resnet" if depth in IMAGENET_DEPTHS else "cifar_resnet"
+        space = SearchSpace.resnet(depth, num_classes, input_shape, family=family)
+        return build_model(space.unpruned())
+
+    return build
+
+
 NETWORKS: dict[str, Callable[[Sequence[int], int], keras.Model]] = {
-    network.__name__: network for network in (vgg16, mobilenetv2)
+    **{network.__name__: network for network in (vgg16, mobilenetv2)},
+    **{f"resnet{depth}": resnet(depth) for depth in (18, 20, 32, 34, 50, 56, 110, 164)},
 }
 
 

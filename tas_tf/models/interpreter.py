@@ -186,9 +186,10 @@ class ModelSupernet(Candidates):
     def _added(self, call: Call, visit: Visit, draw: Draw) -> tf.Tensor:
         """Returns the sum of a shortcut and of its branch, as far as the draw has it."""
         number, shortcut = self._additions[call.written]
-        tensors = keras.tree.flatten((visit.args, visit.kwargs))
-        weight = draw.depth_weights[number, 1]
-        return tensors[shortcut] + tf.cast(weight, tensors[0].dtype) * tensors[1 - shortcut]
+        given = keras.tree.flatten((visit.args, visit.kwargs))
+        given[1 - shortcut] *= tf.cast(draw.depth_weights[number, 1], given[0].dtype)
+        args, kwargs = keras.tree.pack_sequence_as((visit.args, visit.kwargs), given)
+        return visit.operation(*args, **kwargs)
 
     def _visit(self, call: Call, visit: Visit, told: Told, mode: Mode) -> Any:
         operation, args, kwargs = visit.operation, visit.args, dict(visit.kwargs)

@@ -8,6 +8,10 @@ from collections.abc import Collection, Sequence
 
 from tas_tf.spaces.calls import Call
 
+# For kinds of calls that add two tensors, which of them they give as they are if the other is zero.
+# The second is that of keras.applications' InceptionResNetV2: x + scale * f(x).
+ADDITIONS = {"Add": (0, 1), "CustomScaleLayer": (0,)}
+
 
 @dataclasses.dataclass(frozen=True)
 class Branch:
@@ -48,8 +52,7 @@ def branches_of(calls: Sequence[Call], outputs: Collection[int]) -> tuple[Branch
     found = [
         branch
         for place, call in enumerate(calls)
-        for shortcut in (0, 1)
-        if _adds_alike(call)
+        for shortcut in _shortcuts(call)
         for branch in [_branch(calls, place, shortcut, before)]
         if branch is not None and _is_closed(calls, branch, readers)
     ]
@@ -57,10 +60,12 @@ def branches_of(calls: Sequence[Call], outputs: Collection[int]) -> tuple[Branch
     return tuple(branch for branch in found if not branch.calls & additions)
 
 
-def _adds_alike(call: Call) -> bool:
-    """Whether a call adds two tensors of one shape."""
+def _shortcuts(call: Call) -> tuple[int, ...]:
+    """Returns which of the tensors that a call reads may be a shortcut."""
     shapes = {*call.input_shapes, *call.output_shapes}
-    return call.kind == "Add" and len(call.read) == 2 and len(shapes) == 1
+    if len(call.read) != 2 or len(shapes) != 1:
+        return ()
+    return ADDITIONS.get(call.kind, ())
 
 
 def _before(calls: Sequence[Call]) -> dict[int, int]:

@@ -12,7 +12,7 @@ from typing import Any
 from tas_tf import json_schema
 from tas_tf.errors import ArchitectureError, SpecError
 from tas_tf.json_schema import brief
-from tas_tf.spaces.branches import Branch
+from tas_tf.spaces.branches import ADDITIONS, Branch
 from tas_tf.spaces.channels import Form, Group
 from tas_tf.spaces.choices import DEFAULT_RATIOS, WidthChoice, candidate_widths, index_of
 from tas_tf.spaces.graph import Graph
@@ -193,7 +193,7 @@ class ModelSpace:
         return [
             (call.path, self.graph.partition.form(call.outputs[0]), call.outputs[0].size)
             for call in self.graph.calls
-            if call.kind == "Add"
+            if call.kind in ADDITIONS
         ]
 
     def unpruned(self) -> ModelArchitecture:

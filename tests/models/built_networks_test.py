@@ -7,6 +7,8 @@ import pytest
 import tas_tf
 from tas_tf.models.built_networks import NETWORKS, mobilenetv2, vgg16
 from tas_tf.models.reading import read
+from tas_tf.spaces.cost import cost
+from tas_tf.spaces.search_space import SearchSpace
 
 
 def kernels(model):
@@ -29,7 +31,27 @@ def test_vgg16_has_the_convolutions_of_keras_applications():
     assert read(ours).cost() == read(theirs).cost() + 512 * 10
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", ["resnet20", "resnet164", "resnet18", "resnet50"])
+def test_a_resnet_has_the_widths_of_its_own_space(name):
+    """Untied, its groups are the choices of the stages; tied, those of `tie_streams`."""
+    model = NETWORKS[name]((32, 32, 3), 10)
+    depth = int(name.removeprefix("resnet"))
+    family = "imagenet_resnet" if depth in (18, 50) else "cifar_resnet"
+    for tie in (False, True):
+        options = {"family": family, "search": "width", "tie_streams": tie, "ratios": (0.5, 1.0)}
+        ours = SearchSpace.resnet(depth, 10, (32, 32, 3), **options)
+        read_ = tas_tf.SearchSpace.from_model(model, tie_additions=tie, ratios=(0.5, 1.0))
+        assert {c.name: c.candidates for c in read_.choices} == {
+            c.name: c.candidates for c in ours.choices
+        }
+        for kind in ("macs", "parameters"):
+            for index in (0, 1):
+                picks = [index] * len(ours.choices)
+                of_ours = ours.architecture(picks, [-1] * len(ours.depths))
+                assert cost(read_.architecture(picks), kind) == cost(of_ours, kind)
+
+
+@pytest.mark.parametrize("name", ["vgg16", "mobilenetv2"])
 def test_all_of_it_is_searched(name):
     model = NETWORKS[name]((32, 32, 3), 10)
     assert model(np.zeros((2, 32, 32, 3), "float32")).shape == (2, 10)

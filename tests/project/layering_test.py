@@ -39,9 +39,9 @@ LAYERS = (
     ),
     (
         "models",
-        "shape_plans trained_weights built_networks traversal reading projections narrowing "
+        "shape_plans trained_weights traversal reading projections narrowing "
         "model_spaces channel_order candidates lookup candidate_normalization interpreter supernet "
-        "spec_compiler inheritance derived network_files",
+        "spec_compiler built_networks inheritance derived network_files",
     ),
     (
         "training",

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import small_models
 from keras import layers, ops
+from keras.src.applications.inception_resnet_v2 import CustomScaleLayer
 from model_parts import classified, image, unit
 
 import tas_tf
@@ -160,6 +161,30 @@ def test_depth_alone_can_be_searched():
     model = classified(i, layers.Add(name="sum")([i, x]))
     space = tas_tf.SearchSpace.from_model(model, leave_out_branches=True, frozen=[], ratios=(1.0,))
     assert space.branches and "May be left out, what is added at:\n  sum" in space.summary()
+
+
+def scaled():
+    i = image()
+    x = unit(i, 6)
+    for number in range(2):
+        y = layers.Conv2D(6, 3, padding="same")(unit(x, 8))
+        x = CustomScaleLayer(0.3, name=f"scaled{number}")([x, y])
+    return classified(i, x)
+
+
+def test_a_scaled_addition_is_one():
+    model = scaled()
+    inputs = np.random.default_rng(0).normal(size=(4, *model.input_shape[1:])).astype("float32")
+    space = tas_tf.SearchSpace.from_model(model, leave_out_branches=True, tie_additions=False)
+    assert space.depth_names == ("scaled0", "scaled1") and len(space.graph.projections) == 2
+    net = tas_tf.Supernet(space)
+    for picks in ([0, 1, 2, 0, 1], [5, 3, 5, 2, 5]):
+        for kept in ((1, 1), (0, 1)):
+            architecture = space.architecture(picks, kept)
+            small = tas_tf.build_model(architecture, start_from=model)
+            output = net(inputs, net.fixed_draw(architecture))
+            np.testing.assert_allclose(output, small(inputs), rtol=1e-4, atol=1e-5)
+            assert read(small).cost() == cost(architecture, "macs")
 
 
 def test_families_have_their_residual_blocks():
