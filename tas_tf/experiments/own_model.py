@@ -38,7 +38,7 @@ def own_model(
         input_shape: (height, width, channels) of the images.
         model: Path of a Keras file, of which no code is run, or of a run directory; None builds
             `network`, which has not been trained.
-        network: `vgg16` or `mobilenetv2`.
+        network: `vgg16`, `mobilenetv2` or `densenet`.
         ratios: Candidate widths as shares of the unpruned width, in (0, 1].
         width_divisor: Candidates have a number of channels that is the nearest multiple of it.
         frozen: Paths of layers whose channels are not searched, nor those tied to them.
