@@ -99,6 +99,7 @@ class Study:
         name: What it is called.
         spec: The spec of every command.
         bindings: What all commands bind besides.
+        unpruned: What the trainings of the teachers bind besides, where their schedule differs.
         arms: For every arm the command that makes its networks (one of `MAKERS`, with flags), then
             what that command binds. `{teacher}` stands for the teacher's run directory.
         rounds: The parts of the grid, the most informative first.
@@ -118,6 +119,7 @@ class Study:
     arms: Mapping[str, Sequence[str]]
     rounds: Sequence[Round]
     bindings: Sequence[str] = ()
+    unpruned: Sequence[str] = ()
     searches: int = 3
     once: Sequence[str] = ()
     teachers: int = 3
@@ -200,7 +202,7 @@ class Study:
             return _module([name, *(word.replace(_TEACHER, teacher) for word in words)], end)
         network = run_dir(item.network, root)
         trained = [f"--architecture={architecture or network}"]
-        trained = [] if item.network.arm == UNPRUNED else trained
+        trained = _bound(self.unpruned) if item.network.arm == UNPRUNED else trained
         filled = [word.format(network=network, teacher=teacher) for word in WAYS[item.way]]
         return _module(["train", *common], [*trained, *filled, *end])
 

@@ -13,7 +13,6 @@ from tas_tf import json_schema
 from tas_tf.errors import RunDirectoryError, SpecError
 from tas_tf.json_schema import ANY, number, positive, share, text, truth
 from tas_tf.reports import record_schema
-from tas_tf.spaces.architecture import Architecture
 from tas_tf.spaces.cost import LATENCY
 
 _RECORDS = {
@@ -104,6 +103,11 @@ class Records:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(str(self.path), "{\n" + ",\n".join(lines) + "\n}\n")
 
+    def suffices(self, network: Network) -> bool:
+        """Whether a record says all of a network: that of a model needs the model beside it."""
+        record = self.get(network)
+        return record is not None and "model" not in record["architecture"]
+
     def architecture(self, network: Network) -> str:
         """Returns the recorded architecture of a network as the text of its file."""
         return json.dumps(self.get(network)["architecture"], indent=1) + "\n"
@@ -146,10 +150,10 @@ def _of_network(run: pathlib.Path) -> dict[str, Any] | None:
 def _network(run: pathlib.Path) -> dict[str, Any]:
     """Returns the architecture of a run, and its costs as shares of the unpruned network's."""
     from tas_tf.deployment.speed import unpruned_counterpart  # late: it loads TensorFlow
+    from tas_tf.models.network_files import load_architecture
     from tas_tf.spaces.cost import costs
 
-    path = run / "architecture.json"
-    architecture = Architecture.from_json(path.read_bytes(), str(path))
+    architecture = load_architecture(str(run))
     whole = costs(unpruned_counterpart(architecture)[0])
     shares = {kind: round(cost / whole[kind], 4) for kind, cost in costs(architecture).items()}
     fields = json.loads(architecture.replace(cost=None, provenance=None).to_json())

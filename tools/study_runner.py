@@ -138,7 +138,7 @@ class Runner:
             and "inherited" not in item.way
             and item.network.target is not None
             and not self._is_there(item.network)
-            and self._records.get(item.network) is not None
+            and self._records.suffices(item.network)
         )
 
     def _finish(self, item: Item) -> None:

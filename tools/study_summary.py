@@ -39,16 +39,21 @@ Methods = dict[str, dict[Network, list[dict[str, Any]]]]  # records by arm and n
 def finished(study: Study, records: Records) -> dict[Place, Methods]:
     """Returns the records of finished trainings, by budget and way, arm and network.
 
-    The unpruned network stands beside the networks of every budget.
+    The unpruned network stands beside the networks of every budget that are trained as it is, and
+    beside all where none is.
     """
     found: dict[Place, Methods] = {}
     cells = [cell for cell in study.cells() if records.get(cell) is not None]
+    alone = not any(way == "scratch" for _, way in _places(study))
     for target, way in _places(study):
         if not any((cell.network.target, cell.way) == (target, way) for cell in cells):
             continue
         methods: Methods = collections.defaultdict(lambda: collections.defaultdict(list))
         for cell in cells:
-            if cell.way == way and cell.network.target in (None, target):
+            is_unpruned = cell.network.target is None
+            if cell.network.target in (None, target) and (
+                cell.way == way or (is_unpruned and alone)
+            ):
                 methods[cell.network.arm][cell.network].append(records.get(cell))
         order = [arm for arm in (UNPRUNED, *study.arms) if arm in methods]
         found[target, way] = {arm: methods[arm] for arm in order}

@@ -1,4 +1,4 @@
-"""Networks that are built anew and searched like any model that was read: VGG-16 and MobileNetV2.
+"""Networks that are built anew and searched like any model that was read.
 
 A network is a function from the images' shape and the number of classes to a Keras model of stock
 layers that gives logits. Nothing else has to be said of it: its widths, ties and branches are read.
@@ -62,6 +62,37 @@ def mobilenetv2(input_shape: Sequence[int], num_classes: int) -> keras.Model:
     return _classified(images, x, num_classes, "mobilenetv2")
 
 
+def densenet(input_shape: Sequence[int], num_classes: int) -> keras.Model:
+    """Returns DenseNet-BC of depth 40 and growth 12: every layer reads the maps of all before it.
+
+    Huang et al., "Densely Connected Convolutional Networks", CVPR 2017, section 4: the network for
+    images of 32 pixels, with bottlenecks, and with transitions that halve the number of channels.
+
+    Args:
+        input_shape: (height, width, channels) of the images.
+        num_classes: Number of classes.
+    """
+    growth, count = 12, 6  # of layers in a block: (40 - 4) / 6, since each has two convolutions
+    images = keras.Input(tuple(input_shape))
+    options = {"padding": "same", "use_bias": False}
+    x = layers.Conv2D(2 * growth, 3, name="stem", **options)(images)
+    for block in (1, 2, 3):
+        for number in range(1, count + 1):
+            name = f"block{block}_layer{number}"
+            y = layers.Conv2D(4 * growth, 1, name=f"{name}_bottleneck", **options)(
+                _activated(x, f"{name}_in")
+            )
+            y = layers.Conv2D(growth, 3, name=f"{name}_conv", **options)(
+                _activated(y, f"{name}_mid")
+            )
+            x = layers.Concatenate(name=f"{name}_concat")([x, y])
+        x = _activated(x, f"block{block}_out")
+        if block < 3:
+            halved = layers.Conv2D(x.shape[-1] // 2, 1, name=f"transition{block}", **options)(x)
+            x = layers.AveragePooling2D(2, padding="same", name=f"transition{block}_pool")(halved)
+    return _classified(images, x, num_classes, "densenet")
+
+
 def resnet(depth: int) -> Callable[[Sequence[int], int], keras.Model]:
     """Returns the function that builds a ResNet, as `families` describes it.
 
@@ -72,13 +103,14 @@ def resnet(depth: int) -> Callable[[Sequence[int], int], keras.Model]:
     def build(input_shape: Sequence[int], num_classes: int) -> keras.Model:
         family = "imagenet_resnet" if depth in IMAGENET_DEPTHS else "cifar_resnet"
         space = SearchSpace.resnet(depth, num_classes, input_shape, family=family)
-        return build_model(space.unpruned())
+        model = build_model(space.unpruned())
+        return keras.Model(model.inputs, model.outputs, name=f"resnet{depth}")
 
     return build
 
 
 NETWORKS: dict[str, Callable[[Sequence[int], int], keras.Model]] = {
-    **{network.__name__: network for network in (vgg16, mobilenetv2)},
+    **{network.__name__: network for network in (vgg16, mobilenetv2, densenet)},
     **{f"resnet{depth}": resnet(depth) for depth in (18, 20, 32, 34, 50, 56, 110, 164)},
 }
 
@@ -103,7 +135,11 @@ def _normalized(
 ) -> Any:
     """Returns a convolution's output, normalized, behind a ReLU up to `most`."""
     options = {"strides": strides, "padding": "same", "use_bias": False, "name": name}
-    x = layer(*sizes, **options)(x)
+    return _activated(layer(*sizes, **options)(x), name, most)
+
+
+def _activated(x: Any, name: str, most: float | None = None) -> Any:
+    """Returns the normalized maps behind a ReLU up to `most`."""
     x = layers.BatchNormalization(momentum=0.9, name=f"{name}_bn")(x)
     return layers.ReLU(most, name=f"{name}_relu")(x)
 

@@ -274,7 +274,7 @@ def test_a_network_that_there_is_not(network, tmp_path, monkeypatch, capsys):
     preset = str(PROJECT / "specs" / "vgg16.gin")
     more = bindings(f"NETWORK = {network!r}", "DATASET = 'digits'")
     assert run("search", f"--gin_file={preset}", *more, "--run_dir=run") == 2
-    assert "one of vgg16, mobilenetv2" in capsys.readouterr().err
+    assert "one of vgg16, mobilenetv2, densenet" in capsys.readouterr().err
 
 
 def residual():
