@@ -127,12 +127,21 @@ def operations_of(model: keras.Model, graph: Graph) -> list[Any]:
     Raises:
         ArchitectureError: If the graph is not the model's.
     """
+    return [visit.operation for visit in visits_of(model, graph)]
+
+
+def visits_of(model: keras.Model, graph: Graph) -> list[Visit]:
+    """Returns how every call of a graph stands in the model.
+
+    Raises:
+        ArchitectureError: If the graph is not the model's.
+    """
     functional, visits = graph_of(model), _Checked(graph)
-    found: list[Any] = []
+    found: list[Visit] = []
 
     def visit(visited: Visit) -> list[Any]:
         visits.call_of(visited)
-        found.append(visited.operation)
+        found.append(visited)
         return visited.outputs
 
     traverse(functional, functional.inputs, visit)
