@@ -1,7 +1,7 @@
 """Measures whether networks within a budget of milliseconds take as long as it says.
 
     python benchmarks/latency_budget.py --folder=runs/latency_budget
-    python benchmarks/latency_budget.py --folder=runs/latency_budget --network ResNet50 --target='latency: 0.5'
+    python benchmarks/latency_budget.py --folder=runs/latency_budget --network ResNet50 --size 160
 
 For each network of `keras.applications`, with new weights: this device is profiled (LiteRT, one
 thread, one image, as a search does), an architecture within the budget is derived from logits that

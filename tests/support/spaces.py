@@ -1,5 +1,6 @@
 """Small search spaces for tests, and all of their architectures one by one."""
 
+import functools
 import itertools
 import math
 from collections.abc import Iterator
@@ -166,12 +167,14 @@ def probability(widths, depths, probabilities) -> float:
     )
 
 
-def piece_table(space: ModelSpace, seed: int = 0, most: int = 10**6) -> LatencyTable:
-    """A table of a model's space whose times are random, up to so many nanoseconds for a piece."""
+def piece_table(space: ModelSpace, seed: int | None = 0) -> LatencyTable:
+    """A table of a model's space whose times are random; or grow with widths, as on devices."""
     random, grids = np.random.default_rng(seed), []
     for piece, axes in piece_widths(space).items():
-        times = random.integers(1, most, size=[len(widths) for widths in axes]).tolist()
-        grids.append(Grid(piece, axes, tuples(times)))
+        times = random.integers(1, 10**6, size=[len(widths) for widths in axes])
+        if seed is None:
+            times = 1000 * functools.reduce(np.multiply.outer, axes, np.ones((), int))
+        grids.append(Grid(piece, axes, tuples(times.tolist())))
     return LatencyTable(
         runtime="litert",
         batch_size=1,
@@ -183,7 +186,7 @@ def piece_table(space: ModelSpace, seed: int = 0, most: int = 10**6) -> LatencyT
             "input_shape": list(space.input_shape),
         },
         scale=1.25,
-        overhead_ns=int(random.integers(0, most)),
+        overhead_ns=1000 if seed is None else int(random.integers(10**6)),
         error={"networks": 8, "mean": 0.05, "largest": 0.1},
         grids=tuple(grids),
     )
