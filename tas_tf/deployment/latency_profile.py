@@ -1,4 +1,4 @@
-"""Profiles of a device: the times of a search space's layers, as a table of latencies."""
+"""Profiles of a device: what the parts of a space's networks take, as a table of latencies."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import functools
 import itertools
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import keras
@@ -16,21 +16,19 @@ import tensorflow as tf
 
 from tas_tf import json_schema
 from tas_tf.deployment import runners
+from tas_tf.deployment.latency_subjects import Subjects, subjects_of
 from tas_tf.deployment.running import Runner, random_images
 from tas_tf.errors import RunDirectoryError
-from tas_tf.models.spec_compiler import build_layer, build_model
 from tas_tf.runtime import files
 from tas_tf.spaces.architecture import Architecture
 from tas_tf.spaces.cost import cost
-from tas_tf.spaces.families import Layer
-from tas_tf.spaces.latency_table import Grid, LatencyTable, layer_widths
+from tas_tf.spaces.latency_table import Grid, LatencyTable
+from tas_tf.spaces.model_space import ModelArchitecture, ModelSpace
 from tas_tf.spaces.search_space import SearchSpace
 from tas_tf.training.callbacks import duration
 
-FITTED, JUDGED = 10, 30  # whole networks
-_INPUT_WIDTHS = 5  # times are nearly linear in input channels, and have steps in output channels
-_QUARTERS = 4
 _GROUP = 8  # networks that are timed in turn
+_LONGER = 5  # whole networks are timed so many times as long as parts: all else is fitted to them
 _LINE_SECONDS = 10.0
 
 
@@ -52,42 +50,12 @@ class Setting:
         return f"{self.runtime}, batch {self.batch_size}, threads {self.threads}"
 
 
-# A whole network, or a layer with its input and output channels.
-Subject = Architecture | tuple[Layer, int, int]
-
-
-def grid_widths(space: SearchSpace) -> dict[Layer, tuple[tuple[int, ...], tuple[int, ...]]]:
-    """Returns the input and output widths at which every layer of a space is measured.
-
-    Output widths are all candidates, since vector units make steps in them, and the quarters of the
-    widest; input widths are some of these, the first and the last among them. So the table also
-    serves spaces of the same layers with other candidates, from a quarter of the width on.
-    """
-    grids = {}
-    for layer, ends in layer_widths(space).items():
-        sources, targets = map(_with_quarters, ends)
-        picks = np.linspace(0, len(sources) - 1, _INPUT_WIDTHS).round().astype(int)
-        grids[layer] = (tuple(sorted({sources[pick] for pick in picks})), targets)
-    return grids
-
-
-def subjects(space: SearchSpace) -> str:
-    """Returns what a profile of a space measures, for people."""
-    widths = grid_widths(space).values()
-    layers = sum(len(sources) * len(targets) for sources, targets in widths)
-    return f"{layers} layers of {len(widths)} kinds and {FITTED + JUDGED} whole networks"
-
-
-def _with_quarters(widths: Sequence[int]) -> tuple[int, ...]:
-    """Returns widths with the quarters of the widest; a width that is fixed stays alone."""
-    if len(widths) == 1:
-        return tuple(widths)
-    quarters = (max(1, widths[-1] * part // _QUARTERS) for part in range(1, _QUARTERS))
-    return tuple(sorted({*widths, *quarters}))
+# A whole network, or a layer or a piece with a width for each of its axes.
+Subject = Architecture | ModelArchitecture | tuple[Any, tuple[int, ...]]
 
 
 def profile(
-    space: SearchSpace, output: str, setting: Setting, seconds: float = 0.1
+    space: SearchSpace | ModelSpace, output: str, setting: Setting, seconds: float = 0.1
 ) -> LatencyTable:
     """Measures a table of latencies, and writes it.
 
@@ -97,83 +65,79 @@ def profile(
         space: The search space.
         output: Path of the table.
         setting: What it is measured in.
-        seconds: About how long a layer or a network is timed.
+        seconds: About how long a layer, a piece or a network is timed.
 
     Raises:
         RunDirectoryError: If what lies there is of another space or device, or damaged.
+        SpecError: If the space's networks cannot be measured.
     """
-    widths = grid_widths(space)
-    layers = [(layer, *at) for layer, ends in widths.items() for at in itertools.product(*ends)]
-    networks = _networks(space)
+    subjects = subjects_of(space)
+    parts = [(part, at) for part, axes in subjects.grids.items() for at in itertools.product(*axes)]
     device = runners.describe_device(setting.runtime)
-    described = {
-        "family": space.family,
-        "block": space.block,
-        "input_shape": list(space.input_shape),
-        "num_classes": space.num_classes,
-    }
     asked = {
         "setting": dataclasses.asdict(setting),
         "device": device,
-        "space": json.loads(json.dumps(dataclasses.asdict(space))),
+        "space": subjects.record,
+        "order": "parts, networks, parts",
     }
-    partial, unpruned = f"{output}.partial", space.unpruned()
+    partial = f"{output}.partial"
+    # Networks soon: one that the runtime cannot take is found at once, and they take longest.
+    count = len(subjects.networks)
     nanoseconds = _measure(
-        [*layers, *networks],
-        lambda group: _times(group, unpruned, setting, seconds),
+        [*parts[:_GROUP], *subjects.networks, *parts[_GROUP:]],
+        lambda group: _times(group, subjects, setting, seconds),
         partial,
         asked,
     )
-    times = iter(nanoseconds[: len(layers)])
+    first = min(_GROUP, len(parts))
+    times = iter(nanoseconds[:first] + nanoseconds[first + count :])
     grids = tuple(
-        Grid(layer, *ends, tuple(tuple(next(times) for _ in ends[1]) for _ in ends[0]))
-        for layer, ends in widths.items()
+        Grid(part, axes, _nested(times, [len(widths) for widths in axes]))
+        for part, axes in subjects.grids.items()
     )
     error = {"networks": 0, "mean": 0.0, "largest": 0.0}
     table = LatencyTable(
-        **dataclasses.asdict(setting), device=device, space=described, scale=1.0, overhead_ns=0,
-        error=error, grids=grids, source=output,
+        **dataclasses.asdict(setting), device=device, space=subjects.space, scale=1.0,
+        overhead_ns=0, error=error, grids=grids, source=output,
     )  # fmt: skip
-    table = calibrate(table, networks, nanoseconds[len(layers) :])
+    table = calibrate(table, subjects.networks, nanoseconds[first : first + count], subjects.fitted)
     files.write_whole(output, table.to_json())
     files.remove(partial)
     return table
 
 
-def _networks(space: SearchSpace) -> list[Architecture]:
-    """Returns the networks that scale and overhead are fitted to, then those that judge them."""
-    random = np.random.default_rng(0)
-    counts = [len(choice.candidates) for choice in space.choices]
-    depths = [len(stage) for stage in space.depths]
-    smallest = space.architecture([0] * len(counts), [0] * len(depths))
-    drawn = [
-        space.architecture(random.integers(counts).tolist(), random.integers(depths).tolist())
-        for _ in range(FITTED - 2 + JUDGED)
-    ]
-    return [space.unpruned(), smallest, *drawn]
+def _nested(values: Iterator[int], shape: Sequence[int]) -> Any:
+    """Returns as many of some values as an array of a shape has, in tuples within tuples."""
+    if not shape:
+        return next(values)
+    return tuple(_nested(values, shape[1:]) for _ in range(shape[0]))
 
 
 def calibrate(
-    table: LatencyTable, networks: Sequence[Architecture], nanoseconds: Sequence[int]
+    table: LatencyTable,
+    networks: Sequence[Architecture] | Sequence[ModelArchitecture],
+    nanoseconds: Sequence[int],
+    fitted: int,
 ) -> LatencyTable:
     """Returns the table with scale and overhead, and with how well it predicts other networks.
 
     Args:
         table: The table, without scale and overhead.
-        networks: Those that both are fitted to (`FITTED`), then those that judge them.
+        networks: Those that both are fitted to, then those that judge them.
         nanoseconds: What each takes.
+        fitted: How many are fitted to.
     """
-    sums = np.array([cost(network, table.kind) for network in networks[:FITTED]], np.float64)
-    times = np.array(nanoseconds[:FITTED], np.float64)
+    sums = np.array([cost(network, table.kind) for network in networks[:fitted]], np.float64)
+    times = np.array(nanoseconds[:fitted], np.float64)
     # Relative errors are what counts: each equation is divided by its time.
     equations = np.stack([sums / times, 1 / times], axis=1)
-    scale, overhead = np.linalg.lstsq(equations, np.ones(FITTED))[0]
+    scale, overhead = np.linalg.lstsq(equations, np.ones(fitted))[0]
     if overhead < 0 or scale <= 0:
         ratios = equations[:, 0]
         scale, overhead = ratios.sum() / (ratios**2).sum(), 0.0
     table = dataclasses.replace(table, scale=float(scale), overhead_ns=round(overhead))
-    predicted = np.array([cost(network, table.kind) for network in networks[FITTED:]])
-    errors = np.abs(predicted / np.array(nanoseconds[FITTED:]) - 1)
+    predicted = np.array([cost(network, table.kind) for network in networks[fitted:]])
+    errors = np.abs(predicted / np.array(nanoseconds[fitted:]) - 1)
     error = {
         "networks": len(errors),
         "mean": float(errors.mean()),
@@ -188,31 +152,42 @@ def _measure(
     partial: str,
     asked: dict[str, Any],
 ) -> list[int]:
-    """Returns what layers and networks take, in nanoseconds; keeps what it has in a file.
+    """Returns what parts and whole networks take, in nanoseconds; keeps what it has in a file.
 
     Args:
-        subjects: The layers and networks.
+        subjects: The parts and networks.
         times_of: Measures some of them.
         partial: Path of the file.
         asked: What is measured in what; a file of other measurements is refused.
     """
     nanoseconds = _read_partial(partial, asked)
-    before, start, said = len(nanoseconds), time.monotonic(), 0.0
+    start, said = time.monotonic(), 0.0
+    # Of whole networks and of parts, as far as they were measured by this process.
+    seconds: dict[bool, list[float]] = {False: [], True: []}
     if nanoseconds:
-        print(f"Goes on: {before} of {len(subjects)} were measured before")
+        print(f"Goes on: {len(nanoseconds)} of {len(subjects)} were measured before")
     while len(nanoseconds) < len(subjects):
-        nanoseconds += times_of(subjects[len(nanoseconds) : len(nanoseconds) + _GROUP])
+        group, begun = subjects[len(nanoseconds) :][:_GROUP], time.monotonic()
+        nanoseconds += times_of(group)
         files.write_whole(partial, json.dumps({**asked, "nanoseconds": nanoseconds}))
+        for subject in group:
+            each = (time.monotonic() - begun) / len(group)
+            seconds[isinstance(subject, tuple)].append(each)
         spent = time.monotonic() - start
         if spent - said >= _LINE_SECONDS:
-            said, done = spent, len(nanoseconds)
-            left = spent / (done - before) * (len(subjects) - done)
+            said, left = spent, _left(subjects[len(nanoseconds) :], seconds)
             print(
-                f"Measured {done} of {len(subjects)} layers and networks "
+                f"Measured {len(nanoseconds)} of {len(subjects)} networks and parts of them "
                 f"({duration(spent)}, {duration(left)} left)",
                 flush=True,
             )
     return nanoseconds
+
+
+def _left(subjects: Sequence[Subject], seconds: dict[bool, list[float]]) -> float:
+    """Returns the seconds that subjects will take, by those of networks and parts before."""
+    known = {kind: times or seconds[not kind] for kind, times in seconds.items()}
+    return sum(float(np.mean(known[isinstance(subject, tuple)])) for subject in subjects)
 
 
 def _read_partial(partial: str, asked: dict[str, Any]) -> list[int]:
@@ -238,22 +213,24 @@ def _read_partial(partial: str, asked: dict[str, Any]) -> list[int]:
 
 
 def _times(
-    group: Sequence[Subject], unpruned: Architecture, setting: Setting, seconds: float
+    group: Sequence[Subject], subjects: Subjects, setting: Setting, seconds: float
 ) -> list[int]:
-    """Returns the median times of layers, less that of an empty network, and of whole networks."""
+    """Returns the median times of parts, less that of an empty network, and of whole networks."""
     keras.utils.clear_session()
     make = functools.partial(_load_runner, setting=setting)
     loaded = [make(_empty_network())]
     for subject in group:
-        if isinstance(subject, Architecture):
-            loaded.append(make(build_model(subject)))
+        if isinstance(subject, tuple):
+            loaded.append(make(subjects.build(*subject)))
         else:
-            loaded.append(make(build_layer(unpruned, *subject)))
+            loaded.append(make(subjects.build_network(subject)))
     calls = {index: runner.run for index, runner in enumerate(loaded)}
-    times = runners.time_calls(calls, seconds * len(loaded))
+    clock = runners.clock_of(setting.runtime, setting.threads)
+    weights = [1 if isinstance(subject, tuple) else _LONGER for subject in group]
+    times = runners.time_calls(calls, seconds * (1 + sum(weights)), clock)
     empty, *others = (1e6 * times[index].median_ms for index in calls)
     return [
-        max(1, round(value if isinstance(subject, Architecture) else value - empty))
+        max(1, round(value - empty if isinstance(subject, tuple) else value))
         for subject, value in zip(group, others, strict=True)
     ]
 

@@ -19,6 +19,8 @@ from tas_tf.runtime import devices
 WARM_ROUNDS = 5
 LEAST_ROUNDS, MOST_ROUNDS = 20, 2_000
 
+Clock = Callable[[], float]  # seconds since whenever
+
 
 @dataclasses.dataclass(frozen=True)
 class Times:
@@ -129,8 +131,20 @@ def time_models(
     return time_calls(calls, seconds)
 
 
+def clock_of(runtime: str, threads: int) -> Clock:
+    """Returns the clock of calls that other work on the machine shall not slow down.
+
+    On a single thread a call takes the time that this process computes, as long as nothing but the
+    processor does: in long calls, other than in short ones, other processes have their turns.
+    """
+    is_alone = threads == 1 and not FORMATS[runtime].by_tensorflow
+    return time.process_time if is_alone else time.perf_counter
+
+
 def time_calls(
-    calls: Mapping[Any, Callable[[], object]], seconds: float = 10.0
+    calls: Mapping[Any, Callable[[], object]],
+    seconds: float = 10.0,
+    clock: Clock = time.perf_counter,
 ) -> dict[Any, Times]:
     """Times calls in turn, round by round.
 
@@ -138,14 +152,17 @@ def time_calls(
         calls: Name to what is timed, such as `Runner.run` of several runners; a call returns when
             its work is done.
         seconds: About how long to go on, after the warm-up; at least 20 rounds are timed.
+        clock: What tells the seconds.
     """
-    warm = in_turn(calls, WARM_ROUNDS)
+    warm = in_turn(calls, WARM_ROUNDS, clock)
     rounds = int(1e3 * seconds / max(sum(times[-1] for times in warm.values()), 1e-3))
     rounds = min(max(rounds, LEAST_ROUNDS), MOST_ROUNDS)
-    return {name: Times.of(times) for name, times in in_turn(calls, rounds).items()}
+    return {name: Times.of(times) for name, times in in_turn(calls, rounds, clock).items()}
 
 
-def in_turn(calls: Mapping[Any, Callable[[], object]], rounds: int) -> dict[Any, np.ndarray]:
+def in_turn(
+    calls: Mapping[Any, Callable[[], object]], rounds: int, clock: Clock = time.perf_counter
+) -> dict[Any, np.ndarray]:
     """Times calls round by round: what slows the machine down for a while slows down all of them.
 
     What a call leaves in the caches is met by each of the others, too.
@@ -153,15 +170,17 @@ def in_turn(calls: Mapping[Any, Callable[[], object]], rounds: int) -> dict[Any,
     Args:
         calls: Name to what is timed; a call returns when its work is done.
         rounds: Number of rounds.
+        clock: What tells the seconds.
 
     Returns:
         Milliseconds (rounds,) of each.
     """
-    times = np.array([[_milliseconds(call) for call in calls.values()] for _ in range(rounds)])
+    each = calls.values()
+    times = np.array([[_milliseconds(call, clock) for call in each] for _ in range(rounds)])
     return dict(zip(calls, times.T, strict=True))
 
 
-def _milliseconds(call: Callable[[], object]) -> float:
-    start = time.perf_counter()
+def _milliseconds(call: Callable[[], object], clock: Clock) -> float:
+    start = clock()
     call()
-    return 1e3 * (time.perf_counter() - start)
+    return 1e3 * (clock() - start)

@@ -9,14 +9,14 @@ import json
 import os
 import re
 import tempfile
-from collections.abc import Sequence
 from typing import Any
 
 import tensorflow as tf
 
 from tas_tf.config import gin_config
 from tas_tf.deployment import formats, runners
-from tas_tf.deployment.latency_profile import Setting, grid_widths, profile, subjects
+from tas_tf.deployment.latency_profile import Setting, profile
+from tas_tf.deployment.latency_subjects import Subjects, subjects_of
 from tas_tf.errors import BudgetError, SpecError, UserError
 from tas_tf.runtime import cluster, devices, files
 from tas_tf.runtime.run_directory import RunDirectory
@@ -126,12 +126,6 @@ def table_for(
     """
     if path is None and asked.setting is None:
         return None
-    if isinstance(space, ModelSpace):
-        raise SpecError(
-            "of a model that was read no milliseconds are known; give a budget of macs, of "
-            "parameters or of memory",
-            field="target",
-        )
     if path is None and directory.exists(LATENCY_TABLE):
         path = directory.path
     if path is None and asked.setting is not None:
@@ -139,25 +133,25 @@ def table_for(
     return _checked(load(str(path), space), asked)
 
 
-def _of_this_device(space: SearchSpace, setting: Setting, dry_run: bool) -> LatencyTable | None:
+def _of_this_device(
+    space: SearchSpace | ModelSpace, setting: Setting, dry_run: bool
+) -> LatencyTable | None:
     """Returns what was measured here before, or is now; None in a dry run that would measure."""
-    kept = _kept_at(space, setting)
+    subjects = subjects_of(space)
+    kept = _kept_at(subjects, setting)
     if tf.io.gfile.exists(kept):
         with contextlib.suppress(SpecError):  # damaged: it is measured anew
             return load(kept, space)
     when = "would be profiled first" if dry_run else "is profiled first"
-    print(
-        f"Latency: this device {when}, in {setting}: {subjects(space)}, in some minutes; kept in "
-        f"{kept}"
-    )
+    print(f"Latency: this device {when}, in {setting}: {subjects}, in some minutes; kept in {kept}")
     if dry_run:
         print("Budget: its milliseconds are known then")
         return None
     return _measured(space, setting, kept)
 
 
-def load(path: str, space: SearchSpace) -> LatencyTable:
-    """Reads a table of latencies, which must have all layers of a space.
+def load(path: str, space: SearchSpace | ModelSpace) -> LatencyTable:
+    """Reads a table of latencies, which must have all layers or pieces of a space.
 
     Args:
         path: The table's file, or the run directory of a search that had one.
@@ -192,12 +186,14 @@ def _checked(table: LatencyTable, asked: Asked) -> LatencyTable:
     return table
 
 
-def _kept_at(space: SearchSpace, setting: Setting) -> str:
-    """Returns where the table of this device, setting and layers is kept for further runs."""
-    layers: Sequence[Any] = [
-        [dataclasses.asdict(layer), *widths] for layer, widths in grid_widths(space).items()
+def _kept_at(subjects: Subjects, setting: Setting) -> str:
+    """Returns where the table of this device, setting and parts is kept for further runs."""
+    parts: list[Any] = [
+        [dataclasses.asdict(part), *widths] for part, widths in subjects.grids.items()
     ]
-    told = [runners.describe_device(setting.runtime), dataclasses.asdict(setting), layers]
+    # Which networks it was fitted to: those of a model, but ResNets of any depth.
+    parts += [subjects.space["fingerprint"]] if "fingerprint" in subjects.space else []
+    told = [runners.describe_device(setting.runtime), dataclasses.asdict(setting), parts]
     digest = hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]
     root = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
     folder = os.path.join(root, "tas_tf", "latency")
@@ -209,7 +205,7 @@ def _kept_at(space: SearchSpace, setting: Setting) -> str:
     return os.path.join(folder, f"{digest}.json")
 
 
-def _measured(space: SearchSpace, setting: Setting, kept: str) -> LatencyTable:
+def _measured(space: SearchSpace | ModelSpace, setting: Setting, kept: str) -> LatencyTable:
     if cluster.current() is not None:
         raise SpecError(
             "expected a table of latencies where several workers search, from python -m "

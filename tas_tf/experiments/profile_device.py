@@ -8,9 +8,11 @@ from typing import ClassVar
 
 from tas_tf.data.image_data import ImageData
 from tas_tf.deployment import formats
-from tas_tf.deployment.latency_profile import Setting, profile, subjects
+from tas_tf.deployment.latency_profile import Setting, profile
+from tas_tf.deployment.latency_subjects import subjects_of
 from tas_tf.errors import EXIT_DONE
 from tas_tf.experiments import messages
+from tas_tf.spaces.model_space import ModelSpace
 from tas_tf.spaces.search_space import SearchSpace
 
 
@@ -35,7 +37,7 @@ class ProfileExperiment:
     dry_run: bool
     setting: tuple[str, int, int]
     data: ImageData
-    space: Callable[..., SearchSpace]
+    space: Callable[..., SearchSpace | ModelSpace]
     seconds: float = 0.1
     input_shape: tuple[int, int, int] | None = None
     num_classes: int | None = None
@@ -49,7 +51,7 @@ class ProfileExperiment:
             info = self.data.describe()
             input_shape, num_classes = info.input_shape, info.num_classes
         space = self.space(num_classes=num_classes, input_shape=input_shape)
-        print(f"Profile: {subjects(space)}, in {setting}; table {self.output}")
+        print(f"Profile: {subjects_of(space)}, in {setting}; table {self.output}")
         if self.dry_run:
             return EXIT_DONE
         messages.say_latency(profile(space, self.output, setting, self.seconds))

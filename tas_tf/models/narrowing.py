@@ -150,12 +150,21 @@ def operations_of(model: keras.Model, graph: Graph) -> list[Any]:
     Raises:
         ArchitectureError: If the graph is not the model's.
     """
+    return [visit.operation for visit in visits_of(model, graph)]
+
+
+def visits_of(model: keras.Model, graph: Graph) -> list[Visit]:
+    """Returns how every call of a graph stands in the model.
+
+    Raises:
+        ArchitectureError: If the graph is not the model's.
+    """
     functional, visits = graph_of(model), _Checked(graph)
-    found: list[Any] = []
+    found: list[Visit] = []
 
     def visit(visited: Visit) -> list[Any]:
         visits.call_of(visited)
-        found.append(visited.operation)
+        found.append(visited)
         return visited.outputs
 
     traverse(functional, functional.inputs, visit)
@@ -224,11 +233,7 @@ class _Narrowing:
         if call.first:
             changed = {field: self._size(ids) for field, ids in call.resized.items()}
             name = self._name(visit)
-            self._made[call.operation] = (
-                _projecting(visit, name, **changed)
-                if call.bypassed
-                else remade(visit.operation, name, changed)
-            )
+            self._made[call.operation] = made(call, visit.operation, name, changed)
             self._sources.append((call, visit.operation))
         args, kwargs = visit.args, visit.kwargs
         if id(call) in self._projected:
@@ -291,9 +296,18 @@ class _Narrowing:
         return name
 
 
-def _projecting(visit: Visit, name: str, units: int) -> Any:
-    """Returns a layer of Keras that does what a projection does, at every place of a map."""
-    places = len(visit.args[0].shape) - 2
+def made(call: Call, operation: Any, name: str, changed: Mapping[str, Any]) -> Any:
+    """Returns an operation made anew, without weights; of a `Projection` a layer of Keras' own.
+
+    Args:
+        call: Its first call.
+        operation: The operation.
+        name: Its new name.
+        changed: Fields of the configuration that are to have other values.
+    """
+    if not call.bypassed:
+        return remade(operation, name, changed)
+    places, units = len(call.input_shapes[0]) - 1, changed["units"]
     if places not in (1, 2, 3):
         return keras.layers.Dense(units, use_bias=False, name=name)
     convolution = (keras.layers.Conv1D, keras.layers.Conv2D, keras.layers.Conv3D)[places - 1]

@@ -266,7 +266,7 @@ class _Reader:
 
     def space(self, latency: LatencyTable | None) -> tuple[Any, list[Budget]]:
         if self._directory.exists(BASE):
-            return self._model_space()
+            return self._model_space(latency)
         record = self.json(SPACE, record_schema.SPACE)
         if record is None:
             return None, []
@@ -289,7 +289,7 @@ class _Reader:
             self.say(f"{SPACE} is damaged: {files.first_line(error)}")
             return None, []
 
-    def _model_space(self) -> tuple[ModelSpace | None, list[Budget]]:
+    def _model_space(self, latency: LatencyTable | None) -> tuple[ModelSpace | None, list[Budget]]:
         record = self.json(SPACE, record_schema.MODEL_SPACE)
         if record is None:
             return None, []
@@ -297,7 +297,9 @@ class _Reader:
             whole = space_of(network_files.load_model(self._directory.file(BASE)))
             candidates = {c["name"]: tuple(c["candidates"]) for c in record["space"]["choices"]}
             space = whole.searched(candidates, record["space"]["branches"])
-            return space, list(self._budgets(record["budgets"], kinds(None)))
+            if latency is not None:
+                latency.check(space)
+            return space, list(self._budgets(record["budgets"], kinds(latency)))
         except (UserError, ValueError, TypeError, LookupError) as error:
             self.say(f"{SPACE} is damaged: {files.first_line(error)}")
             return None, []

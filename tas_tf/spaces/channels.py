@@ -174,6 +174,14 @@ class Form:
         """Returns the number of channels at widths, by the names of groups."""
         return self.constant + sum(m * widths[name] for name, m in self.multiples.items())
 
+    @classmethod
+    def sum_of(cls, forms: Sequence[Form]) -> Form:
+        """Returns the sum of several."""
+        multiples: collections.Counter[str] = collections.Counter()
+        for form in forms:
+            multiples.update(form.multiples)
+        return cls(sum(form.constant for form in forms), dict(multiples))
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Partition:

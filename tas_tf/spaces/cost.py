@@ -17,8 +17,10 @@ from tas_tf.errors import BudgetError
 from tas_tf.spaces.architecture import Architecture
 from tas_tf.spaces.families import Layer
 from tas_tf.spaces.graph import KINDS as GRAPH_KINDS
+from tas_tf.spaces.graph import Graph
 from tas_tf.spaces.memory import BYTES
 from tas_tf.spaces.model_space import ModelArchitecture, ModelSpace
+from tas_tf.spaces.pieces import PieceTimes
 from tas_tf.spaces.search_space import SearchSpace
 
 _Number = TypeVar("_Number", int, float)
@@ -76,11 +78,14 @@ class CostKind:
         layer: Cost of a layer from (layer, input channels, output channels, channels of its
             block's input).
         peak: Whether the network's cost is the largest of its layers' costs, not their sum.
+        times: Of a model that was read what its pieces take, from its graph; None where the cost
+            follows from the graph itself.
     """
 
     name: str
     layer: Callable[[Layer, int, int, int], int]
     peak: bool = False
+    times: Callable[[Graph], PieceTimes] | None = None
 
     def of(self, costs: Sequence[_Number]) -> _Number:
         """Returns the cost of several layers together; of none it is 0."""
@@ -114,8 +119,10 @@ def cost(architecture: Architecture | ModelArchitecture, kind: str | CostKind = 
     """
     kind = kind_of(kind)
     if isinstance(architecture, ModelArchitecture):
-        graph = architecture.space.graph
-        return graph.cost(architecture.widths, kind.name, architecture.left_out)
+        graph, left_out = architecture.space.graph, architecture.left_out
+        if kind.times is not None:
+            return kind.times(graph).at(graph.partition.checked(architecture.widths), left_out)
+        return graph.cost(architecture.widths, kind.name, left_out)
     return kind.of([kind.layer(*placed) for placed in architecture.layers()])
 
 
@@ -124,7 +131,7 @@ def costs(
 ) -> dict[str, int]:
     """Returns the cost of an architecture of every kind that is known of it."""
     if isinstance(architecture, ModelArchitecture):
-        kinds = {name: kind for name, kind in kinds.items() if name in GRAPH_KINDS}
+        kinds = {name: kind for name, kind in kinds.items() if name in GRAPH_KINDS or kind.times}
     return {name: cost(architecture, kind) for name, kind in kinds.items()}
 
 

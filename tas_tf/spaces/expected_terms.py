@@ -11,10 +11,10 @@ from tas_tf.errors import SpecError
 from tas_tf.spaces.channels import Form
 from tas_tf.spaces.cost import CostKind, cost, kind_of
 from tas_tf.spaces.expected_cost import SHARPNESS, CostModel
-from tas_tf.spaces.memory import Condition, sum_of
+from tas_tf.spaces.memory import Condition
 from tas_tf.spaces.model_space import ModelSpace
 from tas_tf.spaces.search_space import SearchSpace
-from tas_tf.spaces.space_terms import choices_of, moments_of_space, products_of
+from tas_tf.spaces.space_terms import choices_of, moments_of_space, sum_of
 from tas_tf.spaces.terms import Stack
 
 
@@ -28,7 +28,7 @@ class ExpectedTerms:
 
     def __init__(self, space: ModelSpace, kind: str | CostKind = "macs"):
         self.space, self.kind = space, kind_of(kind)
-        terms = products_of(space, self.kind.name, choices_of(space))
+        terms = sum_of(space, self.kind, choices_of(space))
         self._constant = float(terms.constant)
         sizes = len(space.choices), len(space.depths)
         self._parts = [(stack.tables, _selectors(stack, *sizes)) for stack in terms.stacks]
@@ -92,7 +92,7 @@ class ExpectedPeak:
             )
             for key in conditions
         ]
-        self._most = _sizes(space, [sum_of([m.size, *m.sometimes.values()]) for m in moments])
+        self._most = _sizes(space, [Form.sum_of([m.size, *m.sometimes.values()]) for m in moments])
 
     def expected(
         self,

@@ -1,4 +1,4 @@
-"""Latencies of a space's layers on a device, as a kind of cost."""
+"""Latencies on a device, as a kind of cost: of a ResNet's layers, or of a read model's pieces."""
 
 from __future__ import annotations
 
@@ -9,15 +9,19 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from tas_tf import json_schema
 from tas_tf.errors import SpecError
 from tas_tf.json_schema import ANY, count, number, positive, text, truth
 from tas_tf.spaces.cost import KINDS, LATENCY, CostKind
 from tas_tf.spaces.expected_cost import FORMULAS, places
 from tas_tf.spaces.families import Layer
+from tas_tf.spaces.graph import Graph
+from tas_tf.spaces.model_space import ModelSpace
+from tas_tf.spaces.pieces import Piece, PieceTimes, piece_widths, times_of
 from tas_tf.spaces.search_space import SearchSpace
 
-SCHEMA_VERSION = 1
 _LAYER_KINDS = ("convolution", "projection", "classifier")
 
 
@@ -29,33 +33,60 @@ def _pair(value: Any) -> bool:
     return isinstance(value, list) and len(value) == 2 and all(map(_width, value))
 
 
-PATTERN: dict[str, Any] = {
-    "schema_version": lambda value: value is not True and value == SCHEMA_VERSION,
+def _version(number: int) -> Callable[[Any], bool]:
+    return lambda value: value is not True and value == number
+
+
+def _times(value: Any) -> bool:
+    """Whole numbers, in lists within lists for several axes; `Grid` checks how many."""
+    return all(map(_times, value)) if isinstance(value, list) else count(value)
+
+
+_COMMON: dict[str, Any] = {
     "runtime": text,
     "batch_size": _width,
     "threads": _width,
     "device": {"processor": text, "cores": count, "versions": {ANY: text}},
-    "space": {"family": text, "block": text, "input_shape": [count], "num_classes": count},
     "scale": positive,
     "overhead_ns": count,
     "error": {"networks": count, "mean": number, "largest": number},
-    "grids": [
-        {
-            "layer": {
-                "kind": lambda value: value in _LAYER_KINDS,
-                "kernel": _pair,
-                "stride": _width,
-                "size": _pair,
-                "in_size": _pair,
-                "normalized": truth,
-                "relu": truth,
-                "pooled_size": lambda value: value is None or _pair(value),
-            },
-            "in_widths": [_width],
-            "out_widths": [_width],
-            "nanoseconds": [[count]],
-        }
-    ],
+}
+# By the schema's version: 1 is of ResNets, 2 of models that were read.
+PATTERNS: dict[int, dict[str, Any]] = {
+    1: {
+        "schema_version": _version(1),
+        **_COMMON,
+        "space": {"family": text, "block": text, "input_shape": [count], "num_classes": count},
+        "grids": [
+            {
+                "layer": {
+                    "kind": lambda value: value in _LAYER_KINDS,
+                    "kernel": _pair,
+                    "stride": _width,
+                    "size": _pair,
+                    "in_size": _pair,
+                    "normalized": truth,
+                    "relu": truth,
+                    "pooled_size": lambda value: value is None or _pair(value),
+                },
+                "in_widths": [_width],
+                "out_widths": [_width],
+                "nanoseconds": [[count]],
+            }
+        ],
+    },
+    2: {
+        "schema_version": _version(2),
+        **_COMMON,
+        "space": {"model": text, "fingerprint": text, "input_shape": [count]},
+        "grids": [
+            {
+                "piece": {"calls": [text], "size": text, "sums": [truth], "digest": text},
+                "widths": [[_width]],
+                "nanoseconds": _times,
+            }
+        ],
+    },
 }
 
 
@@ -90,47 +121,61 @@ def layer_widths(space: SearchSpace) -> dict[Layer, tuple[tuple[int, ...], tuple
 
 @dataclasses.dataclass(frozen=True)
 class Grid:
-    """What a layer takes at a grid of widths.
+    """What a layer or a piece takes at a grid of widths.
 
     Args:
-        layer: The layer, without its place.
-        in_widths: Input channels, ascending.
-        out_widths: Output channels, ascending.
-        nanoseconds: For every input width a row of the times for every output width.
+        subject: The layer, without its place; or the piece.
+        widths: Of every axis its numbers of channels, ascending: of a layer input and output.
+        nanoseconds: The times: for every width of the first axis those of the others, in tuples.
     """
 
-    layer: Layer
-    in_widths: tuple[int, ...]
-    out_widths: tuple[int, ...]
-    nanoseconds: tuple[tuple[int, ...], ...]
+    subject: Layer | Piece
+    widths: tuple[tuple[int, ...], ...]
+    nanoseconds: Any
 
     def __post_init__(self) -> None:
-        for name in ("in_widths", "out_widths"):
-            widths = getattr(self, name)
+        names = self.axis_names
+        if len(names) != len(self.widths):
+            raise ValueError(
+                f"widths: expected those of {len(names)} axes. Received: {len(self.widths)}"
+            )
+        for name, widths in zip(names, self.widths, strict=True):
             if not widths or list(widths) != sorted(set(widths)):
                 raise ValueError(f"{name}: expected ascending widths. Received: {widths}")
-        shape = [len(row) for row in self.nanoseconds]
-        if shape != [len(self.out_widths)] * len(self.in_widths):
+        expected = tuple(map(len, self.widths))
+        try:
+            shape = self._times.shape
+        except ValueError:  # rows of several lengths
+            shape = None
+        if shape != expected:
             raise ValueError(
-                f"nanoseconds: expected a row of {len(self.out_widths)} numbers for each of "
-                f"{len(self.in_widths)} input widths. Received: {shape}"
+                f"nanoseconds: expected numbers {expected}, one for each combination of widths. "
+                f"Received: {shape or 'rows that differ in length'}"
             )
 
-    def at(self, in_channels: int, out_channels: int) -> float:
-        """Returns the time at two widths, interpolated between the four around them.
+    @property
+    def axis_names(self) -> tuple[str, ...]:
+        """What the fields of a table's file call the axes."""
+        if isinstance(self.subject, Layer):
+            return "in_widths", "out_widths"
+        return tuple(f"widths[{axis}]" for axis in range(len(self.subject.sums)))
+
+    @functools.cached_property
+    def _times(self) -> np.ndarray:
+        return np.array(self.nanoseconds, np.float64)
+
+    def at(self, *channels: int) -> float:
+        """Returns the time at a width of every axis, interpolated linearly along each.
 
         Raises:
             ValueError: If a width lies outside the grid.
         """
-        (i, s), (j, t) = (
-            _between(self.in_widths, in_channels),
-            _between(self.out_widths, out_channels),
-        )
-        rows = self.nanoseconds[i], self.nanoseconds[min(i + 1, len(self.in_widths) - 1)]
-        low, high = (
-            (1 - t) * row[j] + t * row[min(j + 1, len(self.out_widths) - 1)] for row in rows
-        )
-        return (1 - s) * low + s * high
+        times = self._times
+        for widths, width in zip(self.widths, channels, strict=True):
+            index, share = _between(widths, width)
+            following = times[min(index + 1, len(widths) - 1)]
+            times = (1 - share) * times[index] + share * following
+        return float(times)
 
 
 def _between(widths: Sequence[int], width: int) -> tuple[int, float]:
@@ -145,19 +190,19 @@ def _between(widths: Sequence[int], width: int) -> tuple[int, float]:
 
 @dataclasses.dataclass(frozen=True)
 class LatencyTable:
-    """The times of the layers of a space on a device.
+    """The times of the layers, or of the pieces, of a space's networks on a device.
 
     Args:
         runtime: The runtime.
         batch_size: Images in a call; times are those of a call.
         threads: Number of threads.
         device: Processor, cores and versions.
-        space: Family, block, images and classes that it was measured for.
-        scale: What the sum of a network's layers is multiplied by.
-        overhead_ns: What a network takes beside its layers.
+        space: What it was measured for: family, block, images and classes; or model and images.
+        scale: What the sum of a network's layers or pieces is multiplied by.
+        overhead_ns: What a network takes beside them.
         error: How well whole networks are predicted: number of `networks`, `mean` and `largest`
             relative error.
-        grids: The layers' times.
+        grids: The times of the layers, or of the pieces.
         source: What errors call it, such as the file's path.
     """
 
@@ -184,8 +229,11 @@ class LatencyTable:
             SpecError: If it is malformed; the message names source, field and value.
         """
         try:
-            fields = json_schema.parse(content, PATTERN, "table")
-            fields = {name: fields[name] for name in PATTERN if name != "schema_version"}
+            fields = json_schema.load(content, "table")
+            version = fields.get("schema_version") if isinstance(fields, dict) else None
+            pattern = PATTERNS[2 if _version(2)(version) else 1]
+            json_schema.check(fields, pattern)
+            fields = {name: fields[name] for name in pattern if name != "schema_version"}
             fields["grids"] = tuple(map(_grid, range(len(fields["grids"])), fields["grids"]))
         except ValueError as error:
             raise SpecError(f"{source}: {error}", field="latency_table") from None
@@ -193,19 +241,17 @@ class LatencyTable:
 
     def to_json(self) -> str:
         """Returns the table as JSON text, one grid a line."""
-        fields = {"schema_version": SCHEMA_VERSION, **dataclasses.asdict(self)}
-        grids = fields.pop("grids")
-        del fields["source"]
-        for grid in grids:
-            del grid["layer"]["name"], grid["layer"]["entry_size"]
-        rows = ",\n".join(f"    {json.dumps(grid)}" for grid in grids)
+        of_pieces = any(isinstance(grid.subject, Piece) for grid in self.grids)
+        fields = {"schema_version": 2 if of_pieces else 1, **dataclasses.asdict(self)}
+        del fields["source"], fields["grids"]
+        rows = ",\n".join(f"    {json.dumps(_grid_fields(grid))}" for grid in self.grids)
         head = json.dumps(fields, indent=2).removesuffix("\n}")
         return f'{head},\n  "grids": [\n{rows}\n  ]\n}}\n'
 
     @property
     def kind(self) -> CostKind:
         """The kind of cost that this table makes, in nanoseconds."""
-        return CostKind(LATENCY, self.layer_ns)
+        return CostKind(LATENCY, self.layer_ns, times=self._times_of)
 
     def layer_ns(
         self, layer: Layer, in_channels: int, out_channels: int, entry_channels: int = 0
@@ -219,40 +265,73 @@ class LatencyTable:
         return self._layer_ns(layer, in_channels, out_channels)
 
     @functools.cached_property
-    def _layer_ns(self) -> Callable[[Layer, int, int], int]:
-        grids = {grid.layer: grid for grid in self.grids}
+    def _grids(self) -> dict[Layer | Piece, Grid]:
+        return {grid.subject: grid for grid in self.grids}
 
+    @functools.cached_property
+    def _layer_ns(self) -> Callable[[Layer, int, int], int]:
         @functools.cache
         def looked_up(layer: Layer, in_channels: int, out_channels: int) -> int:
-            try:
-                value = grids[without_place(layer)].at(in_channels, out_channels)
-            except (KeyError, ValueError) as error:
-                raise self._other_space(layer, error) from None
+            value = self._looked_up(without_place(layer), (in_channels, out_channels))
             extra = self.overhead_ns if layer.kind == "classifier" else 0
-            return max(1, round(self.scale * value)) + extra
+            return max(1, round(value)) + extra
 
         return looked_up
 
-    def check(self, space: SearchSpace) -> None:
-        """Refuses a search space whose networks have a layer that the table lacks.
+    @functools.cached_property
+    def _times_of(self) -> Callable[[Graph], PieceTimes]:
+        time = functools.cache(self._piece_ns)
+        return functools.cache(lambda graph: times_of(graph, self.overhead_ns, time))
+
+    def _piece_ns(self, piece: Piece, widths: tuple[int, ...]) -> float:
+        """Nanoseconds of a piece; whole ones, where nothing has to be linear in a sum of widths."""
+        value = self._looked_up(piece, widths)
+        return value if any(piece.sums) else round(value)
+
+    def _looked_up(self, subject: Layer | Piece, widths: tuple[int, ...]) -> float:
+        try:
+            return self.scale * self._grids[subject].at(*widths)
+        except (KeyError, ValueError) as error:
+            raise self._other_space(subject, error) from None
+
+    def check(self, space: SearchSpace | ModelSpace) -> None:
+        """Refuses a search space whose networks have a layer or a piece that the table lacks.
 
         Raises:
-            SpecError: With the layer.
+            SpecError: With the layer, or the piece.
         """
+        if isinstance(space, ModelSpace):
+            for piece, axes in piece_widths(space).items():
+                for end in (0, -1):
+                    self._piece_ns(piece, tuple(widths[end] for widths in axes))
+            return
         for layer, (sources, targets) in layer_widths(space).items():
             for end in (0, -1):
                 self.layer_ns(layer, sources[end], targets[end])
 
-    def _other_space(self, layer: Layer, error: Exception) -> SpecError:
+    def _other_space(self, subject: Layer | Piece, error: Exception) -> SpecError:
         width = f" ({error})" if isinstance(error, ValueError) else ""
-        sizes = " to ".join("x".join(map(str, size)) for size in (layer.in_size, layer.size))
+        if isinstance(subject, Layer):
+            sizes = (subject.in_size, subject.size)
+            ends = " to ".join("x".join(map(str, size)) for size in sizes)
+            kernel = "x".join(map(str, subject.kernel))
+            lacking = f"a {subject.kind} of kernel {kernel} from {ends}"
+        else:
+            lacking = str(subject)
         return SpecError(
-            f"{self.source} has no time of a {layer.kind} of kernel "
-            f"{'x'.join(map(str, layer.kernel))} from {sizes}{width}. It was measured for "
-            f"{self.space['family']} of {self.space['block']} blocks, images "
-            f"{tuple(self.space['input_shape'])}, {self.space['num_classes']} classes: measure one "
-            "for this space by python -m tas_tf.profile_device",
+            f"{self.source} has no time of {lacking}{width}. It was measured for "
+            f"{self._measured_for()}: measure one for this space by python -m "
+            "tas_tf.profile_device",
             field="latency_table",
+        )
+
+    def _measured_for(self) -> str:
+        images = f"images {tuple(self.space['input_shape'])}"
+        if "model" in self.space:
+            return f"{self.space['model']} ({self.space['fingerprint']}), {images}"
+        return (
+            f"{self.space['family']} of {self.space['block']} blocks, {images}, "
+            f"{self.space['num_classes']} classes"
         )
 
     def described(self) -> str:
@@ -263,21 +342,38 @@ class LatencyTable:
         )
 
 
+def _grid_fields(grid: Grid) -> dict[str, Any]:
+    """Returns a grid as a table's file has it."""
+    subject = dataclasses.asdict(grid.subject)
+    if isinstance(grid.subject, Piece):
+        return {"piece": subject, "widths": grid.widths, "nanoseconds": grid.nanoseconds}
+    del subject["name"], subject["entry_size"]
+    ends = dict(zip(grid.axis_names, grid.widths, strict=True))
+    return {"layer": subject, **ends, "nanoseconds": grid.nanoseconds}
+
+
 def _grid(index: int, fields: dict[str, Any]) -> Grid:
-    layer: dict[str, Any] = {
-        name: tuple(value) if isinstance(value, list) else value
-        for name, value in fields["layer"].items()
-        if name in PATTERN["grids"][0]["layer"]
-    }
+    fields = {name: _tuples(value) for name, value in fields.items()}
     try:
+        if "piece" in fields:
+            known = {name: fields["piece"][name] for name in PATTERNS[2]["grids"][0]["piece"]}
+            return Grid(
+                Piece(**{name: _tuples(value) for name, value in known.items()}),
+                fields["widths"],
+                fields["nanoseconds"],
+            )
+        known = {name: fields["layer"][name] for name in PATTERNS[1]["grids"][0]["layer"]}
         return Grid(
-            Layer(name="", **layer),
-            tuple(fields["in_widths"]),
-            tuple(fields["out_widths"]),
-            tuple(map(tuple, fields["nanoseconds"])),
+            Layer(name="", **{name: _tuples(value) for name, value in known.items()}),
+            (fields["in_widths"], fields["out_widths"]),
+            fields["nanoseconds"],
         )
     except ValueError as error:
         raise ValueError(f"grids[{index}].{error}") from None
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
 
 
 def kinds(table: LatencyTable | None) -> dict[str, CostKind]:

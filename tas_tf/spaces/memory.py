@@ -92,8 +92,8 @@ def moments_of(
                     condition = projections[made] if until[source] >= place else None
                 where = alive.setdefault(None if condition == branch else condition, [])
                 where.append(_bytes(*tensors[first], partition))
-        size = sum_of(alive.pop(None))
-        sometimes = {key: sum_of(parts) for key, parts in alive.items() if key is not None}
+        size = Form.sum_of(alive.pop(None))
+        sometimes = {key: Form.sum_of(parts) for key, parts in alive.items() if key is not None}
         moments.append(Moment(size, sometimes, branch))
     return moments
 
@@ -163,12 +163,3 @@ def _bytes(ids: np.ndarray, shape: Shape, partition: Partition) -> Form:
 def _entries(shape: Shape) -> int:
     """Returns the number of entries; a length that is not known counts as one."""
     return math.prod(length or 1 for length in shape)
-
-
-def sum_of(forms: Sequence[Form]) -> Form:
-    """Returns the sum of numbers that are functions of widths."""
-    multiples: dict[str, int] = {}
-    for form in forms:
-        for group, n in form.multiples.items():
-            multiples[group] = multiples.get(group, 0) + n
-    return Form(sum(form.constant for form in forms), multiples)

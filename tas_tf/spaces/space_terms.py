@@ -5,14 +5,14 @@ from __future__ import annotations
 import collections
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
 from tas_tf.spaces.channels import Form
 from tas_tf.spaces.cost import CostKind, kind_of
 from tas_tf.spaces.expected_cost import FORMULAS, Place, places
-from tas_tf.spaces.memory import Condition, Moment, sum_of
+from tas_tf.spaces.memory import Condition, Moment
 from tas_tf.spaces.model_space import ModelSpace
 from tas_tf.spaces.search_space import SearchSpace
 from tas_tf.spaces.terms import Choice, Cost, Peak, Terms
@@ -36,8 +36,8 @@ def cost_of(
     Of a ResNet every place where a layer may stand is a term over the widths at its two ends and
     the depth that decides whether it is built; of a peak it is a sum of its own, with the width of
     the block's input too. Of a model that was read every weight is one over the widths along its
-    axes, and over the branch that decides whether it is there. The value is `cost.cost` of the
-    architecture, to the unit.
+    axes, and over the branch that decides whether it is there; milliseconds are terms of its pieces
+    in their place. The value is `cost.cost` of the architecture, to the unit.
 
     Args:
         space: The search space.
@@ -46,7 +46,7 @@ def cost_of(
     """
     kind, choices = kind_of(kind), choices_of(space)
     if isinstance(space, ModelSpace):
-        return peak_of(space, choices) if kind.peak else products_of(space, kind.name, choices)
+        return peak_of(space, choices) if kind.peak else sum_of(space, kind, choices)
     terms = [_term(space, kind, place) for place in places(space, FORMULAS[formula])]
     if kind.peak:
         return Peak(tuple(Terms(choices, [term]) for term in terms))
@@ -99,7 +99,7 @@ def moments_of_space(space: ModelSpace) -> list[Moment]:
         return [form.constant, *(form.multiples.get(name, 0) for name in names)]
 
     least = np.array([row(moment.size) for moment in known])
-    most = np.array([row(sum_of([m.size, *m.sometimes.values()])) for m in known])
+    most = np.array([row(Form.sum_of([m.size, *m.sometimes.values()])) for m in known])
     kept: list[int] = []
     for i in np.argsort(-most.sum(axis=1), kind="stable").tolist():
         covers = [j for j in kept if known[j].branch in (None, known[i].branch)]
@@ -117,7 +117,66 @@ def _searched(moment: Moment, branches: set[str]) -> Moment:
         else:
             sometimes[condition] = form
     branch = moment.branch if moment.branch in branches else None
-    return Moment(sum_of(always), sometimes, branch)
+    return Moment(Form.sum_of(always), sometimes, branch)
+
+
+def sum_of(space: ModelSpace, kind: CostKind, choices: list[Choice]) -> Terms:
+    """Returns the cost of a model that was read: of its weights, or of its pieces.
+
+    Args:
+        space: The search space.
+        kind: The kind of cost; no peak.
+        choices: What `choices_of` returns.
+    """
+    if kind.times is None:
+        return products_of(space, kind.name, choices)
+    times = kind.times(space.graph)
+    terms: list[tuple[tuple[int, ...], np.ndarray]] = [((), np.asarray(times.overhead))]
+    for placed, time in times.pieces:
+        condition = placed.branch if placed.branch in space.depth_names else placed.unless_equal
+        where, there = _there(space, condition)
+        for scope, table in _tables(space, placed.axes, time):
+            terms.append(((*scope, *where), np.multiply.outer(table, there)))
+    return Terms(choices, terms)
+
+
+def _tables(
+    space: ModelSpace, axes: Sequence[Form], time: Callable[[tuple[int, ...]], float]
+) -> Iterator[tuple[tuple[int, ...], np.ndarray]]:
+    """Yields tables over widths whose sum is a function of several numbers of channels.
+
+    Args:
+        space: The search space.
+        axes: The numbers of channels. In one that several groups sum up to the function is linear:
+            it falls apart into a table for every group.
+        time: The function.
+    """
+    index = {choice.name: number for number, choice in enumerate(space.choices)}
+    parts: list[list[tuple[tuple[int, ...], np.ndarray]]] = []
+    points: list[list[int]] = []
+    for axis in axes:
+        values = {
+            name: n * np.array(space.choices[index[name]].candidates)
+            for name, n in axis.multiples.items()
+        }
+        if len(values) == 1:
+            ((name, own),) = values.items()
+            points.append((axis.constant + own).tolist())
+            parts.append([((index[name],), np.eye(len(own)))])
+            continue
+        low, high = (axis.constant + sum(map(of, values.values())) for of in (np.min, np.max))
+        points.append([int(low), int(high)])
+        # f(low) + (x - low) * (f(high) - f(low)) / (high - low); of a single point f itself.
+        slope = np.array([-1.0, 1.0]) / max(high - low, 1)
+        parts.append([((), np.array([1.0, 0.0]) + (axis.constant - low) * slope)])
+        parts[-1] += [((index[name],), np.outer(slope, own)) for name, own in values.items()]
+    shape = [len(along) for along in points]
+    table = np.array([time(at) for at in itertools.product(*points)]).reshape(shape)
+    for picked in itertools.product(*parts):
+        part = table
+        for _, along in picked:  # each takes the first axis off, and puts its own behind
+            part = np.tensordot(part, along, axes=(0, 0))
+        yield tuple(itertools.chain.from_iterable(scope for scope, _ in picked)), part
 
 
 def products_of(space: ModelSpace, kind: str, choices: list[Choice]) -> Terms:

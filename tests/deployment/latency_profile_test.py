@@ -9,7 +9,7 @@ import pytest
 import spaces
 from pictures import some_architecture
 
-from tas_tf.deployment import latency_profile, runners
+from tas_tf.deployment import latency_profile, latency_subjects, runners
 from tas_tf.deployment.latency_profile import Setting
 from tas_tf.errors import RunDirectoryError
 from tas_tf.models.spec_compiler import build_layer, build_model
@@ -24,8 +24,8 @@ SETTING = Setting("keras", 2, 1)
 
 @pytest.fixture(autouse=True)
 def few_networks(monkeypatch):
-    monkeypatch.setattr(latency_profile, "FITTED", 3)
-    monkeypatch.setattr(latency_profile, "JUDGED", 2)
+    monkeypatch.setattr(latency_subjects, "FITTED", 3)
+    monkeypatch.setattr(latency_subjects, "JUDGED", 2)
 
 
 class Killed(Exception):
@@ -36,11 +36,11 @@ def test_profile_goes_on_where_it_was_killed(tmp_path, monkeypatch, capsys):
     output = str(tmp_path / "table.json")
     real, asked = runners.time_calls, []
 
-    def killed_in_the_second_group(calls, seconds):
+    def killed_in_the_second_group(calls, *how):
         asked.append(len(calls) - 1)  # and an empty network
         if len(asked) == 2:
             raise Killed
-        return real(calls, seconds)
+        return real(calls, *how)
 
     monkeypatch.setattr(runners, "time_calls", killed_in_the_second_group)
     with pytest.raises(Killed):
@@ -65,7 +65,7 @@ def test_profile_goes_on_where_it_was_killed(tmp_path, monkeypatch, capsys):
 def test_refuses_what_was_begun_otherwise_or_is_damaged(tmp_path, monkeypatch):
     output = str(tmp_path / "table.json")
     times = runners.Times(0.001, 0.001, 0.001, 1)
-    monkeypatch.setattr(runners, "time_calls", lambda calls, _: dict.fromkeys(calls, times))
+    monkeypatch.setattr(runners, "time_calls", lambda calls, *_: dict.fromkeys(calls, times))
     monkeypatch.setattr(latency_profile.files, "remove", lambda path: None)
     latency_profile.profile(SPACE, output, SETTING)
     with pytest.raises(RunDirectoryError, match="begun with another setting: remove it"):
@@ -87,7 +87,7 @@ def test_refuses_what_was_begun_otherwise_or_is_damaged(tmp_path, monkeypatch):
 def test_grids_cover_the_space_and_its_neighbours(depth):
     family = {20: "cifar_resnet", 18: "imagenet_resnet"}[depth]
     space = SearchSpace.resnet(depth, 10, family=family)
-    grids = latency_profile.grid_widths(space)
+    grids = latency_subjects.layer_grids(space)
     for layer, (sources, targets) in layer_widths(space).items():
         measured_sources, measured_targets = grids[layer]
         assert len(measured_sources) <= 5 and set(targets) <= set(measured_targets)
@@ -105,16 +105,16 @@ def test_scale_and_overhead_are_those_of_whole_networks():
     plain = type(plain)(**{**vars(plain), "scale": 1.0, "overhead_ns": 0})
     networks = [some_architecture(space, seed) for seed in range(5)]
     sums = np.array([cost(network, plain.kind) for network in networks])
-    table = latency_profile.calibrate(plain, networks, (1.5 * sums + 70_000).round().tolist())
+    table = latency_profile.calibrate(plain, networks, (1.5 * sums + 70_000).round().tolist(), 3)
     assert table.scale == pytest.approx(1.5, rel=1e-3)
     assert table.overhead_ns == pytest.approx(70_000, rel=1e-2)
     assert table.error["largest"] < 1e-4 and table.error["networks"] == len(networks) - 3
     # What the sum exceeds by more than a factor is no overhead below zero.
-    table = latency_profile.calibrate(plain, networks, (1.5 * sums - 70_000).round().tolist())
+    table = latency_profile.calibrate(plain, networks, (1.5 * sums - 70_000).round().tolist(), 3)
     assert table.overhead_ns == 0 and 0.001 < table.error["mean"] < 0.05
     # An error is that of networks to which nothing was fitted.
     wrong = (1.5 * sums).round().tolist()
-    table = latency_profile.calibrate(plain, networks, wrong[:3] + [2 * ns for ns in wrong[3:]])
+    table = latency_profile.calibrate(plain, networks, wrong[:3] + [2 * ns for ns in wrong[3:]], 3)
     assert table.error["mean"] == pytest.approx(0.5, abs=0.01)
 
 

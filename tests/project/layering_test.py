@@ -22,7 +22,7 @@ LAYERS = (
     (
         "spaces",
         "families architecture choices search_space channels calls operations branches memory "
-        "graph model_space cost layer_rows expected_cost latency_table terms space_terms "
+        "graph model_space pieces cost layer_rows expected_cost latency_table terms space_terms "
         "expected_terms messages "
         "exchanges duality knapsack term_solver dynamic_program budget_solver derivation "
         "separable",
@@ -40,8 +40,8 @@ LAYERS = (
     (
         "models",
         "shape_plans trained_weights traversal reading projections narrowing "
-        "model_spaces channel_order candidates lookup candidate_normalization interpreter supernet "
-        "spec_compiler built_networks inheritance derived network_files",
+        "model_spaces piece_models channel_order candidates lookup candidate_normalization "
+        "interpreter supernet spec_compiler built_networks inheritance derived network_files",
     ),
     (
         "training",
@@ -55,8 +55,8 @@ LAYERS = (
     (
         "deployment",
         "classifier running formats keras_file saved_model litert litert_int8 quantization_aware "
-        "onnx unreported openvino runners speed latency_profile alignment model_card manifest "
-        "artifacts",
+        "onnx unreported openvino runners speed latency_subjects latency_profile alignment "
+        "model_card manifest artifacts",
     ),
     (
         "reports",

@@ -35,8 +35,8 @@ def test_a_network_takes_what_its_layers_and_it_itself_take():
 
 def test_between_widths_it_is_bilinear():
     layer = SPACE.outline.stages[1][1].units[0]
-    grid = next(g for g in TABLE.grids if g.layer == latency_table.without_place(layer))
-    (a, b), (c, d) = grid.in_widths[2:4], grid.out_widths[4:6]
+    grid = next(g for g in TABLE.grids if g.subject == latency_table.without_place(layer))
+    (a, b), (c, d) = grid.widths[0][2:4], grid.widths[1][4:6]
     times = np.array(grid.nanoseconds, float)
     for source in range(a, b + 1):
         for target in range(c, d + 1):
@@ -80,7 +80,7 @@ def damaged(path: str, value) -> str:
 @pytest.mark.parametrize(
     ("path", "value"),
     [
-        ("schema_version", 2),
+        ("schema_version", 3),
         ("schema_version", True),
         ("scale", 0),
         ("scale", "fast"),

@@ -1,8 +1,10 @@
 """Small search spaces for tests, and all of their architectures one by one."""
 
+import functools
 import itertools
 import math
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 from hypothesis import strategies as st
@@ -12,6 +14,8 @@ from tas_tf.spaces.architecture import Architecture
 from tas_tf.spaces.choices import WidthChoice
 from tas_tf.spaces.cost import CostKind
 from tas_tf.spaces.latency_table import Grid, LatencyTable, layer_widths
+from tas_tf.spaces.model_space import ModelSpace
+from tas_tf.spaces.pieces import piece_widths
 from tas_tf.spaces.search_space import SearchSpace
 
 # Blocks that no family has: kernels that are not square, widths that grow, a single unit.
@@ -95,7 +99,7 @@ def latency_table(space: SearchSpace, seed: int = 0, most: int = 60) -> LatencyT
     random, grids = np.random.default_rng(seed), []
     for layer, ends in layer_widths(space).items():
         times = random.integers(1, most, size=[len(widths) for widths in ends]).tolist()
-        grids.append(Grid(layer, *ends, tuple(map(tuple, times))))
+        grids.append(Grid(layer, ends, tuple(map(tuple, times))))
     return LatencyTable(
         runtime="litert",
         batch_size=1,
@@ -161,3 +165,33 @@ def probability(widths, depths, probabilities) -> float:
         for rows, indices in zip(probabilities, (widths, depths), strict=True)
         for row, k in zip(rows, indices, strict=True)
     )
+
+
+def piece_table(space: ModelSpace, seed: int | None = 0) -> LatencyTable:
+    """A table of a model's space whose times are random; or grow with widths, as on devices."""
+    random, grids = np.random.default_rng(seed), []
+    for piece, axes in piece_widths(space).items():
+        times = random.integers(1, 10**6, size=[len(widths) for widths in axes])
+        if seed is None:
+            times = 1000 * functools.reduce(np.multiply.outer, axes, np.ones((), int))
+        grids.append(Grid(piece, axes, tuples(times.tolist())))
+    return LatencyTable(
+        runtime="litert",
+        batch_size=1,
+        threads=1,
+        device={"processor": "none", "cores": 1, "versions": {"tas_tf": "0"}},
+        space={
+            "model": space.graph.name,
+            "fingerprint": space.graph.fingerprint,
+            "input_shape": list(space.input_shape),
+        },
+        scale=1.25,
+        overhead_ns=1000 if seed is None else int(random.integers(10**6)),
+        error={"networks": 8, "mean": 0.05, "largest": 0.1},
+        grids=tuple(grids),
+    )
+
+
+def tuples(value: Any) -> Any:
+    """Lists within lists as tuples within tuples."""
+    return tuple(map(tuples, value)) if isinstance(value, list) else value

@@ -1,0 +1,200 @@
+"""What a profile of a device measures: layers or pieces of a space's networks, and whole ones."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+
+from tas_tf.errors import SpecError
+from tas_tf.models import derived, spec_compiler
+from tas_tf.models.piece_models import PieceModels
+from tas_tf.spaces.architecture import Architecture
+from tas_tf.spaces.latency_table import layer_widths
+from tas_tf.spaces.model_space import ModelArchitecture, ModelSpace
+from tas_tf.spaces.pieces import piece_widths, pieces_of
+from tas_tf.spaces.search_space import SearchSpace
+
+FITTED, JUDGED = 10, 30  # whole networks
+# Models that are read may be large: some runtimes take many seconds to convert one.
+MODELS_FITTED, MODELS_JUDGED = 6, 6
+_INPUT_WIDTHS = 5  # times are nearly linear in input channels, and have steps in output channels
+_QUARTERS = 4
+_POINTS = 24  # at most, of a piece
+
+Network = Architecture | ModelArchitecture
+Widths = tuple[tuple[int, ...], ...]  # of every axis, ascending
+
+
+@dataclasses.dataclass(frozen=True)
+class Subjects:
+    """What is measured for a space.
+
+    Args:
+        name: What people call the parts of a network that are measured, such as `layers`.
+        grids: Every part (a layer or a piece) and the widths of its axes.
+        networks: Whole networks: those that scale and overhead are fitted to, then others.
+        fitted: How many are fitted to.
+        space: What the table says of the space.
+        record: All of the space that a measurement depends on, plain data.
+        build: From a part and a width of each axis to its model.
+        build_network: From a whole network to its model.
+    """
+
+    name: str
+    grids: Mapping[Any, Widths]
+    networks: Sequence[Any]
+    fitted: int
+    space: Mapping[str, Any]
+    record: Any
+    build: Callable[[Any, tuple[int, ...]], keras.Model]
+    build_network: Callable[[Any], keras.Model]
+
+    def __str__(self) -> str:
+        count = sum(int(np.prod([len(axis) for axis in axes])) for axes in self.grids.values())
+        return (
+            f"{count} {self.name} of {len(self.grids)} kinds and {len(self.networks)} whole "
+            "networks"
+        )
+
+
+def subjects_of(space: SearchSpace | ModelSpace) -> Subjects:
+    """Returns what is measured for a space.
+
+    Raises:
+        SpecError: If its networks do not take one tensor of numbers and give one.
+    """
+    return _of_model(space) if isinstance(space, ModelSpace) else _of_resnets(space)
+
+
+def _of_resnets(space: SearchSpace) -> Subjects:
+    unpruned = space.unpruned()
+    return Subjects(
+        name="layers",
+        grids=layer_grids(space),
+        networks=_networks(space, FITTED, JUDGED),
+        fitted=FITTED,
+        space={
+            "family": space.family,
+            "block": space.block,
+            "input_shape": list(space.input_shape),
+            "num_classes": space.num_classes,
+        },
+        record=json.loads(json.dumps(dataclasses.asdict(space))),
+        build=lambda layer, widths: spec_compiler.build_layer(unpruned, layer, *widths),
+        build_network=spec_compiler.build_model,
+    )
+
+
+def layer_grids(space: SearchSpace) -> dict[Any, Widths]:
+    """Returns the input and output widths at which every layer of a space is measured.
+
+    Output widths are all candidates, since vector units make steps in them, and the quarters of the
+    widest; input widths are some of these, the first and the last among them. So the table also
+    serves spaces of the same layers with other candidates, from a quarter of the width on.
+    """
+    grids: dict[Any, Widths] = {}
+    for layer, ends in layer_widths(space).items():
+        sources, targets = map(_with_quarters, ends)
+        picks = np.linspace(0, len(sources) - 1, _INPUT_WIDTHS).round().astype(int)
+        grids[layer] = (tuple(sorted({sources[pick] for pick in picks})), targets)
+    return grids
+
+
+def _with_quarters(widths: Sequence[int]) -> tuple[int, ...]:
+    """Returns widths with the quarters of the widest; a width that is fixed stays alone."""
+    if len(widths) == 1:
+        return tuple(widths)
+    quarters = (max(1, widths[-1] * part // _QUARTERS) for part in range(1, _QUARTERS))
+    return tuple(sorted({*widths, *quarters}))
+
+
+def _of_model(space: ModelSpace) -> Subjects:
+    graph = space.graph
+    _check_model(space)
+    placed = {each.piece: each for each in reversed(pieces_of(graph))}
+    models = PieceModels(space)
+
+    def build_network(network: ModelArchitecture) -> keras.Model:
+        narrowed = derived.build_model(network)
+        if None not in narrowed.input_shape[1:]:
+            return narrowed
+        images = keras.Input(space.input_shape)
+        return keras.Model(images, narrowed(images))
+
+    return Subjects(
+        name="pieces",
+        grids=piece_grids(space),
+        networks=_networks(space, MODELS_FITTED, MODELS_JUDGED),
+        fitted=MODELS_FITTED,
+        space={
+            "model": graph.name,
+            "fingerprint": graph.fingerprint,
+            "input_shape": list(space.input_shape),
+        },
+        record=json.loads(json.dumps(space.record())),
+        build=lambda piece, widths: models.build(placed[piece], widths),
+        build_network=build_network,
+    )
+
+
+def _check_model(space: ModelSpace) -> None:
+    """Refuses a model whose networks the runtimes do not run, or cannot run piece by piece."""
+    model = space.model
+    tensors = [*model.inputs, *model.outputs]
+    is_one = len(model.inputs) == len(model.outputs) == 1
+    if not is_one or any("float" not in tensor.dtype for tensor in tensors):
+        said = ", ".join(f"{tensor.dtype} {tuple(tensor.shape)}" for tensor in tensors)
+        raise SpecError(
+            "milliseconds are measured of models of one input and one output of floats; give a "
+            f"budget of macs, of parameters or of memory. {model.name} has {said}",
+            field="target",
+        )
+    for call in space.graph.calls:
+        if any(None in shape for shape in call.input_shapes + call.output_shapes):
+            raise SpecError(
+                "milliseconds are measured of models whose calls all have known sizes; give a "
+                f"budget of macs, of parameters or of memory. Not known are those of {call.path}",
+                field="target",
+            )
+
+
+def piece_grids(space: ModelSpace) -> dict[Any, Widths]:
+    """Returns the widths at which every piece of a space's networks is measured.
+
+    Of the channels that a piece writes these are the candidates as far as there is room, since
+    vector units make steps in them; of those that it only reads a few. Of an axis that several
+    groups sum up to it is the smallest and the largest number.
+    """
+    grids = {}
+    for piece, axes in piece_widths(space).items():
+        *read, written = axes or [()]
+        room = _POINTS // 2 ** len(read)
+        each = int((_POINTS / min(len(written), room)) ** (1 / len(read))) if read else 0
+        grids[piece] = tuple(map(_some, axes, [*[each] * len(read), room]))
+    return grids
+
+
+def _some(widths: Sequence[int], most: int) -> tuple[int, ...]:
+    """Returns at most so many widths, spread evenly, the first and the last among them."""
+    known = np.array(widths)
+    wanted = np.linspace(known[0], known[-1], min(most, len(known)))
+    picks = np.abs(known - wanted[:, None]).argmin(axis=1)
+    return tuple(sorted({int(known[pick]) for pick in picks}))
+
+
+def _networks(space: SearchSpace | ModelSpace, fitted: int, judged: int) -> list[Network]:
+    """Returns the unpruned network, the smallest, and others at random."""
+    random = np.random.default_rng(0)
+    counts = [len(choice.candidates) for choice in space.choices]
+    depths = [len(stage) for stage in space.depths]
+    smallest = space.architecture([0] * len(counts), [0] * len(depths))
+    drawn = [
+        space.architecture(random.integers(counts).tolist(), random.integers(depths).tolist())
+        for _ in range(fitted - 2 + judged)
+    ]
+    return [space.unpruned(), smallest, *drawn]
