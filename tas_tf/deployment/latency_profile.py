@@ -50,8 +50,9 @@ class Setting:
         return f"{self.runtime}, batch {self.batch_size}, threads {self.threads}"
 
 
-# A whole network, or a layer or a piece with a width for each of its axes.
-Subject = Architecture | ModelArchitecture | tuple[Any, tuple[int, ...]]
+# A whole network, or a layer or a piece with a width for each of its axes; None is a reference,
+# always the same, that stands first in every group.
+Subject = Architecture | ModelArchitecture | tuple[Any, tuple[int, ...]] | None
 
 
 def profile(
@@ -78,18 +79,20 @@ def profile(
         "setting": dataclasses.asdict(setting),
         "device": device,
         "space": subjects.record,
-        "order": "parts, networks, parts",
+        "order": "parts, networks, parts; references",
     }
     partial = f"{output}.partial"
     # Networks soon: one that the runtime cannot take is found at once, and they take longest.
-    count = len(subjects.networks)
-    nanoseconds = _measure(
-        [*parts[:_GROUP], *subjects.networks, *parts[_GROUP:]],
-        lambda group: _times(group, subjects, setting, seconds),
-        partial,
-        asked,
+    first, count = min(_GROUP - 1, len(parts)), len(subjects.networks)
+    asked_of = [*parts[:first], *subjects.networks, *parts[first:]]
+    nanoseconds = _steadied(
+        _measure(
+            _with_references(asked_of),
+            lambda group: _times(group, subjects, setting, seconds),
+            partial,
+            asked,
+        )
     )
-    first = min(_GROUP, len(parts))
     times = iter(nanoseconds[:first] + nanoseconds[first + count :])
     grids = tuple(
         Grid(part, axes, _nested(times, [len(widths) for widths in axes]))
@@ -104,6 +107,22 @@ def profile(
     files.write_whole(output, table.to_json())
     files.remove(partial)
     return table
+
+
+def _with_references(subjects: Sequence[Subject]) -> list[Subject]:
+    """Returns subjects with the reference before every few of them, which makes a group."""
+    steps = range(0, len(subjects), _GROUP - 1)
+    return [each for at in steps for each in (None, *subjects[at : at + _GROUP - 1])]
+
+
+def _steadied(nanoseconds: Sequence[int]) -> list[int]:
+    """Returns what subjects take as if the reference had always taken what it mostly does.
+
+    Other work on the machine takes caches and halves of cores, for seconds at a time.
+    """
+    groups = [nanoseconds[at : at + _GROUP] for at in range(0, len(nanoseconds), _GROUP)]
+    usual = float(np.median([group[0] for group in groups]))
+    return [max(1, round(value * usual / group[0])) for group in groups for value in group[1:]]
 
 
 def _nested(values: Iterator[int], shape: Sequence[int]) -> Any:
@@ -170,9 +189,9 @@ def _measure(
         group, begun = subjects[len(nanoseconds) :][:_GROUP], time.monotonic()
         nanoseconds += times_of(group)
         files.write_whole(partial, json.dumps({**asked, "nanoseconds": nanoseconds}))
+        each = (time.monotonic() - begun) / len(group)
         for subject in group:
-            each = (time.monotonic() - begun) / len(group)
-            seconds[isinstance(subject, tuple)].append(each)
+            seconds[_is_part(subject)].append(each)
         spent = time.monotonic() - start
         if spent - said >= _LINE_SECONDS:
             said, left = spent, _left(subjects[len(nanoseconds) :], seconds)
@@ -187,7 +206,11 @@ def _measure(
 def _left(subjects: Sequence[Subject], seconds: dict[bool, list[float]]) -> float:
     """Returns the seconds that subjects will take, by those of networks and parts before."""
     known = {kind: times or seconds[not kind] for kind, times in seconds.items()}
-    return sum(float(np.mean(known[isinstance(subject, tuple)])) for subject in subjects)
+    return sum(float(np.mean(known[_is_part(subject)])) for subject in subjects)
+
+
+def _is_part(subject: Subject) -> bool:
+    return subject is None or isinstance(subject, tuple)
 
 
 def _read_partial(partial: str, asked: dict[str, Any]) -> list[int]:
@@ -220,17 +243,19 @@ def _times(
     make = functools.partial(_load_runner, setting=setting)
     loaded = [make(_empty_network())]
     for subject in group:
-        if isinstance(subject, tuple):
+        if subject is None:
+            loaded.append(make(_reference_network()))
+        elif isinstance(subject, tuple):
             loaded.append(make(subjects.build(*subject)))
         else:
             loaded.append(make(subjects.build_network(subject)))
     calls = {index: runner.run for index, runner in enumerate(loaded)}
     clock = runners.clock_of(setting.runtime, setting.threads)
-    weights = [1 if isinstance(subject, tuple) else _LONGER for subject in group]
+    weights = [1 if _is_part(subject) else _LONGER for subject in group]
     times = runners.time_calls(calls, seconds * (1 + sum(weights)), clock)
     empty, *others = (1e6 * times[index].median_ms for index in calls)
     return [
-        max(1, round(value - empty if isinstance(subject, tuple) else value))
+        max(1, round(value - empty if _is_part(subject) else value))
         for subject, value in zip(group, others, strict=True)
     ]
 
@@ -238,6 +263,11 @@ def _times(
 def _empty_network() -> keras.Model:
     values = keras.layers.Input((1,))
     return keras.Model(values, keras.layers.ReLU()(values))
+
+
+def _reference_network() -> keras.Model:
+    values = keras.layers.Input((56, 56, 32))
+    return keras.Model(values, keras.layers.Conv2D(32, 3)(values))
 
 
 def _load_runner(model: keras.Model, setting: Setting) -> Runner:

@@ -15,18 +15,19 @@ from tas_tf.models import network_files
 from tas_tf.reports.report import write_report
 from tas_tf.spaces.cost import cost
 from tas_tf.spaces.latency_table import LatencyTable
+from tas_tf.spaces.model_space import ModelArchitecture
 
 RATIOS = (0.25, 0.375, 0.5, 0.625, 0.75, 0.875, 1.0)
 TARGET = "TARGET = 'latency: 0.7'"
 
 
-def network():
-    """A small network that adds, and scales its pixels itself."""
+def network(width=4):
+    """A network that adds, and scales its pixels itself."""
     i = keras.Input((8, 8, 1))
     x = layers.Rescaling(1 / 127.5, offset=-1)(i)
-    x = layers.Conv2D(8, 3, padding="same", activation="relu")(x)
-    y = layers.Conv2D(12, 3, padding="same", activation="relu")(x)
-    x = layers.Add()([x, layers.Conv2D(8, 1)(y)])
+    x = layers.Conv2D(2 * width, 3, padding="same", activation="relu")(x)
+    y = layers.Conv2D(3 * width, 3, padding="same", activation="relu")(x)
+    x = layers.Add()([x, layers.Conv2D(2 * width, 1)(y)])
     return keras.Model(i, layers.Dense(10)(layers.GlobalMaxPooling2D()(x)), name="mine")
 
 
@@ -58,20 +59,17 @@ def folder(tmp_path, monkeypatch):
     return tmp_path
 
 
-def architecture(path):
-    return network_files.load_architecture(path)
-
-
 def test_a_search_within_milliseconds_by_a_table_that_is_given(folder):
     given = ["run_search.latency_table = 'table.json'", TARGET]
     assert run("search", *spec(*given), "--run_dir=run") == 0
     table = LatencyTable.from_json(pathlib.Path("run/latency_table.json").read_text())
     assert table.to_json() == pathlib.Path("table.json").read_text()
-    found = architecture("run")
+    found = network_files.load_architecture("run")
     share = cost(found, table.kind) / cost(found.space.unpruned(), table.kind)
     assert found.cost["latency"] == cost(found, table.kind) and 0.665 <= share <= 0.7
     assert run("derive", "--run_dir=run", "--target=latency: 0.8") == 0
-    wider = architecture("run/derived/latency_0.8").cost["latency"]
+    text = pathlib.Path("run/derived/latency_0.8/architecture.json").read_text()
+    wider = ModelArchitecture.from_json(text, found.space).cost["latency"]
     assert 0.76 <= wider / cost(found.space.unpruned(), table.kind) <= 0.8
     _, markdown = write_report("run", str(folder / "report"))
     text = pathlib.Path(markdown).read_text().replace("\N{NO-BREAK SPACE}", " ")
@@ -112,6 +110,7 @@ def test_refuses_a_model_whose_milliseconds_are_not_measured():
 
 @pytest.mark.slow  # some thirty networks are traced, and a pipeline is run
 def test_a_pipeline_measures_first_and_once(folder):
+    network(width=128).save("mine.keras")  # it takes longer than calling it does
     few = "own_model.ratios = (0.5, 1.0)"
     several = few, "TARGET = ['latency: 0.7 @ keras', 'parameters: 0.9']"
     code, out, err = finished("pipeline", *spec(*several), "--run_dir=run", cwd=folder, timeout=600)
