@@ -24,7 +24,7 @@ from tas_tf.deployment import runners
 from tas_tf.deployment.latency_profile import Setting, profile
 from tas_tf.deployment.running import random_images
 from tas_tf.models.derived import build_model
-from tas_tf.models.reading import space_of
+from tas_tf.models.model_spaces import space_of
 from tas_tf.spaces.cost import cost, parse_targets
 from tas_tf.spaces.derivation import derive
 from tas_tf.spaces.latency_table import LatencyTable, kinds

@@ -18,6 +18,7 @@ import pytest
 import small_runs
 import tensorflow as tf
 from command_line import PROJECT
+from masking import calibrate, randomize
 
 import tas_tf
 from tas_tf.deployment import artifacts, formats
@@ -170,18 +171,38 @@ def test_a_network_that_a_format_cannot_express_is_named(tmp_path, name):
     assert not list(tmp_path.iterdir())
 
 
+# One of each family, at the smallest image that it takes.
+FAMILIES = {
+    **dict.fromkeys(("VGG16", "ResNet50", "ResNet50V2", "DenseNet121", "MobileNet"), 32),
+    **dict.fromkeys(("MobileNetV2", "MobileNetV3Small", "NASNetMobile", "EfficientNetB0"), 32),
+    **{"EfficientNetV2B0": 32, "ConvNeXtTiny": 32, "Xception": 71},
+    **dict.fromkeys(("InceptionV3", "InceptionResNetV2"), 75),
+}
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["MobileNetV2", "EfficientNetB0"])
+@pytest.mark.parametrize("name", FAMILIES)
 def test_derived_networks_of_any_keras_model(tmp_path, name):
-    pixels = keras.layers.Rescaling(2.0, offset=-1.0)(keras.Input((32, 32, 3)))
-    make = getattr(keras.applications, name)
-    whole = make(weights=None, input_tensor=pixels, classes=10, classifier_activation=None)
+    keras.backend.clear_session()
+    shape = (FAMILIES[name], FAMILIES[name], 3)
+    whole = getattr(keras.applications, name)(
+        weights=None, input_shape=shape, classes=10, classifier_activation=None
+    )
     space = tas_tf.SearchSpace.from_model(whole)
-    small = build_model(space.architecture([0] * len(space.choices)))
-    small = small_runs.randomized(small, np.random.default_rng(0))
-    images = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), np.uint8)
-    for runtime in ("onnx", "openvino"):
+    rng = np.random.default_rng(0)
+    narrow = space.architecture([rng.integers(len(c.candidates)) for c in space.choices])
+    small = build_model(narrow)
+    randomize(small, rng)
+    images = rng.integers(0, 256, (16, *shape), np.uint8)
+    calibrate(small, images / 255.0)
+    for runtime in ("saved_model", "litert", "onnx", "openvino", "keras"):
         check_logits(exported(small), runtime, tmp_path / FORMATS[runtime].file, images)
+    implementation, path = FORMATS["litert_int8"].load(), str(tmp_path / "model_int8.tflite")
+    implementation.write(exported(small), path, images)
+    logits = implementation.read(exported(small), path, threads=1)(images)
+    expected = exported(small).classifier.logits(images).numpy()
+    # int8 rounds: what it gives still follows what the network gives.
+    assert np.corrcoef(logits.ravel(), expected.ravel())[0, 1] > 0.9
 
 
 def test_openvino_reports_nothing_over_the_network(folder, tmp_path):
