@@ -73,7 +73,7 @@ def _narrowed(architecture: ModelArchitecture, start_from: Any) -> keras.Model:
         return narrow(space.model, space.graph, keep, weights, left_out)
     model = space.model if start_from is None else start_from
     if space.graph.projections:
-        model = untied(model)
+        model = untied(model, space.graph.input_shapes)
     keep = most_important(importance(model, space.graph), architecture.widths)
     weights = None if start_from is None else own_weights
     return narrow(model, space.graph, keep, weights, left_out)

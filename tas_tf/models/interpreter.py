@@ -78,7 +78,7 @@ class ModelSupernet(Candidates):
         self.importance = importance
         self.shapes = "static"
         # Whether a softmax at the end of the only output is left out.
-        self.gives_logits = not space.outputs[1:]
+        self.gives_logits = not space.graph.output_shapes[1:]
         self._lookup = Lookup.of(space, importance)
         # Rows of scales, offsets and averages.
         self._rows = max_candidates(space) if normalization == "private" else 1

@@ -8,7 +8,7 @@ import keras
 
 from tas_tf.errors import SpecError
 from tas_tf.models.narrowing import narrow
-from tas_tf.models.reading import Shape, read, read_with_outputs
+from tas_tf.models.reading import Shape, read
 from tas_tf.spaces.choices import DEFAULT_RATIOS
 from tas_tf.spaces.graph import Graph
 from tas_tf.spaces.model_space import ModelSpace
@@ -41,11 +41,9 @@ def space_of(
     """
     if not tie_additions:
         model = untied(model, input_shape)
-    graph, outputs = read_with_outputs(model, input_shape)
     return ModelSpace.of(
-        graph,
+        read(model, input_shape),
         model,
-        outputs,
         ratios=ratios,
         width_divisor=width_divisor,
         frozen=frozen,

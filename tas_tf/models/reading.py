@@ -33,16 +33,7 @@ def read(model: keras.Model, input_shape: Shape | Sequence[Shape] | None = None)
         ModelError: If the model has no graph, leaves sizes open, or has a layer that can neither
             be understood nor made anew.
     """
-    graph, _ = read_with_outputs(model, input_shape)
-    return graph
-
-
-def read_with_outputs(
-    model: keras.Model, input_shape: Shape | Sequence[Shape] | None = None
-) -> tuple[Graph, list[tuple[int, ...]]]:
-    """Returns what `read` does, and the shapes of the model's outputs, without the batch."""
-    reader = _Reader(graph_of(model), input_shape)
-    return reader.graph, reader.outputs
+    return _Reader(graph_of(model), input_shape).graph
 
 
 class _Reader:
@@ -57,11 +48,11 @@ class _Reader:
         for name, start in zip(input_names(functional), starts, strict=True):
             self._carry(start, self._builder.start(start.shape[1:], name))
         ends = traverse(functional, starts, self._visit)
-        self.outputs = [tuple(end.shape[1:]) for end in ends]
         self.graph = self._builder.finish(
             functional.name,
             [self._ids[id(end)] for end in ends],
             [self._number(end) for end in ends],
+            [tuple(end.shape[1:]) for end in ends],
         )
 
     def _number(self, tensor: Any) -> int:

@@ -57,6 +57,7 @@ class Graph:
         calls: The calls of its operations, in the order in which they run.
         partition: Its channels.
         outputs: The numbers of its outputs among the tensors.
+        output_shapes: Their shapes, without the batch.
     """
 
     name: str
@@ -64,6 +65,7 @@ class Graph:
     calls: tuple[Call, ...] = dataclasses.field(repr=False)
     partition: Partition = dataclasses.field(repr=False)
     outputs: tuple[int, ...] = dataclasses.field(repr=False)
+    output_shapes: tuple[Shape, ...]
 
     @property
     def groups(self) -> tuple[Group, ...]:
@@ -256,13 +258,20 @@ class GraphBuilder:
                 for other in (ids, before):
                     self._channels.freeze(other, f"{call.path}: shared by tensors of other sizes")
 
-    def finish(self, name: str, outputs: Sequence[np.ndarray], numbers: Sequence[int]) -> Graph:
+    def finish(
+        self,
+        name: str,
+        outputs: Sequence[np.ndarray],
+        numbers: Sequence[int],
+        shapes: Sequence[Shape],
+    ) -> Graph:
         """Returns the graph.
 
         Args:
             name: Its name.
             outputs: The ids of the network's outputs.
             numbers: Their numbers among the tensors.
+            shapes: Their shapes, without the batch.
         """
         for ids in outputs:
             self._channels.freeze(ids, "an output of the model")
@@ -270,7 +279,14 @@ class GraphBuilder:
         for call in self._calls:
             arrays += [ids for axes in call.axes.values() for ids in axes if ids is not None]
         partition = self._channels.partition(arrays)
-        return Graph(name, tuple(self._input_shapes), tuple(self._calls), partition, tuple(numbers))
+        return Graph(
+            name=name,
+            input_shapes=tuple(self._input_shapes),
+            calls=tuple(self._calls),
+            partition=partition,
+            outputs=tuple(numbers),
+            output_shapes=tuple(shapes),
+        )
 
 
 def _check_labelled(call: Call) -> None:

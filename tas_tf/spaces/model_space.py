@@ -29,14 +29,12 @@ class ModelSpace:
     Args:
         graph: The model, read.
         choices: For every group of channels its candidate widths, one logits vector each.
-        outputs: The shapes of the model's outputs, without the batch.
         model: The model itself, from which networks are built.
         branches: The residual branches that may be left out.
     """
 
     graph: Graph
     choices: tuple[WidthChoice, ...]
-    outputs: tuple[tuple[int, ...], ...]
     model: Any = dataclasses.field(repr=False)
     branches: tuple[Branch, ...] = ()
 
@@ -45,7 +43,6 @@ class ModelSpace:
         cls,
         graph: Graph,
         model: Any,
-        outputs: Sequence[Sequence[int]],
         ratios: Sequence[float] = DEFAULT_RATIOS,
         width_divisor: int = 1,
         frozen: Sequence[str] = (),
@@ -56,7 +53,6 @@ class ModelSpace:
         Args:
             graph: The graph.
             model: The model that it was read from.
-            outputs: The shapes of the model's outputs, without the batch.
             ratios: Candidate widths as shares of the unpruned width, in (0, 1].
             width_divisor: Candidates have a number of channels that is the nearest multiple of it.
             frozen: Paths of layers whose channels are not searched, nor those tied to them.
@@ -81,8 +77,7 @@ class ModelSpace:
                 f"{graph.name}: expected a model that has channels to search. All are kept: "
                 + "; ".join(f"{path}: {reason}" for path, reason in [*graph.frozen.items()][:5])
             )
-        shapes = tuple(tuple(shape) for shape in outputs)
-        return cls(graph, tuple(choices), shapes, model, branches)
+        return cls(graph, tuple(choices), model, branches)
 
     @property
     def depths(self) -> tuple[tuple[int, ...], ...]:
@@ -113,7 +108,7 @@ class ModelSpace:
     @property
     def num_classes(self) -> int:
         """Length of the first output."""
-        return self.outputs[0][-1]
+        return self.graph.output_shapes[0][-1]
 
     def architecture(
         self,

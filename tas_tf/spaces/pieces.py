@@ -204,7 +204,14 @@ def _placed(graph: Graph, chain: Sequence[int], branch: str | None) -> PlacedPie
         hashlib.sha256(text.encode()).hexdigest()[:16],
     )
     ends = graph.projections.get(chain[0])
-    return PlacedPiece(piece, calls[0].path, tuple(chain), tuple(sizes.axes), branch, ends)
+    return PlacedPiece(
+        piece=piece,
+        path=calls[0].path,
+        places=tuple(chain),
+        axes=tuple(sizes.axes),
+        branch=branch,
+        unless_equal=ends,
+    )
 
 
 def _counts(field: str, call: Call) -> bool:

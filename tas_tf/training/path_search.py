@@ -43,10 +43,10 @@ class PathSearch(Search):
         self, net: Supernet | ModelSupernet, teacher: keras.Model | None = None, seed: int = 0
     ):
         super().__init__(net, seed)
-        if isinstance(net, ModelSupernet) and net.space.outputs[1:]:
+        if isinstance(net, ModelSupernet) and net.space.graph.output_shapes[1:]:
             raise SpecError(
                 f"{net.space.graph.name}: a search by measurement expects a model of one output. "
-                f"Received: {len(net.space.outputs)} outputs"
+                f"Received: {len(net.space.graph.output_shapes)} outputs"
             )
         if teacher is not None:
             space = net.space

@@ -189,6 +189,16 @@ def test_equally_many_channels_are_the_same_ones():
         narrow(model, graph, {before: [0, 1], after: [1, 2]})
 
 
+def test_sizes_may_be_open():
+    i = keras.Input((None, None, 3))
+    x = unit(i, 6)
+    x = layers.Add(name="add")([x, unit(x, 6)])
+    model = keras.Model(i, layers.Dense(4)(layers.GlobalAveragePooling2D()(x)))
+    space = tas_tf.SearchSpace.from_model(model, tie_additions=False, input_shape=(8, 8, 3))
+    small = tas_tf.build_model(space.architecture([0, 5]), start_from=model)
+    assert small.input_shape == (None, None, None, 3) and small.get_layer("add_projection")
+
+
 def test_it_is_saved_and_loaded_as_what_it_was(tmp_path):
     model = residual()
     inputs = prepared(model)

@@ -71,7 +71,7 @@ class Network:
         return self.call(Convolution, name, x, shape=shape, weights=weights, **config)
 
     def finish(self, *outputs):
-        return self.builder.finish("by hand", [ids for ids, _ in outputs], numbers=())
+        return self.builder.finish("by hand", [ids for ids, _ in outputs], numbers=(), shapes=())
 
 
 def test_costs_by_hand():
