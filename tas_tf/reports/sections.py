@@ -16,6 +16,7 @@ from tas_tf.reports.tables import (
     artifact_table,
     comparable,
     cost_table,
+    described,
     exported_calls,
     layer_table,
     network_name,
@@ -57,7 +58,7 @@ def _request(run: Run) -> Iterator[Element]:
     unpruned = unpruned_of(run)
     if unpruned is not None:
         facts["Unpruned network"] = (
-            f"{_described(unpruned, part)}, {amount(cost(unpruned), 'macs')} MACs"
+            f"{described(unpruned, part)}, {amount(cost(unpruned), 'macs')} MACs"
         )
     if part.data is not None:
         size = "×".join(map(str, part.data["input_shape"]))
@@ -72,16 +73,6 @@ def _request(run: Run) -> Iterator[Element]:
             filter(None, [values, _distillation_text(each)])
         )
     yield Facts({name: value for name, value in facts.items() if value})
-
-
-def _described(unpruned: Any, part: Part) -> str:
-    """Returns what an unpruned network is: of blocks, built from a description, or a model."""
-    name = network_name(unpruned)
-    if not isinstance(unpruned, ModelArchitecture):
-        return f"{name} of {unpruned.block} blocks"
-    if part.setting("own_model.network") == name:
-        return f"{name}, built for these images"
-    return f"{name}, a model of one's own"
 
 
 def _budget_facts(part: Part) -> dict[str, str]:
