@@ -58,8 +58,8 @@ class BaselineExperiment:
         optimizer: Moves the weights of `l0`; its learning rate falls to 0 by half a cosine.
         gate_optimizer: Moves the gates of `l0`.
         kind: `uniform_width`, `uniform_depth` and `random` need no network. The others start from
-            the trained unpruned one: `magnitude`, `taylor`, `sensitivity`, `l0`. Of a model of
-            one's own all start from it; `uniform_depth` and `l0` are of networks that we build.
+            the trained unpruned one: `magnitude`, `taylor`, `sensitivity`, `l0`. Of a network
+            of `own_model` all start from it; `uniform_depth` and `l0` are of ResNets alone.
         target: Budget or budgets, see `cost.parse_targets`.
         epochs: Epochs of `l0`.
         batch_size: Images in a batch of `taylor`, `sensitivity` and `l0`.
@@ -144,8 +144,8 @@ class BaselineExperiment:
         """Refuses what a baseline of a model that was read does not have."""
         if self.kind not in _OF_MODELS:
             raise SpecError(
-                f"{gin_config.described(f'{self.NAME}.kind')}: of a model of one's own expected "
-                f"one of {', '.join(_OF_MODELS)}. Received: {self.kind!r}"
+                f"{gin_config.described(f'{self.NAME}.kind')}: of a network of own_model "
+                f"expected one of {', '.join(_OF_MODELS)}. Received: {self.kind!r}"
             )
         budgeted.check_start(self.NAME, self.start_from)
 

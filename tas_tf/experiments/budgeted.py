@@ -117,7 +117,7 @@ def networks_of(plan: Plan) -> dict[str, keras.Model | None]:
 
 
 def check_start(name: str, start_from: str | None) -> None:
-    """Refuses a network to start from beside a model of one's own, which is the start itself.
+    """Refuses a network to start from beside that of `own_model`, which is the start itself.
 
     Args:
         name: The experiment's name.
@@ -128,8 +128,8 @@ def check_start(name: str, start_from: str | None) -> None:
     """
     if start_from is not None:
         raise SpecError(
-            f"{gin_config.described(f'{name}.start_from')}: expected None, since a model of one's "
-            f"own is what is started from. Received: {start_from!r}"
+            f"{gin_config.described(f'{name}.start_from')}: expected None, since the network of "
+            f"own_model is what is started from. Received: {start_from!r}"
         )
 
 

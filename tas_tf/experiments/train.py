@@ -142,7 +142,7 @@ class TrainingExperiment:
         architecture = self._architecture(info)
         if isinstance(architecture, ModelArchitecture) and self.precision != "float32":
             raise SpecError(
-                f"{gin_config.described(f'{self.NAME}.precision')}: a model of one's own is "
+                f"{gin_config.described(f'{self.NAME}.precision')}: a network of own_model is "
                 f"trained in float32. Received: {self.precision}"
             )
         teacher = common.load_network(self.teacher, "teacher", info, self.precision)

@@ -16,6 +16,7 @@ from tas_tf.reports.tables import (
     artifact_table,
     comparable,
     cost_table,
+    described,
     exported_calls,
     layer_table,
     network_name,
@@ -56,11 +57,8 @@ def _request(run: Run) -> Iterator[Element]:
         return
     unpruned = unpruned_of(run)
     if unpruned is not None:
-        of_blocks = getattr(unpruned, "block", None)
         facts["Unpruned network"] = (
-            network_name(unpruned)
-            + (f" of {of_blocks} blocks" if of_blocks else ", a model of one's own")
-            + f", {amount(cost(unpruned), 'macs')} MACs"
+            f"{described(unpruned, part)}, {amount(cost(unpruned), 'macs')} MACs"
         )
     if part.data is not None:
         size = "×".join(map(str, part.data["input_shape"]))

@@ -40,6 +40,16 @@ def network_name(architecture: Architecture | ModelArchitecture) -> str:
     return architecture.name or f"ResNet-{units * sum(map(len, architecture.stages)) + 2}"
 
 
+def described(unpruned: Any, part: Part) -> str:
+    """Returns what an unpruned network is: of blocks, built from a description, or a model."""
+    name = network_name(unpruned)
+    if not isinstance(unpruned, ModelArchitecture):
+        return f"{name} of {unpruned.block} blocks"
+    if part.setting("own_model.network") == name:
+        return f"{name}, built for these images"
+    return f"{name}, a model of one's own"
+
+
 def role(part: Part) -> str:
     """Returns what a trained network is, such as `derived, distilled`."""
     if part.name:

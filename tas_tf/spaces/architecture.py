@@ -177,7 +177,7 @@ def _fields(text: str | bytes) -> dict[str, Any]:
         raise ArchitectureError(f"expected a JSON object. Received: {brief(fields)}")
     if fields.get("schema_version") == 2:
         raise ArchitectureError(
-            "schema_version: 2 is of a model of one's own, whose base.keras must lie beside it"
+            "schema_version: 2 is of a model that was read, whose base.keras must lie beside it"
         )
     missing = [key for key in _REQUIRED if key not in fields]
     unknown = [key for key in fields if key not in _REQUIRED + _OPTIONAL]

@@ -198,8 +198,8 @@ def test_a_file_that_is_no_model(content, tmp_path, monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("flags", "more", "said"),
     [
-        (["--kind=uniform_depth"], (), "of a model of one's own expected one of uniform_width"),
-        (["--kind=l0"], (), "of a model of one's own expected one of uniform_width"),
+        (["--kind=uniform_depth"], (), "of a network of own_model expected one of uniform_width"),
+        (["--kind=l0"], (), "of a network of own_model expected one of uniform_width"),
         (["--kind=taylor", "--start_from=teacher"], (), "is what is started from"),
     ],
 )
@@ -251,11 +251,19 @@ def test_a_baseline_is_found_and_trained_as_the_page_says():
     assert result["test"]["accuracy"] > 0.4
 
 
-@pytest.mark.slow  # a MobileNetV2 is traced four times
-def test_a_network_that_is_built_anew_goes_through_the_pipeline(tmp_path, monkeypatch):
+@pytest.mark.slow  # a deep network is traced four times
+@pytest.mark.parametrize("name", ["vgg16", "mobilenetv2", "densenet", "resnet20"])
+def test_a_network_that_is_built_anew_goes_through_the_pipeline(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    preset = str(PROJECT / "specs" / "mobilenetv2.gin")
-    more = ("DATASET = 'digits'", "ImageData.image_size = 16", "EPOCHS = 1", "SEARCH_EPOCHS = 1")
+    # The preset of a ResNet searches its stages.
+    preset = str(PROJECT / "specs" / f"{'vgg16' if name == 'resnet20' else name}.gin")
+    more = (
+        f"NETWORK = '{name}'",
+        "DATASET = 'digits'",
+        "ImageData.image_size = 16",
+        "EPOCHS = 1",
+        "SEARCH_EPOCHS = 1",
+    )
     command = [f"--gin_file={preset}", *bindings(*more, "AUGMENTATION = 'none'"), "--run_dir=run"]
     assert run("pipeline", *command) in (0, 3)
     read = read_run("run")
@@ -265,7 +273,9 @@ def test_a_network_that_is_built_anew_goes_through_the_pipeline(tmp_path, monkey
     base = keras.saving.load_model("run/search/base.keras")
     for one, other in zip(teacher.get_weights(), base.get_weights(), strict=True):
         np.testing.assert_array_equal(one, other)
-    assert "What is missing" not in pathlib.Path("run/report.md").read_text()
+    report = pathlib.Path("run/report.md").read_text()
+    assert "What is missing" not in report and "one's own" not in report
+    assert f"{name}, built for these images" in report
 
 
 @pytest.mark.parametrize("network", [None, "alexnet"])

@@ -2,11 +2,12 @@
 
 import dataclasses
 import pathlib
+import shutil
 
 import pytest
 from checkout import ROOT
-from studies import study
-from study_grid import TABLE, Network, Study
+from studies import run_of_a_model, study
+from study_grid import TABLE, Cell, Network, Study
 from study_records import Records
 from study_runner import Runner
 
@@ -32,15 +33,16 @@ class Copying(Study):
     """A study whose commands copy runs of the example."""
 
     log: str
+    networks: str = str(EXAMPLE / "search")
 
     def command(self, item, root, architecture=None):
         script = str(pathlib.Path(self.log).with_name("copy.py"))
         if item == TABLE:
             return [script, item, str(EXAMPLE), f"{root}/{item}", self.log]
-        part = "search" if isinstance(item, Network) else "student"
         folder = "networks" if isinstance(item, Network) else "trainings"
         target = f"{root}/{folder}/{item.key}"
-        return [script, item.key, str(EXAMPLE / part), target, self.log]
+        source = self.networks if isinstance(item, Network) else str(EXAMPLE / "student")
+        return [script, item.key, source, target, self.log]
 
 
 @pytest.mark.parametrize("jobs", [pytest.param(1, marks=pytest.mark.slow), 3])
@@ -69,3 +71,20 @@ def test_jobs_share_what_they_need_and_a_failure_is_their_own(tmp_path, capsys, 
         running.append(running[-1] + (what == "begin" and name != failed) - (what == "end"))
     assert max(running) <= jobs and (max(running) > 1) == (jobs > 1)
     assert "plain/0.4/search_1/scratch/training_1: FAILED" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("of_a_model", [False, True])
+def test_a_model_is_needed_beside_the_record_of_its_network(tmp_path, of_a_model):
+    (tmp_path / "copy.py").write_text(COPY)
+    log, source, network = tmp_path / "log", EXAMPLE / "search", Network("search", 0.4, 1)
+    if of_a_model:
+        source = tmp_path / "searched"
+        run_of_a_model(source)
+    grid = study(Copying, log=str(log), networks=str(source))
+    records = Records(tmp_path / "records.json", grid, "runs/s")
+    shutil.copytree(source, tmp_path / f"root/networks/{network.key}")
+    records.take(network, str(tmp_path / "root"))
+    elsewhere = str(tmp_path / "elsewhere")
+    assert Runner(grid, elsewhere, records, None, 1).run([Cell(network, "scratch", 1)]) == 0
+    begun = [line.split()[1] for line in log.read_text().splitlines() if line.startswith("begin")]
+    assert (network.key in begun) == of_a_model

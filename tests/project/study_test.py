@@ -15,13 +15,14 @@ import numpy as np
 import pytest
 import study_summary
 from checkout import ROOT
-from studies import study
+from studies import run_of_a_model, study
 from study_grid import TABLE, Cell, Network, Round, Study
 from study_records import Records
 
 from tas_tf.config import gin_config
 from tas_tf.errors import SpecError
 from tas_tf.experiments import registry  # noqa: F401, what gin can bind
+from tas_tf.spaces.cost import cost
 
 STUDIES = sorted(path.stem for path in (ROOT / "specs/study").glob("*.gin"))
 EXAMPLE = ROOT / "docs/examples/resnet20_cifar10"
@@ -132,6 +133,11 @@ def test_commands_are_told_budget_teacher_and_seed():
     assert grid.command(grid.teacher(1), "r")[1:] == [
         *["tas_tf.train", *common, "--seed=1", f"--run_dir={teacher}"]
     ]
+    longer = dataclasses.replace(grid, unpruned=["EPOCHS = 9"])
+    assert longer.command(grid.teacher(1), "r")[1:] == [
+        *["tas_tf.train", *common, "--gin_bindings=EPOCHS = 9", "--seed=1", f"--run_dir={teacher}"]
+    ]
+    assert longer.command(Cell(network, way, 1), "r") == grid.command(Cell(network, way, 1), "r")
 
 
 @pytest.mark.parametrize(
@@ -185,6 +191,20 @@ def test_finished_runs_are_recorded(made):
     assert records.get(Cell(network, "scratch", 1))["seconds"] == student["seconds"]
 
 
+def test_a_network_of_a_model_is_recorded(tmp_path):
+    grid, network = study(), Network("search", 0.4, 1)
+    narrow = run_of_a_model(tmp_path / f"root/networks/{network.key}")
+    records = Records(tmp_path / "records.json", grid, "runs/s")
+    recorded = records.take(network, str(tmp_path / "root"))
+    whole = narrow.space.unpruned()
+    for kind in ("macs", "parameters"):
+        assert recorded["shares"][kind] == pytest.approx(
+            cost(narrow, kind) / cost(whole, kind), abs=1e-4
+        )
+    assert recorded["architecture"]["widths"] == narrow.widths
+    assert recorded == Records(records.path, grid, "runs/s").get(network)
+
+
 def test_records_outlive_the_runs(made):
     grid, root, records = made
     before = records.path.read_text()
@@ -232,6 +252,22 @@ def test_the_summary_is_of_what_is_finished(made):
     assert picture.startswith("<svg") and "40% of the MACs, scratch" in picture
 
 
+def test_the_unpruned_network_stands_beside_all_where_nothing_is_trained_as_it_is(made):
+    grid, root, records = made
+    fine_tuned = dataclasses.replace(grid.rounds[0], ways=["inherited_distilled"])
+    grid = dataclasses.replace(grid, rounds=[fine_tuned])
+    cell = Cell(Network("search", 0.4, 1), "inherited_distilled", 1)
+    shutil.copytree(EXAMPLE / "student_kd", f"{root}/trainings/{cell.key}")
+    records = Records(records.path, grid, "runs/s")
+    records.take(cell, root)
+    lines = [*study_summary.lines(grid, records)]
+    assert [line.split()[1] for line in lines if line.startswith("| `")] == [
+        "`unpruned`",
+        "`search`",
+    ]
+    assert "**40% of the MACs, inherited, distilled**" in lines
+
+
 def test_the_summary_takes_its_place_on_a_page(made, tmp_path):
     grid, _, records = made
     page = tmp_path / "page.md"
@@ -259,17 +295,24 @@ def test_studies_can_be_planned_and_their_page_is_current(name, tmp_path):
     assert page.read_text() == (ROOT / "docs/study.md").read_text()
 
 
-def arms() -> dict[str, tuple[str, ...]]:
-    """The arms that the studies share, as their spec has them."""
-    text = (ROOT / "specs/study/base/arms.gin").read_text()
+def arms(name: str) -> dict[str, tuple[str, ...]]:
+    """The arms that studies share, as their spec has them."""
+    text = (ROOT / f"specs/study/base/{name}.gin").read_text()
     return ast.literal_eval(re.search(r"^run_study\.arms = (\{.*?^\})", text, re.M | re.S)[1])
 
 
-@pytest.mark.parametrize("arm", arms())
-def test_arms_have_a_command_and_bind_what_exists(arm):
-    called, *own = arms()[arm]
+@pytest.mark.parametrize(
+    ("spec", "words"),
+    [
+        *(("specs/study/base/resnet20.gin", words) for words in arms("arms").values()),
+        *(("specs/densenet.gin", words) for words in arms("built").values()),
+    ],
+    ids=[*arms("arms"), *(f"{name}_of_models" for name in arms("built"))],
+)
+def test_arms_have_a_command_and_bind_what_exists(spec, words):
+    called, *own = words
     assert (ROOT / "tas_tf" / f"{called.split()[0]}.py").is_file()
-    gin_config.load(["specs/study/base/resnet20.gin"], ["TARGET = 0.4", *own])
+    gin_config.load([spec], ["TARGET = 0.4", *own])
     assert gin_config.whole().count("TARGET = 0.4") == 1
 
 

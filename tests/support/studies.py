@@ -1,8 +1,16 @@
-"""A small study, as tests of studies need it."""
+"""A small study, and runs of it, as tests of studies need them."""
 
+import json
+import pathlib
 from typing import Any
 
+import small_models
 from study_grid import Round, Study
+
+from tas_tf.models.network_files import write_model
+from tas_tf.models.reading import space_of
+from tas_tf.runtime.run_directory import RunDirectory
+from tas_tf.spaces.model_space import ModelArchitecture
 
 
 def study(kind: type[Study] = Study, **settings: Any) -> Study:
@@ -26,3 +34,15 @@ def study(kind: type[Study] = Study, **settings: Any) -> Study:
     }
     fields = {"searches": 2, "once": ["plain"], "teachers": 1, "reference": "plain", **settings}
     return kind(name="s", spec="a.gin", arms=arms, rounds=[main, more], **fields)
+
+
+def run_of_a_model(folder: pathlib.Path) -> ModelArchitecture:
+    """Makes what a search of a model leaves of its narrowest network; returns that network."""
+    folder.mkdir(parents=True)
+    space = space_of(small_models.dense_blocks())
+    narrow = space.architecture([0] * len(space.choices))
+    write_model(space.model, RunDirectory(str(folder)), "base.keras")
+    (folder / "architecture.json").write_text(narrow.to_json())
+    result = {"seconds": 2.0, "derivation": {"in_band": True}}
+    (folder / "result.json").write_text(json.dumps(result))
+    return narrow
