@@ -197,7 +197,7 @@ def _architecture_picture(network: Any, unpruned: Any) -> Picture:
             model_plots.draw_kept(network),
             "The network",
             "Each bar is a group of channels that are kept or dropped together, named by the first "
-            "layer that makes them; blue is kept, the outline is the model as it came."
+            "layer that makes them; blue is kept, the outline is the unpruned model."
             + f" Branches that are left out: {len(network.left_out)}."
             * bool(network.left_out),
             f"Shares of the channels of {network.family} that are kept, with {kept} of its MACs."
@@ -303,9 +303,10 @@ def _effort(run: Run) -> Iterator[Element]:
         if accelerated
         else "processor time of all threads"
     )
+    measured = any(part.is_measured for part in parts)
     yield Text(
-        f"Times are those of the epochs, interruptions left out, and without start-up, test and "
-        f"export. Device time is {device}."
+        f"Times are those of the epochs{', and of what was measured' * measured}, interruptions "
+        f"left out, and without start-up, test and export. Device time is {device}."
     )
     if machine is not None:
         names = machine.get("device_names") or machine["devices"]

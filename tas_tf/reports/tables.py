@@ -234,7 +234,7 @@ def epochs_text(part: Part) -> str:
 
 
 def time_table(parts: Sequence[Part]) -> Table:
-    """Returns wall time and device time of every part."""
+    """Returns wall time and device time of every part; a measurement has no epochs."""
     rows, totals = [], [0.0, 0.0]
     for part in parts:
         last = part.records[-1] if part.records else {}
@@ -253,7 +253,11 @@ def time_table(parts: Sequence[Part]) -> Table:
                 duration(device) if device else NONE,
             ]
         )
-    if len(parts) > 1:
+        if part.is_measured and part.result is not None:
+            measuring = max(part.result["seconds"] - wall, 0.0)
+            totals[0] += measuring
+            rows.append(["measurement", NONE, NONE, NONE, duration(measuring), NONE])
+    if len(rows) > 1:
         rows.append(["in all", "", "", "", duration(totals[0]), duration(totals[1])])
     header = ["phase", "epochs", "steps", "a step, last epoch", "wall time", "device time"]
     return Table("Time of every phase", header, rows)

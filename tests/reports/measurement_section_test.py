@@ -17,6 +17,7 @@ from tas_tf.reports.report import write_report
 from tas_tf.reports.sections import sections
 from tas_tf.reports.tables import amount
 from tas_tf.spaces.cost import cost
+from tas_tf.training.callbacks import duration
 
 SPEC = """
 include 'specs/quickstart.gin'
@@ -74,6 +75,12 @@ def test_report_says_what_was_decided_and_shows_what_widths_are_worth(search, re
         assert "uniform narrowing" in text
         assert any(word in text for word in (["decided"] if decided else ["NOT DECIDED", "WORSE"]))
     assert f"{abs(record['leads']['uniform']['value']):.4f} of the loss" in twin
+    result = json.loads((search / "result.json").read_text())
+    epochs = json.loads((search / "metrics.jsonl").read_text().splitlines()[-1])["elapsed_seconds"]
+    assert 0 < epochs < result["seconds"]
+    row = ["measurement", *["–"] * 3, duration(result["seconds"] - epochs), "–"]
+    assert f"| {' | '.join(row)} |" in twin
+    assert f"| in all |  |  |  | {duration(result['seconds'])} |" in twin
     for title in ("What each width is worth", "What each depth is worth", "Loss against cost"):
         assert title in page and title in twin
     for name in ("widths", "depths", "expected", "losses"):
