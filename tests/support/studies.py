@@ -7,8 +7,8 @@ from typing import Any
 import small_models
 from study_grid import Round, Study
 
-from tas_tf.models.network_files import write_model
 from tas_tf.models.model_spaces import space_of
+from tas_tf.models.network_files import write_model
 from tas_tf.runtime.run_directory import RunDirectory
 from tas_tf.spaces.model_space import ModelArchitecture
 
