@@ -170,7 +170,6 @@ def with_own_layer():
         (with_lambda, (), "Lambda"),
         (with_own_layer, (), "model.keras cannot be read"),
         (lambda: network(activation=None), ("TARGET = 0.001",), "Reachable are"),
-        (lambda: network(), ("TARGET = 'latency: 0.5'",), "no milliseconds are known"),
         (lambda: network(), ("run_search.start_from = 'teacher'",), "expected None"),
         (lambda: network(), ("own_model.frozen = ('nowhere',)",), "no layer of mine"),
         (lambda: keras.Sequential([keras.Input((8, 8, 1)), layers.Conv2D(3, 3)]), (), "classifier"),
