@@ -21,6 +21,8 @@ LABELS = "labels.txt"
 WARM_UP = "tf_serving_warmup_requests"
 _WARM_UP_BATCHES = (1, 32)
 _HEADS = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")  # of PNG and JPEG files
+# What serves has no gradients, and those of Keras' silu cannot be saved.
+_OPTIONS = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
 
 
 def write(trained: Trained, path: str, images: np.ndarray) -> None:
@@ -41,7 +43,7 @@ def runner(model: keras.Model, batch_size: int, threads: int, samples: np.ndarra
     served = tf.function(lambda images: {"logits": constant(images)[0]}, autograph=False)
     with tempfile.TemporaryDirectory() as folder:
         signature = served.get_concrete_function(spec)
-        tf.saved_model.save(tf.Module(), folder, signatures=signature)
+        tf.saved_model.save(tf.Module(), folder, signature, _OPTIONS)
         loaded = tf.saved_model.load(folder)
     return TensorFlowRunner(lambda images: loaded.signatures[IMAGES](images=images)["logits"])
 
@@ -60,7 +62,7 @@ def write_saved_model(classifier: Classifier, folder: str, images: np.ndarray) -
         with open(labels, "w", encoding="utf-8") as file:
             file.writelines(f"{one_line(name)}\n" for name in classifier.label_names)
         module.labels = tf.saved_model.Asset(labels)
-        tf.saved_model.save(module, folder, signatures=_signatures(classifier))
+        tf.saved_model.save(module, folder, _signatures(classifier), _OPTIONS)
     _write_warm_up(os.path.join(folder, "assets.extra"), images)
 
 
