@@ -4,13 +4,33 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from tas_tf.spaces.calls import Call
 
 # For kinds of calls that add two tensors, which of them they give as they are if the other is zero.
 # The second is that of keras.applications' InceptionResNetV2: x + scale * f(x).
 ADDITIONS = {"Add": (0, 1), "CustomScaleLayer": (0,)}
+
+# What a part of a network needs to be there: a branch, by its name; or two groups of channels, by
+# their names, whose widths differ.
+Condition = str | tuple[str, str]
+
+
+def holds(
+    condition: Condition | None, widths: Mapping[str, int], left_out: Collection[str]
+) -> bool:
+    """Whether a condition holds in a network.
+
+    Args:
+        condition: The condition; None always holds.
+        widths: The widths of all groups by their names.
+        left_out: The names of the branches that are left out.
+    """
+    if condition is None or isinstance(condition, str):
+        return condition not in left_out
+    first, second = condition
+    return widths[first] != widths[second]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from tas_tf.errors import SpecError
+from tas_tf.spaces.branches import Condition
 from tas_tf.spaces.channels import Form
 from tas_tf.spaces.cost import CostKind, cost, kind_of
 from tas_tf.spaces.expected_cost import SHARPNESS, CostModel
-from tas_tf.spaces.memory import Condition
 from tas_tf.spaces.model_space import ModelSpace
 from tas_tf.spaces.search_space import SearchSpace
 from tas_tf.spaces.space_terms import choices_of, moments_of_space, sum_of

@@ -12,7 +12,7 @@ from collections.abc import Collection, Mapping, Sequence
 import numpy as np
 
 from tas_tf.errors import ArchitectureError
-from tas_tf.spaces.branches import Branch, branches_of
+from tas_tf.spaces.branches import Branch, Condition, branches_of, holds
 from tas_tf.spaces.calls import Call, Opaque, Shape
 from tas_tf.spaces.channels import Channels, Form, Group, Partition
 from tas_tf.spaces.memory import Moment, moments_of
@@ -31,18 +31,16 @@ class Product:
     Args:
         factor: What no width changes.
         lengths: Numbers of channels.
-        call: The place of the call that it is of.
-        unless_equal: Two groups: where both have one width, it is zero.
+        condition: What it needs to be there, else it is zero.
     """
 
     factor: int
     lengths: tuple[Form, ...]
-    call: int
-    unless_equal: tuple[str, str] | None = None
+    condition: Condition | None
 
-    def at(self, widths: Mapping[str, int]) -> int:
-        """Returns its value at widths, by the names of groups."""
-        if self.unless_equal and len({widths[name] for name in self.unless_equal}) == 1:
+    def at(self, widths: Mapping[str, int], left_out: Collection[str] = ()) -> int:
+        """Returns its value at widths, by the names of groups, without some branches."""
+        if not holds(self.condition, widths, left_out):
             return 0
         return self.factor * math.prod(length.at(widths) for length in self.lengths)
 
@@ -120,11 +118,7 @@ class Graph:
         checked = self.partition.checked(widths or {})
         if kind == "memory":
             return max(moment.at(checked, left_out) for moment in self.moments)
-        return sum(
-            product.at(checked)
-            for product in self.products(kind)
-            if self.branch_of.get(product.call) not in left_out
-        )
+        return sum(product.at(checked, left_out) for product in self.products(kind))
 
     def products(self, kind: str) -> list[Product]:
         """Returns what is added up to a cost: the products of every weight, of every call.
@@ -156,6 +150,10 @@ class Graph:
             if call.bypassed
         }
 
+    def condition_of(self, place: int) -> Condition | None:
+        """Returns what a call, by its place, needs to be there."""
+        return self.projections.get(place) or self.branch_of.get(place)
+
     def _group(self, ids: np.ndarray) -> str:
         (name,) = self.partition.form(ids).multiples
         return name
@@ -184,11 +182,11 @@ class Graph:
                 fixed = [n for n, ids in zip(weight.shape, axes, strict=True) if ids is None]
                 lengths = tuple(self.partition.form(ids) for ids in axes if ids is not None)
                 size = math.prod(fixed)
-                ends = self.projections.get(place)
+                condition = self.condition_of(place)
                 if index in call.uses:
-                    found["macs"].append(Product(size * call.uses[index], lengths, place, ends))
+                    found["macs"].append(Product(size * call.uses[index], lengths, condition))
                 if call.first and weight.trainable:
-                    found["parameters"].append(Product(size, lengths, place, ends))
+                    found["parameters"].append(Product(size, lengths, condition))
         return found
 
 

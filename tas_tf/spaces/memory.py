@@ -8,16 +8,11 @@ from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 
-from tas_tf.spaces.branches import Branch
+from tas_tf.spaces.branches import Branch, Condition, holds
 from tas_tf.spaces.calls import Call, Shape
 from tas_tf.spaces.channels import Form, Partition
 
 BYTES = 4  # of an activation, float32
-
-
-# What a buffer needs to be alive: that a branch is there, by its name; or that two groups, by their
-# names, have widths that differ.
-Condition = str | tuple[str, str]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,21 +31,12 @@ class Moment:
 
     def at(self, widths: Mapping[str, int], left_out: Collection[str]) -> int:
         """Returns the bytes at widths, by the names of groups; 0 if there is no such moment."""
-        if self.branch in left_out:
+        if not holds(self.branch, widths, left_out):
             return 0
         parts = [
-            form
-            for condition, form in self.sometimes.items()
-            if _holds(condition, widths, left_out)
+            form for condition, form in self.sometimes.items() if holds(condition, widths, left_out)
         ]
         return self.size.at(widths) + sum(part.at(widths) for part in parts)
-
-
-def _holds(condition: Condition, widths: Mapping[str, int], left_out: Collection[str]) -> bool:
-    if isinstance(condition, str):
-        return condition not in left_out
-    first, second = condition
-    return widths[first] != widths[second]
 
 
 def moments_of(

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from tas_tf.errors import SpecError
+from tas_tf.spaces.branches import Condition, holds
 from tas_tf.spaces.calls import Call
 from tas_tf.spaces.channels import Form, channel_axis
 from tas_tf.spaces.graph import Graph
@@ -59,21 +60,14 @@ class PlacedPiece:
         path: Path of its first call.
         places: The places of its calls among the network's.
         axes: Numbers of channels as functions of widths, without a common factor.
-        branch: The name of the branch without which it falls away.
-        unless_equal: Two groups: where both have one width, it falls away.
+        condition: What it needs to be there.
     """
 
     piece: Piece
     path: str
     places: tuple[int, ...]
     axes: tuple[Form, ...]
-    branch: str | None
-    unless_equal: tuple[str, str] | None = None
-
-    def stands(self, widths: Mapping[str, int], left_out: Collection[str]) -> bool:
-        """Whether it is there at widths of all groups, without some branches."""
-        equal = self.unless_equal and len({widths[name] for name in self.unless_equal}) == 1
-        return self.branch not in left_out and not equal
+    condition: Condition | None
 
     def at(self, widths: Mapping[str, int]) -> tuple[int, ...]:
         """Returns the values of its axes at widths, by the names of groups."""
@@ -142,13 +136,13 @@ def pieces_of(graph: Graph) -> list[PlacedPiece]:
             readers[tensor].append(place)
     for tensor in graph.outputs:
         readers[tensor].append(len(graph.calls))
-    branch_of = graph.branch_of | {branch.addition: branch.name for branch in graph.branches}
+    additions = {branch.addition: branch.name for branch in graph.branches}
     found, taken = [], set()
     for place in range(len(graph.calls)):
         if place not in taken:
             chain = _chain(graph, place, readers)
             taken.update(chain)
-            found.append(_placed(graph, chain, branch_of.get(place)))
+            found.append(_placed(graph, chain, additions.get(place) or graph.condition_of(place)))
     return found
 
 
@@ -179,7 +173,7 @@ def _keeps_entries(call: Call) -> bool:
     return len({math.prod(shape) for shape in shapes}) == 1
 
 
-def _placed(graph: Graph, chain: Sequence[int], branch: str | None) -> PlacedPiece:
+def _placed(graph: Graph, chain: Sequence[int], condition: Condition | None) -> PlacedPiece:
     calls = [graph.calls[place] for place in chain]
     sizes = Sizes(graph, calls)
     calls = [call for call in calls if "Dropout" not in call.kind] or calls  # it takes no time
@@ -203,14 +197,12 @@ def _placed(graph: Graph, chain: Sequence[int], branch: str | None) -> PlacedPie
         tuple(len(axis.multiples) > 1 for axis in sizes.axes),
         hashlib.sha256(text.encode()).hexdigest()[:16],
     )
-    ends = graph.projections.get(chain[0])
     return PlacedPiece(
         piece=piece,
         path=calls[0].path,
         places=tuple(chain),
         axes=tuple(sizes.axes),
-        branch=branch,
-        unless_equal=ends,
+        condition=condition,
     )
 
 
@@ -273,7 +265,7 @@ class PieceTimes:
         times = (
             time(placed.at(widths))
             for placed, time in self.pieces
-            if placed.stands(widths, left_out)
+            if holds(placed.condition, widths, left_out)
         )
         return round(sum(times, self.overhead))
 

@@ -9,10 +9,11 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
+from tas_tf.spaces.branches import Condition
 from tas_tf.spaces.channels import Form
 from tas_tf.spaces.cost import CostKind, kind_of
 from tas_tf.spaces.expected_cost import FORMULAS, Place, places
-from tas_tf.spaces.memory import Condition, Moment
+from tas_tf.spaces.memory import Moment
 from tas_tf.spaces.model_space import ModelSpace
 from tas_tf.spaces.search_space import SearchSpace
 from tas_tf.spaces.terms import Choice, Cost, Peak, Terms
@@ -133,8 +134,7 @@ def sum_of(space: ModelSpace, kind: CostKind, choices: list[Choice]) -> Terms:
     times = kind.times(space.graph)
     terms: list[tuple[tuple[int, ...], np.ndarray]] = [((), np.asarray(times.overhead))]
     for placed, time in times.pieces:
-        condition = placed.branch if placed.branch in space.depth_names else placed.unless_equal
-        where, there = _there(space, condition)
+        where, there = _there(space, placed.condition)
         for scope, table in _tables(space, placed.axes, time):
             terms.append(((*scope, *where), np.multiply.outer(table, there)))
     return Terms(choices, terms)
@@ -188,32 +188,31 @@ def products_of(space: ModelSpace, kind: str, choices: list[Choice]) -> Terms:
         choices: What `choices_of` returns.
     """
     index = {choice.name: number for number, choice in enumerate(space.choices)}
-    first = len(space.choices)
-    branches = {name: ((first + b,), 1) for b, name in enumerate(space.depth_names)}
     factors: collections.Counter[tuple[tuple[int, ...], Condition | None]] = collections.Counter()
     for product in space.graph.products(kind):
         lengths = [
             [((), form.constant), *(((index[name],), n) for name, n in form.multiples.items())]
             for form in product.lengths
         ]
-        branch = space.graph.branch_of.get(product.call)
-        lengths += [[branches[branch]]] if branch in branches else []
         for parts in itertools.product(*lengths):
             scope = tuple(sorted(itertools.chain.from_iterable(scope for scope, _ in parts)))
-            key = scope, product.unless_equal
+            key = scope, product.condition
             factors[key] += product.factor * math.prod(n for _, n in parts)
     widths = [np.array(choice.candidates, np.int64) for choice in choices]
     terms = []
-    for (scope, ends), factor in factors.items():
-        where, built = _there(space, ends)
+    for (scope, condition), factor in factors.items():
+        where, built = _there(space, condition)
         table = _outer(factor, [widths[c] for c in scope])
         terms.append(((*scope, *where), np.multiply.outer(table, built)))
     return Terms(choices, terms)
 
 
 def _there(space: ModelSpace, condition: Condition | None) -> tuple[tuple[int, ...], np.ndarray]:
-    """Returns a scope and a table that is 1 where a condition holds, else 0."""
-    if condition is None:
+    """Returns a scope and a table that is 1 where a condition holds, else 0.
+
+    A branch that is not searched is always there.
+    """
+    if condition is None or (isinstance(condition, str) and condition not in space.depth_names):
         return (), np.ones((), np.int64)
     if isinstance(condition, str):
         return (len(space.choices) + space.depth_names.index(condition),), np.array([0, 1])

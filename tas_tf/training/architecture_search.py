@@ -312,7 +312,7 @@ def _check_outputs(output: Any, loss: Any) -> None:
     """Checks that every output of a model has its loss."""
     several = isinstance(output, (list, tuple, dict)) and len(output) > 1
     expected = [key for key, _ in items_of(output)] if several else None
-    received = [key for key, _ in items_of(loss)] if isinstance(loss, (list, tuple, dict)) else None
-    if expected != received and {*(expected or ())} != {*(received or ())}:
+    received = {key for key, _ in items_of(loss)} if isinstance(loss, (list, tuple, dict)) else None
+    if received != (expected and {*expected}):
         wanted = "one for the only output" if expected is None else f"one for each of {expected}"
         raise SpecError(f"loss: expected {wanted}. Received: {loss!r}")

@@ -9,7 +9,7 @@ import tensorflow as tf
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from keras import layers
-from masking import TOLERANCE, calibrate, inputs_of, randomize
+from masking import TOLERANCE, prepared, random_architecture
 from model_parts import classified, image, unit
 
 import tas_tf
@@ -22,25 +22,11 @@ from tas_tf.models.supernet import Supernet
 from tas_tf.spaces.search_space import SearchSpace
 
 
-def prepared(model, seed=0):
-    """Gives a model random weights and statistics; returns inputs."""
-    rng = np.random.default_rng(seed)
-    randomize(model, rng)
-    inputs = inputs_of(model, rng, count=16)
-    calibrate(model, inputs)
-    return keras.tree.map_structure(lambda values: values[:6], inputs)
-
-
 def supernet_of(model, **options):
     space = tas_tf.SearchSpace.from_model(model, leave_out_branches=True)
     net = tas_tf.Supernet(space, **options)
     net.gives_logits = False
     return net
-
-
-def random_architecture(space, rng):
-    widths = [rng.integers(len(choice.candidates)) for choice in space.choices]
-    return space.architecture(widths, [rng.integers(2) for _ in space.branches])
 
 
 def worst(received, expected):

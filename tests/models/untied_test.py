@@ -11,7 +11,7 @@ import tensorflow as tf
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from keras import layers
-from masking import TOLERANCE, calibrate, counted, inputs_of, randomize
+from masking import TOLERANCE, counted, prepared, random_architecture
 from model_parts import classified, image, unit
 
 import tas_tf
@@ -50,26 +50,12 @@ def vectors():
 
 
 def nested():
-    inner = residual()
     i = image()
     x = layers.Add(name="outer")([unit(i, 6), unit(unit(i, 4), 6)])
     x = layers.Add()([x, layers.Conv2D(6, 3, padding="same", name="within")(x)])
     body = keras.Model(i, x, name="body")
     outside = image()
-    return keras.Model(outside, layers.Dense(3)(layers.Flatten()(body(outside)))), inner
-
-
-def prepared(model, seed=0):
-    rng = np.random.default_rng(seed)
-    randomize(model, rng)
-    inputs = inputs_of(model, rng, count=16)
-    calibrate(model, inputs)
-    return keras.tree.map_structure(lambda values: values[:6], inputs)
-
-
-def random_architecture(space, rng):
-    widths = [rng.integers(len(choice.candidates)) for choice in space.choices]
-    return space.architecture(widths, [rng.integers(2) for _ in space.branches])
+    return keras.Model(outside, layers.Dense(3)(layers.Flatten()(body(outside))))
 
 
 def check(model, seed=0, **options):
@@ -95,7 +81,7 @@ def check(model, seed=0, **options):
         assert not any(isinstance(layer, Projection) for layer in small.layers)
 
 
-@pytest.mark.parametrize("make", [residual, vectors, lambda: nested()[0]])
+@pytest.mark.parametrize("make", [residual, vectors, nested])
 def test_costs_supernet_and_what_is_built_agree(make):
     check(make())
 

@@ -17,6 +17,7 @@ from model_parts import classified, image, unit
 
 import tas_tf
 from tas_tf.errors import BudgetError, SpecError
+from tas_tf.spaces.branches import holds
 from tas_tf.spaces.cost import cost, costs, parse_targets
 from tas_tf.spaces.derivation import check_reachable, derive, probabilities
 from tas_tf.spaces.expected_terms import cost_model
@@ -63,7 +64,7 @@ def test_milliseconds_as_terms_are_the_sum_of_the_pieces(plan, seed):
         times = [
             table.scale * grids[placed.piece].at(*placed.at(known))
             for placed in pieces_of(space.graph)
-            if placed.stands(known, network.left_out)
+            if holds(placed.condition, known, network.left_out)
         ]
         found = cost(network, table.kind)
         assert found == pytest.approx(table.overhead_ns + sum(times), abs=len(times) + 1)
@@ -80,7 +81,7 @@ def test_a_projection_takes_time_only_where_widths_differ():
     times = [
         table.scale * grids[placed.piece].at(*placed.at(whole))
         for placed in pieces_of(space.graph)
-        if placed.unless_equal is None
+        if not isinstance(placed.condition, tuple)
     ]
     found = cost(space.unpruned(), table.kind)
     assert found == pytest.approx(table.overhead_ns + sum(times), abs=len(times) + 1)

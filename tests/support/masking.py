@@ -217,3 +217,18 @@ def check_model(model, seed=0, size=None, halved=True, telling=True):
     assert costs(graph, {}) == counted(model, graph.input_shapes)
     keeps = [random_keep(graph, rng), *([half_keep(model, graph)] if halved else [])]
     return graph, max(check_narrowed(model, graph, keep, inputs, telling) for keep in keeps)
+
+
+def prepared(model, seed=0):
+    """Gives a model random weights and statistics; returns inputs."""
+    rng = np.random.default_rng(seed)
+    randomize(model, rng)
+    inputs = inputs_of(model, rng, count=16)
+    calibrate(model, inputs)
+    return keras.tree.map_structure(lambda values: values[:6], inputs)
+
+
+def random_architecture(space, rng):
+    """An architecture of a model's space."""
+    widths = [rng.integers(len(choice.candidates)) for choice in space.choices]
+    return space.architecture(widths, [rng.integers(2) for _ in space.branches])

@@ -100,11 +100,7 @@ def latency_table(space: SearchSpace, seed: int = 0, most: int = 60) -> LatencyT
     for layer, ends in layer_widths(space).items():
         times = random.integers(1, most, size=[len(widths) for widths in ends]).tolist()
         grids.append(Grid(layer, ends, tuple(map(tuple, times))))
-    return LatencyTable(
-        runtime="litert",
-        batch_size=1,
-        threads=1,
-        device={"processor": "none", "cores": 1, "versions": {"tas_tf": "0"}},
+    return _table(
         space={
             "family": space.family,
             "block": space.block,
@@ -113,8 +109,19 @@ def latency_table(space: SearchSpace, seed: int = 0, most: int = 60) -> LatencyT
         },
         scale=1.5,
         overhead_ns=int(random.integers(0, most)),
-        error={"networks": 30, "mean": 0.05, "largest": 0.1},
         grids=tuple(grids),
+    )
+
+
+def _table(**fields: Any) -> LatencyTable:
+    """A table of no device."""
+    return LatencyTable(
+        runtime="litert",
+        batch_size=1,
+        threads=1,
+        device={"processor": "none", "cores": 1, "versions": {"tas_tf": "0"}},
+        error={"networks": 30, "mean": 0.05, "largest": 0.1},
+        **fields,
     )
 
 
@@ -175,11 +182,7 @@ def piece_table(space: ModelSpace, seed: int | None = 0) -> LatencyTable:
         if seed is None:
             times = 1000 * functools.reduce(np.multiply.outer, axes, np.ones((), int))
         grids.append(Grid(piece, axes, tuples(times.tolist())))
-    return LatencyTable(
-        runtime="litert",
-        batch_size=1,
-        threads=1,
-        device={"processor": "none", "cores": 1, "versions": {"tas_tf": "0"}},
+    return _table(
         space={
             "model": space.graph.name,
             "fingerprint": space.graph.fingerprint,
@@ -187,7 +190,6 @@ def piece_table(space: ModelSpace, seed: int | None = 0) -> LatencyTable:
         },
         scale=1.25,
         overhead_ns=1000 if seed is None else int(random.integers(10**6)),
-        error={"networks": 8, "mean": 0.05, "largest": 0.1},
         grids=tuple(grids),
     )
 
