@@ -7,7 +7,9 @@
 One line for each step, all of them measured in turn in one run: a training step of the unpruned
 network of stock Keras layers, of ours in float32 and bfloat16, and both halves of a search step at
 the start of a search (logits near zero, temperature 5) and settled (logits +6 at an architecture
-that keeps 45 % of the MACs, `benchmarks/settled/`, temperature 0.1). Pixels are random.
+that keeps 45 % of the MACs, `benchmarks/settled/`, temperature 0.1). `paths` is a step of a search
+by measurement, as our specs have it: single paths, uniformly random, another one each time, zero
+padding, streams as in the derived network. Pixels are random.
 `--memory` gives the peak memory of fresh processes instead, `--profile N` the N operations that the
 search step spends most time in.
 """
@@ -28,15 +30,19 @@ from tensorflow.tsl.profiler.protobuf import xplane_pb2
 
 from tas_tf.models.spec_compiler import TRAINING_LAYERS, build_model
 from tas_tf.models.supernet import Supernet
+from tas_tf.spaces import cost
 from tas_tf.spaces.architecture import Architecture
 from tas_tf.spaces.search_space import SearchSpace
 from tas_tf.training.architecture_search import ArchitectureSearch
 from tas_tf.training.optimizers import SGD, Adam
+from tas_tf.training.path_search import PathSearch
 from tas_tf.training.supervised import Training
 
 SETTLED = pathlib.Path(__file__).parent / "settled"
 IMAGENET = (18, 34, 50)
 STOCK = "stock float32"
+STEPS = (STOCK, "ours float32", "ours bfloat16", "search float32", "search bfloat16")
+STEPS += ("paths float32", "paths bfloat16")
 PRECISIONS = {"float32": "float32", "bfloat16": "mixed_bfloat16"}
 PROFILED_STEPS = 5
 
@@ -69,7 +75,7 @@ class Steps:
             keras.config.set_dtype_policy("float32")
             training.compile(SGD(0.01))
             return self._counted(lambda step: training.train_step(self.halves[0], step))
-        return self._search(policy)
+        return self._paths(policy) if kind == "paths" else self._search(policy)
 
     def states(self, search: ArchitectureSearch) -> dict[str, Callable[[], None]]:
         """Returns what puts a search into each of the states that are measured."""
@@ -102,6 +108,14 @@ class Steps:
             return step()
 
         return {s: lambda put=put: measured(put) for s, put in self.states(search).items()}
+
+    def _paths(self, policy: str) -> Callable[[], object]:
+        net = Supernet(
+            self.space, aggregation="pad", streams="derived", shapes=self.shapes, dtype=policy
+        )
+        search = PathSearch(net)
+        search.compile(SGD(0.01), cost.parse_targets(0.45, self.space))
+        return self._counted(lambda step: search.train_step(self.halves[0], step))
 
     def _counted(self, function: Callable[[tf.Tensor], dict]) -> Callable[[], object]:
         traced = tf.function(function, autograph=False, jit_compile=False)
@@ -165,9 +179,7 @@ def main() -> None:
     parser.add_argument("--batch_size", type=int, default=128)
     parser.add_argument("--repeats", type=int, default=15)
     parser.add_argument("--shapes", default="auto", help="static or drawn, see Supernet")
-    parser.add_argument(
-        "--steps", default="stock float32,ours float32,ours bfloat16,search float32,search bfloat16"
-    )
+    parser.add_argument("--steps", default=",".join(STEPS))
     parser.add_argument("--memory", action="store_true", help="peak memory of fresh processes")
     parser.add_argument("--profile", type=int, metavar="N", help="the N operations that take most")
     parser.add_argument("--once", action="store_true", help="run each step twice, print nothing")
@@ -192,7 +204,9 @@ def main() -> None:
             step()
         return
     if flags.profile:
-        searches = {name: step for name, step in steps.items() if name.startswith("search")}
+        searches = {
+            name: step for name, step in steps.items() if name.startswith(("search", "paths"))
+        }
         for name, step in searches.items():
             print(f"\n{name}")
             measuring.report(operations(step, flags.profile), None)

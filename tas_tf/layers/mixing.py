@@ -104,7 +104,9 @@ def cut(kernel: tf.Tensor, size: tf.Tensor, uncut: tf.Tensor) -> tf.Tensor:
 
     @tf.custom_gradient
     def part(kernel: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tensor], tf.Tensor]]:
-        return tf.slice(kernel, [0] * 4, size), lambda dy: tf.pad(dy, uncut)
+        # Within two conditions a gradient may read tensors of the inner one, or of none.
+        pads = tf.identity(uncut)
+        return tf.slice(kernel, [0] * 4, size), lambda dy: tf.pad(dy, pads)
 
     return part(kernel)
 

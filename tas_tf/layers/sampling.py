@@ -51,6 +51,13 @@ class Draw(NamedTuple):
     depth_weights: tf.Tensor
 
 
+class Path(Draw):
+    """The draw of a single network: one candidate of every choice and one depth of every stage.
+
+    All weights are one, and no gradient of a weight is wanted.
+    """
+
+
 def draw(
     strategy: str,
     width_logits: tf.Tensor,
@@ -99,7 +106,7 @@ def uniform_path(
     most_depths: int,
     seed: tf.Tensor,
     dtype: tf.DType = tf.float32,
-) -> Draw:
+) -> Path:
     """Draws one candidate of every choice and one depth of every stage, all equally probable.
 
     Args:
@@ -116,7 +123,7 @@ def uniform_path(
         drawn = tf.cast(uniform * tf.cast(sizes, uniform.dtype), tf.int32)
         indices.append(tf.minimum(drawn, sizes - 1))  # a product may round up to the size
     widths, depths = indices
-    return Draw(
+    return Path(
         widths[:, None],
         tf.ones([*widths.shape, 1], dtype),
         tf.one_hot(depths, most_depths, dtype=dtype),

@@ -54,7 +54,7 @@ class SearchableBlock(keras.layers.Layer):
         self.shortcut = shortcut
         # Whether the unpruned network has a projection here.
         self.is_projected_unpruned = layers.needs_projection(in_channels, channels)
-        self.projection = None
+        self.projection: Any = None
         if shortcut.projection:
             self.projection = make_unit(layers.projection, in_channels, candidates[-1], **options)
         self.built = True
@@ -79,11 +79,32 @@ class SearchableBlock(keras.layers.Layer):
         if self.projection is None:
             # Both have zeros beyond their widths: the sum is over the channels they share.
             return tf.nn.relu(tf.add_n([x, y])), tf.maximum(channels, last.width)
-        parts = [self.projection(x, drawn=drawn.projection, mode=mode), y]
-        if drawn.identity is not None:
-            aggregation = self.units[-1].aggregation
-            parts.append(aggregation.carried(x, channels, drawn.identity, last))
-        return tf.nn.relu(tf.add_n(parts)), last.width
+        return tf.nn.relu(tf.add_n([*self._shortcuts(x, channels, drawn, mode), y])), last.width
+
+    def _shortcuts(
+        self, x: tf.Tensor, channels: tf.Tensor, drawn: BlockDraw, mode: Mode
+    ) -> list[tf.Tensor]:
+        """Returns the projection, the identity, or both by their shares; see `call`."""
+
+        def projected() -> tf.Tensor:
+            return self.projection(x, drawn=drawn.projection, mode=mode)
+
+        if drawn.identity is None:
+            return [projected()]
+        if drawn.in_path is not None:  # a path has one of the two
+            return [tf.cond(drawn.identity[0] > 0, lambda: x, projected)]
+        aggregation = self.units[-1].aggregation
+        return [projected(), aggregation.carried(x, channels, drawn.identity, drawn.units[-1])]
+
+    def call_if(
+        self, wanted: tf.Tensor, x: tf.Tensor, channels: tf.Tensor, drawn: BlockDraw, mode: Mode
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Returns what the block gives if it is wanted, else its input; see `call`."""
+
+        def computed() -> tuple[tf.Tensor, tf.Tensor]:
+            return self(x, channels, drawn=drawn, mode=mode)
+
+        return tf.cond(wanted, computed, lambda: (x, channels))
 
 
 class SearchableStage(keras.layers.Layer):
@@ -136,6 +157,8 @@ class SearchableStage(keras.layers.Layer):
             draws: What every block is told of the draw.
             mode: How batch normalization is treated.
         """
+        if draws[-1].in_path is not None:
+            return self._along_path(x, channels, draws, mode)
         outputs, widths = [], []
         for number, (block, drawn) in enumerate(zip(self.blocks, draws, strict=True), start=1):
             x, channels = block(x, channels, drawn=drawn, mode=mode)
@@ -146,6 +169,17 @@ class SearchableStage(keras.layers.Layer):
             return x, channels
         shares = tf.unstack(depth_weights[: len(outputs)])
         return self._summed(outputs, widths, shares, draws[-1].units[-1].shapes)
+
+    def _along_path(
+        self, x: tf.Tensor, channels: tf.Tensor, draws: Sequence[BlockDraw], mode: Mode
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Returns the output of the blocks that a path has, and its width; see `call`."""
+        for number, (block, drawn) in enumerate(zip(self.blocks, draws, strict=True), start=1):
+            if number <= self.depths[0]:
+                x, channels = block(x, channels, drawn=drawn, mode=mode)
+            else:
+                x, channels = block.call_if(drawn.in_path, x, channels, drawn, mode)
+        return x, channels
 
     def _summed(
         self,

@@ -18,7 +18,7 @@ import numpy as np
 import tensorflow as tf
 
 from tas_tf.errors import SpecError
-from tas_tf.layers.aggregation import AGGREGATIONS, Tables
+from tas_tf.layers.aggregation import AGGREGATIONS, Interpolation, Padding, Tables
 from tas_tf.layers.mixing import Mixture, mix_with_mean
 from tas_tf.layers.normalization import EPSILON, MOMENTUM, input_moments, move, unbiased
 from tas_tf.layers.shapes import Shapes
@@ -124,20 +124,25 @@ class SearchableUnit(keras.layers.Layer):
         """
         if self.layer.kind == "projection":
             x = pool_shortcut(x, self.layer.stride)
+        aggregation = self.aggregation_of(drawn)
         if mode is Mode.INFERENCE:
-            factor, vector = self.aggregation.sum_of_candidates(self._folded_tables(), drawn)
+            factor, vector = aggregation.sum_of_candidates(self._folded_tables(), drawn)
             z = self._convolve(x, drawn.shapes)
-            return self.aggregation.apply(z, factor, vector, drawn.shapes)
-        factor, vector = self.aggregation.sum_of_candidates(self._tables(), drawn)
-        if self.aggregation.mixes and self._may_fold(x, drawn.shapes):
+            return aggregation.apply(z, factor, vector, drawn.shapes)
+        factor, vector = aggregation.sum_of_candidates(self._tables(), drawn)
+        if aggregation.mixes and self._may_fold(x, drawn.shapes):
             y, mean, variance = self._fold(x, factor, vector, drawn.shapes)
         else:
-            y, mean, variance = self.aggregation.normalize(
+            y, mean, variance = aggregation.normalize(
                 self._convolve(x, drawn.shapes), factor, vector, drawn.shapes, self.synchronized
             )
         if mode is Mode.WEIGHTS:
             self._move_averages(drawn.counted, mean, variance, drawn.shapes)
         return y
+
+    def aggregation_of(self, drawn: UnitDraw) -> Interpolation | Padding:
+        """Returns how a draw's candidates are put together: one alone needs no interpolation."""
+        return self.aggregation if drawn.taps is not None else AGGREGATIONS["pad"]
 
     def _may_fold(self, x: tf.Tensor, shapes: Shapes) -> bool:
         """Whether the batch's statistics are cheaper to have from the input than the output."""

@@ -115,6 +115,7 @@ class DrawnShapes:
         inner: (1,) int32, channels that it computes.
         outer: (1,) int32, channels that it gives.
         missing: (1, 2) int32, what pads a vector of the computed channels to C.
+        fits: Whether it gives what it computes, in every draw.
     """
 
     channels: int
@@ -124,6 +125,7 @@ class DrawnShapes:
     inner: tf.Tensor
     outer: tf.Tensor
     missing: tf.Tensor
+    fits: bool
 
     @property
     def mixing_cost(self) -> int:
@@ -154,7 +156,7 @@ class DrawnShapes:
 
     def handed_on(self, x: tf.Tensor) -> tf.Tensor:
         """See `StaticShapes.handed_on`; zeros are added, or channels are cut off."""
-        return _fitted(x, self.inner[0], self.given)
+        return x if self.fits else _fitted(x, self.inner[0], self.given)
 
     def fitted(self, x: tf.Tensor) -> tf.Tensor:
         """See `StaticShapes.fitted`."""
@@ -211,7 +213,7 @@ def static_shapes(channels: Sequence[int]) -> UnitShapes:
 
 
 def drawn_shapes(
-    kernels: np.ndarray, inputs: tf.Tensor, computed: tf.Tensor, given: tf.Tensor
+    kernels: np.ndarray, inputs: tf.Tensor, computed: tf.Tensor, given: tf.Tensor, fits: bool
 ) -> UnitShapes:
     """Returns the drawn shapes of all units; what they need is computed for all at once.
 
@@ -220,6 +222,7 @@ def drawn_shapes(
         inputs: (units,) int32, channels that units are given.
         computed: (units,) int32, channels that they compute.
         given: (units,) int32, channels that they give.
+        fits: Whether units that are used give what they compute.
     """
     sides = tf.constant(kernels[:, :2], tf.int32)
     kernel = tf.concat([sides, tf.stack([inputs, computed], 1)], axis=1)
@@ -227,8 +230,8 @@ def drawn_shapes(
     uncut = tf.stack([tf.zeros_like(beyond), beyond], axis=2)
     mixing = tf.stack([tf.ones_like(given), tf.ones_like(given), computed, given], axis=1)
     members = (kernel, uncut, mixing, computed[:, None], given[:, None], uncut[:, 3:])
-    of_units = zip(kernels[:, 3].tolist(), *map(tf.unstack, members), strict=True)
-    return UnitShapes([DrawnShapes(*of_unit) for of_unit in of_units], mixing)
+    parts = [kernels[:, 3].tolist(), *map(tf.unstack, members), [fits] * len(kernels)]
+    return UnitShapes([DrawnShapes(*of_unit) for of_unit in zip(*parts, strict=True)], mixing)
 
 
 def _fitted(x: tf.Tensor, channels: int | tf.Tensor, wanted: int | tf.Tensor) -> tf.Tensor:

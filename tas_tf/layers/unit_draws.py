@@ -48,11 +48,14 @@ class BlockDraw:
         projection: What the projection is told; None without.
         identity: (k,), shares of identity in the drawn candidates of the last unit; None where an
             identity, if there is one, hands on all of its input.
+        in_path: Scalar bool, whether the path that is computed has the block; None where what is
+            computed is no single path.
     """
 
     units: Sequence[UnitDraw]
     projection: UnitDraw | None = None
     identity: tf.Tensor | None = None
+    in_path: tf.Tensor | None = None
 
 
 def drawn_widths(candidates: Sequence[Sequence[int]], indices: tf.Tensor) -> tf.Tensor:

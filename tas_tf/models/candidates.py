@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from tas_tf.errors import SpecError
 from tas_tf.layers import sampling
-from tas_tf.layers.sampling import Draw
+from tas_tf.layers.sampling import Draw, Path
 from tas_tf.runtime import environment
 from tas_tf.spaces.architecture import Architecture
 from tas_tf.spaces.expected_cost import table_shapes
@@ -93,7 +93,7 @@ class Candidates(keras.layers.Layer):
             seed=self._own_seed(seed),
         )
 
-    def uniform_path(self, seed: tf.Tensor) -> Draw:
+    def uniform_path(self, seed: tf.Tensor) -> Path:
         """Draws one architecture of the space, see `sampling.uniform_path`.
 
         Args:
@@ -111,7 +111,7 @@ class Candidates(keras.layers.Layer):
         """Returns the seed of a draw: this replica's own, where each draws for itself."""
         return sampling.replica_seed(seed) if self.draws == "own" else seed
 
-    def fixed_draw(self, architecture: Architecture | ModelArchitecture) -> Draw:
+    def fixed_draw(self, architecture: Architecture | ModelArchitecture) -> Path:
         """Returns the draw under which the supernet is one architecture of its space.
 
         Args:
@@ -122,7 +122,7 @@ class Candidates(keras.layers.Layer):
         indices = np.array(width_indices, np.int32)[:, None]
         depth_weights = np.zeros(self.depth_logits.shape, self.variable_dtype)
         depth_weights[np.arange(len(depth_indices)), depth_indices] = 1
-        return Draw(
+        return Path(
             tf.constant(indices),
             tf.ones(indices.shape, self.variable_dtype),
             tf.constant(depth_weights),

@@ -31,14 +31,15 @@ class StaticPlan:
         units, projections = _members(stem, stages)
         self._channels = [unit.channels for unit in units + projections]
 
-    def unit_shapes(self, widths: tf.Tensor, weights: tf.Tensor) -> UnitShapes:
+    def unit_shapes(self, widths: tf.Tensor, weights: tf.Tensor, is_path: bool) -> UnitShapes:
         """Returns the shapes of all units, then those of all projections.
 
         Args:
             widths: (units and projections, k) int32, drawn widths.
             weights: (units and projections, k), their weights.
+            is_path: Whether a single path is computed, and nothing else.
         """
-        del widths, weights
+        del widths, weights, is_path
         return static_shapes(self._channels)
 
 
@@ -64,7 +65,7 @@ class DrawnPlan:
         self._reads = np.concatenate([np.arange(len(units)), firsts[projecting]])
         self._gives = np.concatenate([np.arange(len(units)), ends[1:][projecting]])
 
-    def unit_shapes(self, widths: tf.Tensor, weights: tf.Tensor) -> UnitShapes:
+    def unit_shapes(self, widths: tf.Tensor, weights: tf.Tensor, is_path: bool) -> UnitShapes:
         """Returns the shapes of all units and projections, see `StaticPlan.unit_shapes`.
 
         Units at the ends of blocks that identities join give the same number of channels.
@@ -72,14 +73,10 @@ class DrawnPlan:
         counted = tf.where(weights > 0, widths, 0)
         computed = tf.reduce_max(counted, axis=1)
         units = len(self._inner)
-        given = self._aggregation.given(widths[:units], counted[:units])
-        # Within a block that no depth has, nothing needs to be handed on.
-        absent = tf.constant(self._inner) & (computed[:units] == 0)
-        given = tf.where(absent, 0, given)
-        for last, others in self._depth_ends:
-            # What a stage gives is as wide as the output of any of its depths.
-            widest = tf.reduce_max(tf.gather(given, [last, *others]))
-            given = tf.tensor_scatter_nd_update(given, [[last]], [widest])
+        if is_path:
+            given = self._given_by_path(computed[:units])
+        else:
+            given = self._given(widths[:units], counted[:units])
         streams = tf.constant(self._streams)
         count = max(self._streams) + 1
         given = tf.gather(tf.math.unsorted_segment_max(given, streams, count), streams)
@@ -93,7 +90,29 @@ class DrawnPlan:
             inputs=tf.gather(inputs, tf.constant(self._reads)),
             computed=computed,
             given=tf.gather(given, tf.constant(self._gives)),
+            fits=is_path,
         )
+
+    def _given(self, widths: tf.Tensor, counted: tf.Tensor) -> tf.Tensor:
+        """Returns the channels (units,) that units give, of drawn and of counted widths."""
+        given = self._aggregation.given(widths, counted)
+        # Within a block that no depth has, nothing needs to be handed on.
+        absent = tf.constant(self._inner) & (tf.reduce_max(counted, axis=1) == 0)
+        given = tf.where(absent, 0, given)
+        for last, others in self._depth_ends:
+            # What a stage gives is as wide as the output of any of its depths.
+            widest = tf.reduce_max(tf.gather(given, [last, *others]))
+            given = tf.tensor_scatter_nd_update(given, [[last]], [widest])
+        return given
+
+    def _given_by_path(self, computed: tf.Tensor) -> tf.Tensor:
+        """Returns the channels (units,) that units of one path give: those that they compute."""
+        for last, others in self._depth_ends:
+            # A stage gives what its last block gives that the path has.
+            ends = tf.gather(computed, [*others, last])
+            end = tf.reduce_max(tf.where(ends > 0, tf.range(len(others) + 1), 0))
+            computed = tf.tensor_scatter_nd_update(computed, [[last]], [ends[end]])
+        return computed
 
 
 PLANS: dict[str, type[StaticPlan] | type[DrawnPlan]] = {"static": StaticPlan, "drawn": DrawnPlan}

@@ -9,7 +9,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tas_tf.layers.sampling import Draw
+from tas_tf.layers.normalization import over_replicas
+from tas_tf.layers.sampling import Draw, Path
 from tas_tf.layers.searchable_stage import SearchableBlock, SearchableStage
 from tas_tf.layers.searchable_unit import Mode, SearchableUnit
 from tas_tf.layers.streams import STREAMS
@@ -195,11 +196,15 @@ class Supernet(Candidates):
         """Returns what the stem and the blocks of every stage are told of a draw."""
         order = tf.constant(self.space.unit_choices)
         indices, weights = tf.gather(draw.indices, order), tf.gather(draw.weights, order)
-        runs = [
-            self._runs(depths, draw.depth_weights[s]) for s, depths in enumerate(self.space.depths)
-        ]
+        runs = tf.concat(
+            [
+                self._runs(depths, draw.depth_weights[s])
+                for s, depths in enumerate(self.space.depths)
+            ],
+            axis=0,
+        )
         # What no depth has weighs nothing: no average of it moves.
-        counts = tf.concat([[True], tf.gather(tf.concat(runs, 0), self._unit_blocks)], 0)
+        counts = tf.concat([[True], tf.gather(runs, self._unit_blocks)], 0)
         weights = tf.where(counts[:, None], weights, 0)
         candidates = [unit.candidates for unit in self.units]
         identities = self._streams.identity_shares(
@@ -216,19 +221,33 @@ class Supernet(Candidates):
         candidates += [candidates[end] for end in ends]
         indices = tf.concat([indices, tf.gather(indices, ends)], 0)
         widths = drawn_widths(candidates, indices)
-        shapes = self._plan.unit_shapes(widths, tf.concat([weights, computed], 0))
+        is_path = isinstance(draw, Path) and self._computes_paths()
+        shapes = self._plan.unit_shapes(widths, tf.concat([weights, computed], 0), is_path)
         weights = tf.concat([weights, projected], 0)
-        told = draw_units(candidates, indices, weights, shapes, self.stem.aggregation.mixes)
-        return told[0], self._by_block(told, identities)
+        mixes = self.stem.aggregation.mixes and not is_path
+        told = draw_units(candidates, indices, weights, shapes, mixes)
+        return told[0], self._by_block(told, identities, tf.unstack(runs) if is_path else None)
+
+    def _computes_paths(self) -> bool:
+        """Whether a single path is computed alone, what it does not have being left out.
+
+        Where widths never fall along identities, blocks that a path does not have still widen it;
+        and replicas cannot gather statistics in what may be left out.
+        """
+        return not self._streams.joined and not over_replicas()
 
     def _by_block(
-        self, told: Sequence[UnitDraw], identities: tf.Tensor | None
+        self,
+        told: Sequence[UnitDraw],
+        identities: tf.Tensor | None,
+        in_path: Sequence[tf.Tensor] | None,
     ) -> list[list[BlockDraw]]:
         """Returns what the blocks of every stage are told.
 
         Args:
             told: What the units, then the projections, are told.
             identities: (blocks, k), shares of identity; None where the draw decides nothing.
+            in_path: For every block whether the path has it; None where all are computed.
         """
         projections = dict(zip(self._projecting, told[len(self.units) :], strict=True))
         shares = tf.unstack(identities) if identities is not None else []
@@ -239,7 +258,8 @@ class Supernet(Candidates):
             for block, of_block in zip(stage.blocks, units, strict=True):
                 identity = shares[number] if block.shortcut.is_drawn else None
                 drawn = [told[unit] for unit in of_block]
-                blocks[-1].append(BlockDraw(drawn, projections.get(number), identity))
+                there = in_path[number] if in_path is not None else None
+                blocks[-1].append(BlockDraw(drawn, projections.get(number), identity, there))
                 number += 1
         return blocks
 

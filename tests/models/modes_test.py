@@ -7,7 +7,7 @@ import tensorflow as tf
 from plain import PlainSupernet
 
 from tas_tf.layers import mixing
-from tas_tf.layers.sampling import Draw, step_seed
+from tas_tf.layers.sampling import Draw, Path, step_seed
 from tas_tf.layers.searchable_unit import Mode
 from tas_tf.models.supernet import Supernet
 from tas_tf.spaces.search_space import SearchSpace
@@ -67,6 +67,24 @@ def results(net, temperature, seed, jit_compile=False):
     return [logits, *map(tf.convert_to_tensor, gradients), *net.average_variables]
 
 
+def path_results(net, draw):
+    """Returns logits and gradients of weights on four paths, and the averages behind them."""
+    images = tf.random.stateless_normal([6, *net.space.input_shape], [0, 1])
+    weights = [v.value for v in net.weight_variables]
+
+    @tf.function(autograph=False)
+    def run(seed):
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(weights)
+            logits = net(images, draw(*net.uniform_path(seed)), mode=Mode.WEIGHTS)
+            loss = tf.reduce_sum(tf.square(logits))
+        zero = tf.UnconnectedGradients.ZERO
+        return [logits, *map(tf.convert_to_tensor, tape.gradient(loss, weights, None, zero))]
+
+    values = [value for n in range(4) for value in run(tf.constant([0, n]))]
+    return [*values, *net.average_variables]
+
+
 def check_equal(received, expected, tolerance):
     largest = max(np.abs(value.numpy()).max() for value in expected)
     for mine, theirs in zip(received, expected, strict=True):
@@ -120,6 +138,27 @@ def test_maps_mixed_entry_by_entry_are_the_plain_formulation(strategy, monkeypat
     plain = randomized(PlainSupernet(space(), **options))
     drawn = twin(plain, shapes="drawn", **options)
     check_equal(results(drawn, 5.0, seed=0), results(plain, 5.0, seed=0), 1e-7)
+
+
+@pytest.mark.parametrize(
+    "case, aggregation, shapes, normalization",
+    [
+        ("basic", "pad", "drawn", "private"),
+        pytest.param("basic", "interpolate", "drawn", "shared", marks=SLOW),
+        pytest.param("basic", "interpolate", "static", "private", marks=SLOW),
+        pytest.param("bottleneck", "pad", "drawn", "private", marks=SLOW),
+        pytest.param("imagenet", "pad", "static", "shared", marks=SLOW),
+        pytest.param("imagenet", "interpolate", "drawn", "private", marks=SLOW),
+    ],
+)
+def test_a_path_is_computed_alone(case, aggregation, shapes, normalization):
+    keras.utils.set_random_seed(1)
+    options = {"streams": "derived", "normalization": normalization, "dtype": "float64"}
+    net = Supernet(space(**CASES[case]), aggregation=aggregation, shapes=shapes, **options)
+    for unit in net.units + net.projections:
+        unit.scale.assign(tf.random.stateless_uniform(unit.scale.shape, [1, 1], dtype="float64"))
+    other = twin(net, shapes=shapes, **options)
+    check_equal(path_results(net, Path), path_results(other, Draw), 1e-7)
 
 
 @SLOW
