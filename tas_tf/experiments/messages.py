@@ -83,6 +83,15 @@ def say_baseline(kind: str, directory: RunDirectory, info: DataInfo) -> None:
     say_all(info.account)
 
 
+def say_precision_of(path: str, policies: Sequence[str]) -> None:
+    """Says of a model that was made for half precision that it is not computed so here."""
+    if policies:
+        _say(
+            f"Note: {path} computes in {', '.join(policies)}. Here it is searched, trained and "
+            "saved in float32, as its weights are"
+        )
+
+
 def say_how(precision: str, shapes: str | None = None) -> None:
     """Says in which precision and shapes a run computes, on how many threads and replicas."""
     computed = {

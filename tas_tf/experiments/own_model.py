@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from tas_tf.config import gin_config
 from tas_tf.errors import ArchitectureError, ModelError, SpecError
+from tas_tf.experiments import messages
 from tas_tf.models import network_files
 from tas_tf.models.built_networks import NETWORKS
 from tas_tf.models.channel_order import reversed_channels
@@ -58,6 +59,7 @@ def own_model(
             loaded = _built(network, input_shape, num_classes)
         else:
             loaded = network_files.load_model(model, role)
+            messages.say_precision_of(model, network_files.half_precisions(model))
         if len(loaded.inputs) != 1 or len(loaded.outputs) != 1 or len(loaded.output_shape) != 2:
             raise SpecError(
                 f"{role}: expected a classifier, of one input of images and one output (classes,). "

@@ -32,6 +32,7 @@ class CandidateNormalization(keras.layers.Layer):
         super().__init__(name=layer.name, autocast=False)
         self._classes, self._rows, self._synchronized = classes, rows, synchronized
         self._is_fixed, self._epsilon = not layer.trainable, layer.epsilon
+        self._computes_in = layer.compute_dtype
         names = [weight.name for weight in layer.weights]
         self._names = names
         channels = len(classes)
@@ -57,6 +58,7 @@ class CandidateNormalization(keras.layers.Layer):
             told: What the draw says.
             mode: Which statistics normalize, and whether averages move.
         """
+        x = tf.cast(x, self._computes_in)
         index = tf.gather(told.index, self._classes) if self._rows > 1 else None
         parts = tf.gather(told.parts, self._classes)
         scale, offset = self._drawn(self.scale, index), self._drawn(self.offset, index)
@@ -64,7 +66,8 @@ class CandidateNormalization(keras.layers.Layer):
             mean = self._drawn(self.moving_mean, index)
             rate = scale * tf.math.rsqrt(self._drawn(self.moving_variance, index) + self._epsilon)
             vector = tf.reduce_sum(parts * (offset - mean * rate), axis=1)
-            return x * tf.reduce_sum(parts * rate, axis=1) + vector
+            factor = tf.reduce_sum(parts * rate, axis=1)
+            return x * tf.cast(factor, x.dtype) + tf.cast(vector, x.dtype)
         maps = tf.reshape(x, [-1, 1, 1, x.shape[-1]]) if len(x.shape) != 4 else x
         y, mean, variance = batch_normalize(
             maps,
@@ -125,7 +128,8 @@ def normalize_present(
     """
     kind = type(layer).__name__
     if kind == "UnitNormalization":
-        return layer(x * present)
+        return layer(x * tf.cast(present, x.dtype))
+    x = tf.cast(x, present.dtype)  # as Keras does: half precision is too coarse for statistics
     groups = layer.groups if kind == "GroupNormalization" else 1
     groups = x.shape[-1] if groups == -1 else groups
     shape = tf.shape(x)
@@ -145,4 +149,5 @@ def normalize_present(
     y = tf.reshape(centred * tf.math.rsqrt(moment + layer.epsilon), shape)
     vectors = {own.name: value for own, value in zip(layer.variables, values, strict=True)}
     y *= vectors.get("gamma", vectors.get("scale", 1.0))
-    return (y + vectors["beta"] if "beta" in vectors else y) * present
+    y = (y + vectors["beta"] if "beta" in vectors else y) * present
+    return tf.cast(y, layer.compute_dtype)

@@ -45,7 +45,8 @@ class ModelSupernet(Candidates):
     """The supernet of a model that was read; its weights begin as the model's.
 
     The first channels of a group, which narrow candidates keep too, are its most important ones.
-    Every channel stays where it is and is computed, in float32, and so is every branch.
+    Every channel stays where it is and is computed, and so is every branch, in the precision that
+    the model's layers have; variables, statistics and logits are float32.
 
     Args:
         space: The search space.
@@ -178,7 +179,8 @@ class ModelSupernet(Candidates):
                 return self._added(call, visited, draw)
             return self._visit(call, visited, told, mode)
 
-        outputs = traverse(functional, given, visit)
+        # Losses are computed in float32 at least.
+        outputs = [_wide(output) for output in traverse(functional, given, visit)]
         return (
             keras.tree.pack_sequence_as(functional.output, outputs) if outputs[1:] else outputs[0]
         )
@@ -219,7 +221,8 @@ class ModelSupernet(Candidates):
         identity = self._lookup.identity(told, reads, writes)
         present = tf.gather(told.present, reads)
         kernel *= present[:, None] * (tf.gather(told.share, writes) - identity)
-        return x * (present * identity) + tf.linalg.matmul(x, kernel)
+        handed_on = x * tf.cast(present * identity, x.dtype)
+        return handed_on + tf.linalg.matmul(x, tf.cast(kernel, x.dtype))
 
     def _run(
         self, call: Call, operation: Any, args: Sequence[Any], kwargs: Mapping[str, Any], told: Told
@@ -230,15 +233,13 @@ class ModelSupernet(Candidates):
         of = {key: tf.convert_to_tensor(variable) for key, variable in variables.items()}
         for index, key in enumerate(map(id, operation.weights)):
             of[key] = self._masked(call, index, of[key], told)
-        outputs, moved = operation.stateless_call(
-            [of[key] for key in map(id, operation.trainable_variables)],
-            [of[key] for key in map(id, operation.non_trainable_variables)],
-            *args,
-            **kwargs,
-        )
-        for key, value in zip(map(id, operation.non_trainable_variables), moved, strict=True):
-            if value is not of[key]:  # such as the state of a generator of random numbers
-                variables[key].assign(value)
+        mapping = [(variable, of[id(variable)]) for variable in operation.variables]
+        with keras.StatelessScope(state_mapping=mapping) as scope:
+            outputs = operation(*args, **kwargs)  # in the layer's own precision
+        for variable, value in mapping:
+            moved = scope.get_current_value(variable)
+            if moved is not value:  # such as the state of a generator of random numbers
+                variables[id(variable)].assign(moved)
         return outputs
 
     def _masked(self, call: Call, index: int, value: tf.Tensor, told: Told) -> tf.Tensor:
@@ -317,6 +318,12 @@ class _Copy(keras.initializers.Initializer):
 
     def __call__(self, shape: Sequence[int], dtype: str | None = None) -> tf.Tensor:
         return tf.cast(tf.convert_to_tensor(self._variable), dtype)
+
+
+def _wide(output: tf.Tensor) -> tf.Tensor:
+    """Returns an output of floats in float32 at least."""
+    is_half = output.dtype in (tf.bfloat16, tf.float16)
+    return tf.cast(output, tf.float32) if is_half else output
 
 
 class _Value:

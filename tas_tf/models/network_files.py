@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import tempfile
 import warnings
+import zipfile
 from typing import Any
 
 import keras
@@ -19,6 +21,10 @@ from tas_tf.runtime.files import first_line, read_text, replacing
 from tas_tf.runtime.run_directory import ARCHITECTURE, MODEL, RunDirectory
 from tas_tf.spaces.architecture import Architecture
 from tas_tf.spaces.model_space import ModelArchitecture
+
+_CONFIG = "config.json"  # in a Keras file
+_HALF = ("bfloat16", "float16")
+_MIXED = tuple(f"mixed_{name}" for name in _HALF)
 
 
 def save_model(
@@ -48,6 +54,8 @@ def write_model(model: keras.Model, directory: RunDirectory, name: str) -> None:
 def load_model(path: str, role: str = "model") -> keras.Model:
     """Loads a trained network; no code of the file is run.
 
+    A model that computes in half precision does so in float32, as its weights are.
+
     Args:
         path: A run directory with `architecture.json` and `model.keras`, or a Keras file.
         role: What errors call it.
@@ -74,6 +82,7 @@ def load_model(path: str, role: str = "model") -> keras.Model:
             with tempfile.TemporaryDirectory() as folder:
                 local = os.path.join(folder, MODEL)
                 tf.io.gfile.copy(file, local)
+                _compute_in_float32(local)
                 return keras.saving.load_model(local, compile=False, safe_mode=True)
         with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
             # Keras warns of every part that a file lacks, and raises in the end.
@@ -88,6 +97,52 @@ def load_model(path: str, role: str = "model") -> keras.Model:
         raise ArchitectureError(
             f"{role}: {file if is_run else path} cannot be read: {reason}"
         ) from None
+
+
+def half_precisions(path: str) -> list[str]:
+    """Returns the policies of half precision that a Keras file has, which `load_model` drops."""
+    file = os.path.expanduser(path)
+    if tf.io.gfile.isdir(file):
+        return []  # what a run trained
+    with tf.io.gfile.GFile(file, "rb") as opened, zipfile.ZipFile(opened) as archive:
+        found: set[str] = set()
+        _in_float32(json.loads(archive.read(_CONFIG)), found)
+    return sorted(found)
+
+
+def _compute_in_float32(path: str) -> None:
+    """Rewrites a Keras file whose layers compute in half precision."""
+    with zipfile.ZipFile(path) as archive:
+        parts = {name: archive.read(name) for name in archive.namelist()}
+    found: set[str] = set()
+    config = _in_float32(json.loads(parts[_CONFIG]), found)
+    if found:
+        with zipfile.ZipFile(path, "w") as archive:
+            for name, content in parts.items():
+                archive.writestr(name, json.dumps(config) if name == _CONFIG else content)
+
+
+def _in_float32(config: Any, found: set[str]) -> Any:
+    """Returns a configuration in which nothing is computed in half precision.
+
+    Args:
+        config: Any part of it, as JSON has it.
+        found: Gets the names of the policies that were replaced.
+    """
+    if isinstance(config, list):
+        return [_in_float32(part, found) for part in config]
+    if not isinstance(config, dict):
+        return config
+    if config.get("class_name") == "DTypePolicy":
+        name = config["config"]["name"]
+        if name in _MIXED:
+            found.add(name)
+            return {**config, "config": {"name": "float32"}}
+    return {
+        # What comes out of such a layer, where a nested model begins.
+        key: "float32" if key == "dtype" and part in _HALF else _in_float32(part, found)
+        for key, part in config.items()
+    }
 
 
 def load(name: str) -> keras.Model:
