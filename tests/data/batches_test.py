@@ -14,8 +14,8 @@ from tas_tf.data import batches, image_data, sources
     [
         ("memory", "none"),
         ("memory", "crop_flip"),
-        ("stream", "none"),
-        ("stream", "crop_flip"),
+        pytest.param("stream", "none", marks=pytest.mark.slow),
+        pytest.param("stream", "crop_flip", marks=pytest.mark.slow),
         ("stream", "resized_crop"),
     ],
     indirect=["held"],

@@ -31,7 +31,9 @@ def test_vgg16_has_the_convolutions_of_keras_applications():
     assert read(ours).cost() == read(theirs).cost() + 512 * 10
 
 
-@pytest.mark.parametrize("name", ["resnet20", "resnet164", "resnet18", "resnet50"])
+@pytest.mark.parametrize(
+    "name", ["resnet20", pytest.param("resnet164", marks=pytest.mark.slow), "resnet18", "resnet50"]
+)
 def test_a_resnet_has_the_widths_of_its_own_space(name):
     """Untied, its groups are the choices of the stages; tied, those of `tie_streams`."""
     model = NETWORKS[name]((32, 32, 3), 10)

@@ -99,7 +99,7 @@ SLOW = pytest.mark.slow  # each traces three supernets with their gradients: 10 
     "case, aggregation, temperature",
     [
         pytest.param("basic", "interpolate", 5.0, marks=SLOW),
-        ("basic", "interpolate", 0.01),
+        pytest.param("basic", "interpolate", 0.01, marks=SLOW),
         pytest.param("basic", "pad", 0.01, marks=SLOW),
         pytest.param("bottleneck", "interpolate", 5.0, marks=SLOW),
         pytest.param("bottleneck", "interpolate", 0.01, marks=SLOW),
@@ -121,6 +121,7 @@ def test_drawn_shapes_are_the_plain_formulation(case, aggregation, temperature):
     check_equal(results(static, temperature, seed=0), expected, 1e-7)
 
 
+@SLOW
 def test_depths_of_weight_zero_keep_the_gradient_of_a_straight_through_estimator():
     keras.utils.set_random_seed(1)
     options = {"strategy": "straight_through", "dtype": "float64"}
@@ -130,7 +131,8 @@ def test_depths_of_weight_zero_keep_the_gradient_of_a_straight_through_estimator
         check_equal(results(drawn, 5.0, seed), results(plain, 5.0, seed), 1e-7)
 
 
-@pytest.mark.parametrize("strategy", ["two", pytest.param("softmax", marks=SLOW)])
+@SLOW
+@pytest.mark.parametrize("strategy", ["two", "softmax"])
 def test_maps_mixed_entry_by_entry_are_the_plain_formulation(strategy, monkeypatch):
     monkeypatch.setattr(mixing, "TAPPED", 1)
     keras.utils.set_random_seed(1)
@@ -169,6 +171,7 @@ def test_static_shapes_compile_by_xla():
     check_equal(results(other, 5.0, 3, jit_compile=True), results(net, 5.0, 3), 2e-3)
 
 
+@SLOW
 def test_bfloat16_stays_near_float32():
     keras.utils.set_random_seed(3)
     exact = randomized(Supernet(space()))

@@ -97,17 +97,18 @@ def loaded_supernet(arrays, make, **options):
 # twice the most is allowed. Gradients by norm: 0.37 (20), 0.87 (56), 1.2 (110); 0.58, 0.75, 1.2,
 # 2.0 (83), up to 0.026 a layer; where they are above 1, only their size is compared.
 BFLOAT16_LOGITS, BFLOAT16_GRADIENTS = 0.0015, 0.045
+BFLOAT16, BFLOAT16_LIMITS = ("mixed_bfloat16", "fused"), (BFLOAT16_LOGITS, BFLOAT16_GRADIENTS, True)
 # dtype, formulation, shapes, tolerance of logits (relative to the largest), of gradients by norm,
 # and whether both are for each layer.
 PATHS = [
-    ("float64", "plain", "static", 1e-8, 1e-8, False),
+    pytest.param("float64", "plain", "static", 1e-8, 1e-8, False, marks=pytest.mark.slow),
     ("float64", "fused", "static", 1e-8, 1e-8, False),
     ("float64", "fused", "drawn", 1e-8, 1e-8, False),
-    ("float32", "plain", "static", 1e-5, 0.03, False),
-    ("float32", "fused", "static", 1e-5, 0.03, False),
+    pytest.param("float32", "plain", "static", 1e-5, 0.03, False, marks=pytest.mark.slow),
+    pytest.param("float32", "fused", "static", 1e-5, 0.03, False, marks=pytest.mark.slow),
     ("float32", "fused", "drawn", 1e-5, 0.03, False),
-    ("mixed_bfloat16", "fused", "static", BFLOAT16_LOGITS, BFLOAT16_GRADIENTS, True),
-    ("mixed_bfloat16", "fused", "drawn", BFLOAT16_LOGITS, BFLOAT16_GRADIENTS, True),
+    pytest.param(*BFLOAT16, "static", *BFLOAT16_LIMITS, marks=pytest.mark.slow),
+    (*BFLOAT16, "drawn", *BFLOAT16_LIMITS),
 ]
 
 

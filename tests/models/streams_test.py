@@ -64,7 +64,11 @@ def derived(net, architecture):
 
 @pytest.mark.parametrize(
     ("shapes", "normalization", "tied"),
-    [("static", "private", False), ("drawn", "shared", False), ("drawn", "private", True)],
+    [
+        pytest.param("static", "private", False, marks=pytest.mark.slow),
+        ("drawn", "shared", False),
+        ("drawn", "private", True),
+    ],
 )
 @pytest.mark.parametrize("aggregation", AGGREGATIONS)
 @pytest.mark.parametrize("network", NETWORKS, ids=[f"{n[1]}_{n[2]}" for n in NETWORKS])
@@ -120,7 +124,7 @@ def stepped(net):
         ("two", "shared"),
         pytest.param("two", "private", marks=pytest.mark.slow),
         pytest.param("gumbel", "private", marks=pytest.mark.slow),
-        ("straight_through", "shared"),
+        pytest.param("straight_through", "shared", marks=pytest.mark.slow),
     ],
 )
 @pytest.mark.parametrize("aggregation", AGGREGATIONS)

@@ -175,7 +175,11 @@ def test_installed_wheel_is_what_is_imported(installed, tmp_path):
 
 @pytest.mark.parametrize(
     ("command", "preset"),
-    [("search", "resnet20"), ("search", "quickstart"), ("pipeline", "quickstart")],
+    [
+        pytest.param("search", "resnet20", marks=pytest.mark.slow),
+        ("search", "quickstart"),
+        ("pipeline", "quickstart"),
+    ],
 )
 def test_packaged_preset_is_found_from_another_directory(
     installed, tmp_path, command, preset, request

@@ -81,8 +81,9 @@ def test_a_search_that_was_cut_off_within_an_epoch_logs_the_whole_epoch(
     ("half", "rate"),
     [
         (WEIGHTS_HALF, float("inf")),
-        (WEIGHTS_HALF, 1e30),  # weights stay finite; the loss of the other half does not
-        (ARCHITECTURE_HALF, float("inf")),
+        # Weights stay finite; the loss of the other half does not.
+        pytest.param(WEIGHTS_HALF, 1e30, marks=pytest.mark.slow),
+        pytest.param(ARCHITECTURE_HALF, float("inf"), marks=pytest.mark.slow),
     ],
 )
 def test_the_half_that_is_not_finite_is_named(feed, half, rate):
