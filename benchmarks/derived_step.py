@@ -2,11 +2,14 @@
 
     python benchmarks/derived_step.py --depth 20 --batch_size 128
 
-Two networks that keep 55 % of the MACs, with widths off every grid: one where all widths are
-narrowed (`benchmarks/derived/`) and, for ResNet-20, the published one. `true widths` computes maps
-as wide as they are, `training twin` pads them (`tas_tf/layers/padding.py`). Pixels are random.
+Networks with widths off every grid (`benchmarks/derived/`). At 55 % of the MACs: all widths are
+narrowed, and for ResNet-20 the published network. At 40 %, ResNet-20 only: `searched` by the study,
+and `uniform` narrowing. `true widths` computes maps as wide as they are, `training twin` pads them
+(`tas_tf/layers/padding.py`). `vectors` is the share of multiplications that is left if the channels
+along a vector of 16 are rounded up, over the three passes of all convolutions. Pixels are random.
 """
 
+import math
 import os
 import pathlib
 import types
@@ -19,6 +22,7 @@ import keras
 import measuring
 import tensorflow as tf
 
+from tas_tf.layers import padding
 from tas_tf.models.spec_compiler import TRAINING_LAYERS, build_model
 from tas_tf.spaces.architecture import Architecture
 from tas_tf.spaces.cost import cost
@@ -27,7 +31,15 @@ from tas_tf.training.optimizers import SGD
 from tas_tf.training.supervised import Training
 
 HERE = pathlib.Path(__file__).parent
-PUBLISHED = {20: HERE.parent / "specs" / "architectures" / "tas_resnet20_cifar10.json"}
+DERIVED = {
+    20: {
+        "narrowed": HERE / "derived" / "resnet20.json",
+        "published": HERE.parent / "specs" / "architectures" / "tas_resnet20_cifar10.json",
+        "searched": HERE / "derived" / "resnet20_40_searched.json",
+        "uniform": HERE / "derived" / "resnet20_40_uniform.json",
+    },
+    56: {"narrowed": HERE / "derived" / "resnet56.json"},
+}
 PRECISIONS = {"float32": "float32", "bfloat16": "mixed_bfloat16"}
 LAYERS = {
     "training twin": TRAINING_LAYERS,
@@ -52,6 +64,17 @@ def training_step(
     return lambda: traced((images, labels), tf.constant(0, tf.int64))["loss"].numpy()
 
 
+def in_vectors(architecture: Architecture) -> int:
+    """Returns the multiplications of a step if the channels along a vector are rounded up."""
+    total = 0
+    for layer, before, after, _ in architecture.layers():
+        pixels = math.prod((*layer.kernel, *layer.size))
+        vectors = [padding.aligned_width(channels, 16) for channels in (before, after)]
+        forward, backward = before * vectors[1], vectors[0] * after
+        total += pixels * (forward + backward + min(forward, backward))
+    return total
+
+
 def main() -> None:
     parser = measuring.parser(__doc__)
     parser.add_argument("--depth", type=int, default=20, choices=(20, 56))
@@ -59,27 +82,26 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=9)
     flags = parser.parse_args()
     unpruned = SearchSpace.resnet(flags.depth, num_classes=10).unpruned()
-    derived = {"narrowed": HERE / "derived" / f"resnet{flags.depth}.json"}
-    if flags.depth in PUBLISHED:
-        derived["published"] = PUBLISHED[flags.depth]
     architectures = {
-        name: Architecture.from_json(path.read_text()) for name, path in derived.items()
+        name: Architecture.from_json(path.read_text())
+        for name, path in DERIVED[flags.depth].items()
     }
     rows = []
     for precision, policy in PRECISIONS.items():
         true = LAYERS["true widths"]
         steps = {"unpruned": training_step(unpruned, policy, true, flags.batch_size)}
-        shares = {"unpruned": 1.0}
+        nets = {"unpruned": unpruned}
         for name, architecture in architectures.items():
             for kind, layers in LAYERS.items():
                 title = f"{name}, {kind}"
                 steps[title] = training_step(architecture, policy, layers, flags.batch_size)
-                shares[title] = cost(architecture, "macs") / cost(unpruned, "macs")
+                nets[title] = architecture
         times = measuring.interleaved(steps, flags.repeats)
         rows += [
             {
                 "step": f"{precision} {name}",
-                "MACs": shares[name],
+                "MACs": cost(nets[name], "macs") / cost(unpruned, "macs"),
+                "vectors": in_vectors(nets[name]) / in_vectors(unpruned),
                 "median ms": found.median_ms,
                 "quartiles": f"{found.lower_ms:.0f} to {found.upper_ms:.0f}",
                 "ratio": found.median_ms / times["unpruned"].median_ms,

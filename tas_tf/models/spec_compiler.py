@@ -9,7 +9,12 @@ from typing import Any
 import keras
 
 from tas_tf.layers.normalization import EPSILON, MOMENTUM
-from tas_tf.layers.padding import FusedBatchNormalization, PaddedConv2D, PaddedDense
+from tas_tf.layers.padding import (
+    FusedBatchNormalization,
+    PaddedConv2D,
+    PaddedDense,
+    UnfusedReLU,
+)
 from tas_tf.runtime import environment
 from tas_tf.spaces import families
 from tas_tf.spaces.architecture import Architecture
@@ -32,13 +37,13 @@ TRAINING_LAYERS = types.SimpleNamespace(
             "GlobalAveragePooling2D",
             "Input",
             "MaxPooling2D",
-            "ReLU",
             "ZeroPadding2D",
         )
     },
     BatchNormalization=FusedBatchNormalization,
     Conv2D=PaddedConv2D,
     Dense=PaddedDense,
+    ReLU=UnfusedReLU,
     Model=keras.Model,
 )
 

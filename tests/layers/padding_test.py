@@ -78,7 +78,9 @@ def test_variables_have_the_true_shapes_and_names():
     assert widths == [12, 32, 48]
 
 
-@pytest.mark.parametrize("width, expected", [(3, 4), (4, 4), (25, 28), (29, 32), (57, 64)])
+@pytest.mark.parametrize(
+    "width, expected", [(3, 4), (4, 4), (21, 28), (25, 28), (29, 32), (57, 64)]
+)
 def test_widths_that_the_device_likes(width, expected):
     assert padding.device_width(width, "float32") == expected
     assert padding.device_width(width, "float64") == width
