@@ -35,7 +35,7 @@ from tas_tf.config.recorded import placeless, unbroken
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 SPEC = """
-include 'specs/quickstart.gin'
+include 'specs/base/digits.gin'
 DEPTH = 8
 EPOCHS = 3
 SEARCH_EPOCHS = 5

@@ -10,7 +10,7 @@ import pytest
 from command_line import MUCH_PATIENCE, finished
 
 SMALL = """
-include 'specs/quickstart.gin'
+include 'specs/base/digits.gin'
 DEPTH = 8
 EPOCHS = 1
 SEARCH_EPOCHS = 5

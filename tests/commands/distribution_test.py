@@ -21,7 +21,7 @@ from tas_tf.runtime import cluster
 SLOW = pytest.mark.slow  # each starts TensorFlow twice or three times, and traces its steps
 
 SMALL = """
-include 'specs/quickstart.gin'
+include 'specs/base/digits.gin'
 DEPTH = 8
 SEARCH_EPOCHS = 4
 CheckpointInterval.steps = 4

@@ -14,7 +14,7 @@ from tas_tf.runtime.run_directory import RunDirectory
 from tas_tf.training import callbacks
 
 SMALL = """
-include 'specs/quickstart.gin'
+include 'specs/base/digits.gin'
 DATASET = 'ram://digits'
 DEPTH = 8
 EPOCHS = 1

@@ -8,7 +8,7 @@ import pytest
 from command_line import bindings, check_refused, finished, run
 
 SPEC = """
-include 'specs/quickstart.gin'
+include 'specs/base/digits.gin'
 DEPTH = 8
 EPOCHS = 2
 SEARCH_EPOCHS = 2

@@ -16,7 +16,7 @@ from tas_tf.models import network_files
 from tas_tf.reports import report
 from tas_tf.runtime.run_directory import RunDirectory
 
-SMALL = ["--gin_file=specs/quickstart.gin"]
+SMALL = ["--gin_file=specs/base/digits.gin"]
 SMALL += bindings("EPOCHS = 2", "BATCH_SIZE = 8", "DEPTH = 8", "DATASET = 'ds'")
 TAMPERED = [0.0, 0.9]
 

@@ -10,7 +10,7 @@ from tas_tf.errors import RunDirectoryError
 from tas_tf.experiments import registry  # noqa: F401, what gin can bind
 from tas_tf.runtime.run_directory import RunDirectory
 
-SPEC = """include 'specs/quickstart.gin'
+SPEC = """include 'specs/base/digits.gin'
 
 Supernet.formulation = 'fused'
 run_search.cost_band = 'paper'

@@ -13,7 +13,7 @@ from tas_tf.spaces.cost import cost
 from tas_tf.spaces.search_space import SearchSpace
 
 SPEC = """
-include 'specs/quickstart.gin'
+include 'specs/base/digits.gin'
 include 'specs/base/measured.gin'
 DEPTH = 8
 EPOCHS = 1

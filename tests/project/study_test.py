@@ -28,7 +28,7 @@ STUDIES = sorted(path.stem for path in (ROOT / "specs/study").glob("*.gin"))
 EXAMPLE = ROOT / "docs/examples/resnet20_cifar10"
 TINY = """
 run_study.name = 'tiny'
-run_study.spec = 'specs/quickstart.gin'
+run_study.spec = 'specs/base/digits.gin'
 run_study.bindings = ('DEPTH = 8', 'EPOCHS = 1', 'SEARCH_EPOCHS = 1')
 run_study.arms = {
     'pad': ('search', 'run_search.start_from = "{teacher}"'),

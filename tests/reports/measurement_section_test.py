@@ -20,7 +20,7 @@ from tas_tf.spaces.cost import cost
 from tas_tf.training.callbacks import duration
 
 SPEC = """
-include 'specs/quickstart.gin'
+include 'specs/base/digits.gin'
 include 'specs/base/measured.gin'
 DEPTH = 14
 SEARCH_EPOCHS = 1

@@ -13,7 +13,7 @@ from absl import flags
 from tas_tf import baseline, command_line, derive, export, pipeline, search, train
 
 PROJECT = pathlib.Path(__file__).parents[2]
-QUICK = "--gin_file=specs/quickstart.gin"
+QUICK = "--gin_file=specs/base/digits.gin"
 RUN = "--run_dir=run"
 # An idle machine refuses within 15 seconds and does the rest within 60; a busy one needs more.
 PATIENCE = 150

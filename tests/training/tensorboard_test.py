@@ -19,7 +19,7 @@ from tas_tf.spaces import cost
 from tas_tf.training.event_files import SCALARS
 
 SMALL = """
-include 'specs/quickstart.gin'
+include 'specs/base/digits.gin'
 DEPTH = 8
 SEARCH_EPOCHS = 2
 EPOCHS = 1
