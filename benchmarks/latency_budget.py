@@ -21,7 +21,8 @@ import measuring
 import numpy as np
 
 from tas_tf.deployment import runners
-from tas_tf.deployment.latency_profile import Setting, profile
+from tas_tf.deployment.latency_profile import profile
+from tas_tf.deployment.latency_runners import Setting
 from tas_tf.deployment.running import random_images
 from tas_tf.models.derived import build_model
 from tas_tf.models.model_spaces import space_of

@@ -16,8 +16,9 @@ import tensorflow as tf
 
 from tas_tf import json_schema
 from tas_tf.deployment import runners
-from tas_tf.deployment.latency_subjects import Subjects, subjects_of
-from tas_tf.deployment.running import Runner, random_images
+from tas_tf.deployment.latency_runners import Loader, Setting
+from tas_tf.deployment.latency_subjects import subjects_of
+from tas_tf.deployment.runners import Clock
 from tas_tf.errors import RunDirectoryError
 from tas_tf.runtime import files
 from tas_tf.spaces.architecture import Architecture
@@ -28,26 +29,8 @@ from tas_tf.spaces.search_space import SearchSpace
 from tas_tf.training.callbacks import duration
 
 _GROUP = 8  # networks that are timed in turn
-_LONGER = 5  # whole networks are timed so many times as long as parts: all else is fitted to them
+_LONGER = 15  # whole networks are timed so many times as long as parts: all else is fitted to them
 _LINE_SECONDS = 10.0
-
-
-@dataclasses.dataclass(frozen=True)
-class Setting:
-    """What a table is measured in.
-
-    Args:
-        runtime: One of `formats.RUNTIMES`.
-        batch_size: Images in a call.
-        threads: Number of threads.
-    """
-
-    runtime: str
-    batch_size: int
-    threads: int
-
-    def __str__(self) -> str:
-        return f"{self.runtime}, batch {self.batch_size}, threads {self.threads}"
 
 
 # A whole network, or a layer or a piece with a width for each of its axes; None is a reference,
@@ -82,13 +65,15 @@ def profile(
         "order": "parts, networks, parts; references",
     }
     partial = f"{output}.partial"
+    loader = Loader(subjects, setting)
+    clock = runners.clock_of(setting.runtime, setting.threads)
     # Networks soon: one that the runtime cannot take is found at once, and they take longest.
     first, count = min(_GROUP - 1, len(parts)), len(subjects.networks)
     asked_of = [*parts[:first], *subjects.networks, *parts[first:]]
     nanoseconds = _steadied(
         _measure(
             _with_references(asked_of),
-            lambda group: _times(group, subjects, setting, seconds),
+            functools.partial(_times, loader=loader, clock=clock, seconds=seconds),
             partial,
             asked,
         )
@@ -235,22 +220,18 @@ def _read_partial(partial: str, asked: dict[str, Any]) -> list[int]:
     return nanoseconds
 
 
-def _times(
-    group: Sequence[Subject], subjects: Subjects, setting: Setting, seconds: float
-) -> list[int]:
+def _times(group: Sequence[Subject], loader: Loader, clock: Clock, seconds: float) -> list[int]:
     """Returns the median times of parts, less that of an empty network, and of whole networks."""
     keras.utils.clear_session()
-    make = functools.partial(_load_runner, setting=setting)
-    loaded = [make(_empty_network())]
+    loaded = [loader.empty]
     for subject in group:
         if subject is None:
-            loaded.append(make(_reference_network()))
+            loaded.append(loader.reference)
         elif isinstance(subject, tuple):
-            loaded.append(make(subjects.build(*subject)))
+            loaded.append(loader.part(*subject))
         else:
-            loaded.append(make(subjects.build_network(subject)))
+            loaded.append(loader.network(subject))
     calls = {index: runner.run for index, runner in enumerate(loaded)}
-    clock = runners.clock_of(setting.runtime, setting.threads)
     weights = [1 if _is_part(subject) else _LONGER for subject in group]
     times = runners.time_calls(calls, seconds * (1 + sum(weights)), clock)
     empty, *others = (1e6 * times[index].median_ms for index in calls)
@@ -258,19 +239,3 @@ def _times(
         max(1, round(value - empty if _is_part(subject) else value))
         for subject, value in zip(group, others, strict=True)
     ]
-
-
-def _empty_network() -> keras.Model:
-    values = keras.layers.Input((1,))
-    return keras.Model(values, keras.layers.ReLU()(values))
-
-
-def _reference_network() -> keras.Model:
-    values = keras.layers.Input((56, 56, 32))
-    return keras.Model(values, keras.layers.Conv2D(32, 3)(values))
-
-
-def _load_runner(model: keras.Model, setting: Setting) -> Runner:
-    loaded = runners.runner(model, setting.runtime, setting.batch_size, setting.threads)
-    loaded.load(random_images(model, setting.batch_size))
-    return loaded
