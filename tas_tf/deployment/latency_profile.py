@@ -62,23 +62,22 @@ def profile(
         "setting": dataclasses.asdict(setting),
         "device": device,
         "space": subjects.record,
-        "order": "parts, networks, parts; references",
     }
     partial = f"{output}.partial"
     loader = Loader(subjects, setting)
     clock = runners.clock_of(setting.runtime, setting.threads)
-    # Networks soon: one that the runtime cannot take is found at once, and they take longest.
-    first, count = min(_GROUP - 1, len(parts)), len(subjects.networks)
-    asked_of = [*parts[:first], *subjects.networks, *parts[first:]]
-    nanoseconds = _steadied(
+    order = _order(len(parts), len(subjects.networks))
+    everything = [*parts, *subjects.networks]
+    measured = _steadied(
         _measure(
-            _with_references(asked_of),
+            _with_references([everything[place] for place in order]),
             functools.partial(_times, loader=loader, clock=clock, seconds=seconds),
             partial,
             asked,
         )
     )
-    times = iter(nanoseconds[:first] + nanoseconds[first + count :])
+    nanoseconds = [ns for _, ns in sorted(zip(order, measured, strict=True))]
+    times = iter(nanoseconds)
     grids = tuple(
         Grid(part, axes, _nested(times, [len(widths) for widths in axes]))
         for part, axes in subjects.grids.items()
@@ -88,10 +87,20 @@ def profile(
         **dataclasses.asdict(setting), device=device, space=subjects.space, scale=1.0,
         overhead_ns=0, error=error, grids=grids, source=output,
     )  # fmt: skip
-    table = calibrate(table, subjects.networks, nanoseconds[first : first + count], subjects.fitted)
+    table = calibrate(table, subjects.networks, nanoseconds[len(parts) :], subjects.fitted)
     files.write_whole(output, table.to_json())
     files.remove(partial)
     return table
+
+
+def _order(parts: int, networks: int) -> list[int]:
+    """Returns the places of parts, and of networks behind them, in the order of measuring.
+
+    Networks are spread among the parts, so that what slows the machine down meets both. One comes
+    first: what a runtime cannot take is found at once.
+    """
+    place_of = {parts + index: index * parts / networks for index in range(networks)}
+    return sorted(range(parts + networks), key=lambda place: (place_of.get(place, place), -place))
 
 
 def _with_references(subjects: Sequence[Subject]) -> list[Subject]:
@@ -125,21 +134,23 @@ def calibrate(
 ) -> LatencyTable:
     """Returns the table with scale and overhead, and with how well it predicts other networks.
 
+    Budgets are shares of the unpruned network's time, which the table therefore says as measured.
+
     Args:
         table: The table, without scale and overhead.
-        networks: Those that both are fitted to, then those that judge them.
+        networks: Those that both are fitted to, the unpruned one first, then those that judge them.
         nanoseconds: What each takes.
         fitted: How many are fitted to.
     """
     sums = np.array([cost(network, table.kind) for network in networks[:fitted]], np.float64)
     times = np.array(nanoseconds[:fitted], np.float64)
     # Relative errors are what counts: each equation is divided by its time.
-    equations = np.stack([sums / times, 1 / times], axis=1)
-    scale, overhead = np.linalg.lstsq(equations, np.ones(fitted))[0]
+    slopes, rises = (sums - sums[0]) / times, (times - times[0]) / times
+    scale = float(slopes @ rises / max(slopes @ slopes, 1e-12))
+    overhead = times[0] - scale * sums[0]
     if overhead < 0 or scale <= 0:
-        ratios = equations[:, 0]
-        scale, overhead = ratios.sum() / (ratios**2).sum(), 0.0
-    table = dataclasses.replace(table, scale=float(scale), overhead_ns=round(overhead))
+        scale, overhead = float(times[0] / sums[0]), 0.0
+    table = dataclasses.replace(table, scale=scale, overhead_ns=round(overhead))
     predicted = np.array([cost(network, table.kind) for network in networks[fitted:]])
     errors = np.abs(predicted / np.array(nanoseconds[fitted:]) - 1)
     error = {
@@ -221,7 +232,10 @@ def _read_partial(partial: str, asked: dict[str, Any]) -> list[int]:
 
 
 def _times(group: Sequence[Subject], loader: Loader, clock: Clock, seconds: float) -> list[int]:
-    """Returns the median times of parts, less that of an empty network, and of whole networks."""
+    """Returns the times of parts, less that of an empty network, and of whole networks.
+
+    They are lower quartiles: beside other work, medians differ ten times as much from time to time.
+    """
     keras.utils.clear_session()
     loaded = [loader.empty]
     for subject in group:
@@ -234,7 +248,7 @@ def _times(group: Sequence[Subject], loader: Loader, clock: Clock, seconds: floa
     calls = {index: runner.run for index, runner in enumerate(loaded)}
     weights = [1 if _is_part(subject) else _LONGER for subject in group]
     times = runners.time_calls(calls, seconds * (1 + sum(weights)), clock)
-    empty, *others = (1e6 * times[index].median_ms for index in calls)
+    empty, *others = (1e6 * times[index].p25_ms for index in calls)
     return [
         max(1, round(value - empty if _is_part(subject) else value))
         for subject, value in zip(group, others, strict=True)

@@ -70,7 +70,7 @@ def test_what_slows_down_a_group_is_taken_out_by_its_reference(tmp_path, monkeyp
 
         def timed(calls, *how, of=factors):
             each = 0.01 * next(of)
-            return {index: runners.Times(each * (1 + index), 0, 0, 1) for index in calls}
+            return {index: runners.Times(each * (1 + index), 0, 0, 0, 1) for index in calls}
 
         monkeypatch.setattr(runners, "time_calls", timed)
         tables.append(latency_profile.profile(SPACE, str(tmp_path / "table.json"), SETTING))
@@ -80,7 +80,7 @@ def test_what_slows_down_a_group_is_taken_out_by_its_reference(tmp_path, monkeyp
 
 def test_refuses_what_was_begun_otherwise_or_is_damaged(tmp_path, monkeypatch):
     output = str(tmp_path / "table.json")
-    times = runners.Times(0.001, 0.001, 0.001, 1)
+    times = runners.Times(0.001, 0.001, 0.001, 0.001, 1)
     monkeypatch.setattr(runners, "time_calls", lambda calls, *_: dict.fromkeys(calls, times))
     monkeypatch.setattr(latency_profile.files, "remove", lambda path: None)
     latency_profile.profile(SPACE, output, SETTING)
