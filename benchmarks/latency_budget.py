@@ -1,18 +1,20 @@
 """Measures whether networks within a budget of milliseconds take as long as it says.
 
     python benchmarks/latency_budget.py --folder=runs/latency_budget
-    python benchmarks/latency_budget.py --folder=runs/latency_budget --network ResNet50 --size 160
+    python benchmarks/latency_budget.py --folder=runs/latency_budget --network resnet20
 
-For each network of `keras.applications`, with new weights: this device is profiled (LiteRT, one
-thread, one image, as a search does), an architecture within the budget is derived from logits that
-are all zero, and its LiteRT file is timed in turn with the unpruned network's, three times. The
-folder keeps tables and results: the same command goes on from there.
+For each network, runtime, batch and budget: this device is profiled, as a search does it, an
+architecture within the budget is derived, from logits that are all zero and from random ones, and
+it is timed in turn with the unpruned network, three times. Times are lower quartiles, on one thread
+in processor time where the runtime is not TensorFlow's. Networks of `keras.applications` have new
+weights. The folder keeps tables and results: the same command goes on from there.
 """
 
 import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
+import itertools
 import json
 import pathlib
 
@@ -20,86 +22,112 @@ import keras
 import measuring
 import numpy as np
 
-from tas_tf.deployment import runners
-from tas_tf.deployment.latency_profile import Setting, profile
-from tas_tf.deployment.running import random_images
-from tas_tf.models.derived import build_model
+from tas_tf.deployment import formats, runners
+from tas_tf.deployment.latency_profile import profile
+from tas_tf.deployment.latency_runners import Loader, Setting
+from tas_tf.deployment.latency_subjects import subjects_of
+from tas_tf.errors import BudgetError
+from tas_tf.experiments.latencies import SECONDS
 from tas_tf.models.model_spaces import space_of
 from tas_tf.spaces.cost import cost, parse_targets
 from tas_tf.spaces.derivation import derive
 from tas_tf.spaces.latency_table import LatencyTable, kinds
+from tas_tf.spaces.search_space import SearchSpace
 
-NETWORKS = ("MobileNetV2", "ResNet50", "EfficientNetB0")
-SETTING = Setting("litert", 1, 1)
-REPEATS, SECONDS = 3, 0.03
+RESNETS = {
+    "resnet20": {"depth": 20},
+    "resnet56": {"depth": 56},
+    "resnet18": {"depth": 18, "num_classes": 1000, "family": "imagenet_resnet"},
+}
+APPLICATIONS = ("MobileNetV2", "ResNet50", "EfficientNetB0")
+REPEATS, TOLERANCE = 3, 0.05
 
 
-def table_of(space, file: pathlib.Path) -> LatencyTable:
+def space_named(name: str, size: int):
+    """Returns the search space of a network; `size` is that of the images of an application."""
+    if name in RESNETS:
+        return SearchSpace.resnet(**RESNETS[name])
+    keras.utils.set_random_seed(0)
+    make = getattr(keras.applications, name)
+    return space_of(make(weights=None, input_shape=(size, size, 3)))
+
+
+def table_of(space, file: pathlib.Path, setting: Setting) -> LatencyTable:
     """Returns the table of a space, measured now unless it lies there."""
     if not file.exists():
-        return profile(space, str(file), SETTING, SECONDS)
+        return profile(space, str(file), setting, SECONDS)
     table = LatencyTable.from_json(file.read_text(), str(file))
     table.check(space)
     return table
 
 
-def ratios(model: keras.Model, small: keras.Model, rounds: int) -> tuple[list[float], float]:
-    """Returns shares of the whole model's time, and that time in milliseconds."""
-    calls = {}
-    for name, each in (("unpruned", model), ("derived", small)):
-        network = runners.runner(each, *vars(SETTING).values())
-        network.load(random_images(each, SETTING.batch_size))
-        calls[name] = network.run
-    clock = runners.clock_of(SETTING.runtime, SETTING.threads)
-    runners.in_turn(calls, runners.WARM_ROUNDS, clock)
-    shares, whole = [], []
-    for _ in range(REPEATS):
-        times = runners.in_turn(calls, rounds, clock)
-        whole.append(float(np.median(times["unpruned"])))
-        shares.append(float(np.median(times["derived"])) / whole[-1])
-    return shares, float(np.median(whole))
+def derived(space, share: float, table: LatencyTable, logits: str):
+    """Returns the architecture within a share of the milliseconds."""
+    random = np.random.default_rng(0)
+    scale = {"zero": 0.0, "random": 1.0}[logits]
+    widths = (len(space.choices), max(len(c.candidates) for c in space.choices))
+    depths = (len(space.depths), max(map(len, space.depths), default=1))
+    values = [scale * random.normal(size=shape) for shape in (widths, depths)]
+    budgets = parse_targets(f"latency: {share}", space, TOLERANCE, kinds(table))
+    return derive(space, *values, budgets).architecture
 
 
-def measured(name: str, size: int, target: str, folder: pathlib.Path, rounds: int) -> dict:
-    """Returns what is said of one network."""
-    keras.utils.set_random_seed(0)
-    model = getattr(keras.applications, name)(weights=None, input_shape=(size, size, 3))
-    space = space_of(model)
-    table = table_of(space, folder / f"{name}_{size}.json")
-    budgets = parse_targets(target, space, kinds=kinds(table))
-    zeros = np.zeros((len(space.choices), max(len(c.candidates) for c in space.choices)))
-    derived = derive(space, zeros, np.zeros((0, 2)), budgets).architecture
-    shares, whole = ratios(model, build_model(derived), rounds)
-    said = table.error
-    return {
-        "network": name,
-        "pixels": size,
-        "unpruned ms": whole,
-        "table's mean, largest error": f"{said['mean']:.1%}, {said['largest']:.1%}",
-        "MACs": f"{cost(derived) / cost(space.unpruned()):.1%}",
-        "by the table": f"{cost(derived, table.kind) / budgets[0].unpruned:.1%}",
+def ratios(small, loader: Loader, unpruned, setting: Setting, seconds: float):
+    """Returns shares of the unpruned network's time, and that time in milliseconds."""
+    calls = {"unpruned": loader.network(unpruned).run, "derived": loader.network(small).run}
+    clock = runners.clock_of(setting.runtime, setting.threads)
+    times = [runners.time_calls(calls, seconds, clock) for _ in range(REPEATS)]
+    shares = [each["derived"].p25_ms / each["unpruned"].p25_ms for each in times]
+    return shares, float(np.median([each["unpruned"].p25_ms for each in times]))
+
+
+def measured(space, share: float, logits: str, table: LatencyTable, seconds: float) -> dict:
+    """Returns what is said of one architecture."""
+    setting, unpruned = Setting(table.runtime, table.batch_size, table.threads), space.unpruned()
+    row = {"asked": f"{share:.0%}", "logits": logits, "table's error": f"{table.error['mean']:.1%}"}
+    try:
+        small = derived(space, share, table, logits)
+    except BudgetError as error:
+        return row | {"measured": f"refused: {error.message}"}
+    loader = Loader(subjects_of(space), setting)
+    shares, whole = ratios(small, loader, unpruned, setting, seconds)
+    of_whole = cost(small, table.kind) / cost(unpruned, table.kind)
+    return row | {
         "measured": f"{np.median(shares):.1%}",
-        "repeats": ", ".join(f"{share:.1%}" for share in shares),
+        "by the table": f"{of_whole:.1%}",
+        "repeats": ", ".join(f"{each:.1%}" for each in shares),
+        "MACs": f"{cost(small) / cost(unpruned):.1%}",
+        "unpruned ms": f"{whole:.3g}",
     }
 
 
 def main() -> None:
     parser = measuring.parser(__doc__)
     parser.add_argument("--folder", type=pathlib.Path, required=True)
-    parser.add_argument("--network", choices=NETWORKS, nargs="+", default=NETWORKS)
-    parser.add_argument("--size", type=int, default=224, help="pixels along a side")
-    parser.add_argument("--target", default="latency: 0.6")
-    parser.add_argument("--rounds", type=int, default=40)
+    parser.add_argument("--network", choices=(*RESNETS, *APPLICATIONS), nargs="+", default=RESNETS)
+    parser.add_argument("--size", type=int, default=224, help="pixels of an application's images")
+    parser.add_argument("--runtime", choices=formats.RUNTIMES, nargs="+", default=["litert"])
+    parser.add_argument("--batch_size", type=int, default=1)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--share", type=float, nargs="+", default=[0.4, 0.6, 0.8])
+    parser.add_argument("--seconds", type=float, default=1.0, help="for a pair, each time")
     flags = parser.parse_args()
     flags.folder.mkdir(parents=True, exist_ok=True)
+    runners.use_threads(flags.threads)
     file = flags.folder / "results.json"
     results = json.loads(file.read_text()) if file.exists() else {}
-    for name in flags.network:
-        key = f"{name}, {flags.size}, {flags.target}"
-        if key not in results:
-            results[key] = measured(name, flags.size, flags.target, flags.folder, flags.rounds)
-            file.write_text(json.dumps(results, indent=2) + "\n")
-        print(results[key], flush=True)
+    for name, runtime in itertools.product(flags.network, flags.runtime):
+        setting = Setting(runtime, flags.batch_size, flags.threads)
+        key = f"{name}, {flags.size}, {setting}"
+        space = space_named(name, flags.size)
+        table = table_of(space, flags.folder / f"{key}.json", setting)
+        for share, logits in itertools.product(flags.share, ("zero", "random")):
+            of_this = f"{key}, {share}, {logits}"
+            if of_this not in results:
+                row = measured(space, share, logits, table, flags.seconds)
+                results[of_this] = {"network": name, "setting": str(setting), **row}
+                file.write_text(json.dumps(results, indent=2) + "\n")
+            print(results[of_this], flush=True)
     measuring.report([*results.values()], flags.json)
 
 

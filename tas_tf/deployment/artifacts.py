@@ -145,6 +145,7 @@ class Export(Trained):
             "threads": self._threads(name),
             "depth_is_known": known,
             "share_of_macs": share,
+            "share_asked": speed.share_asked(self.architecture),
             "calls": calls,
         }
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from tas_tf.deployment.classifier import Trained
+    from tas_tf.deployment.litert import LiteRTRunner
     from tas_tf.deployment.running import Logits, Runner
 
 
@@ -48,6 +49,22 @@ class Implementation(Protocol):
         """Returns a network in this runtime; the arguments are those of `runners.runner`."""
 
 
+class Resizable(Implementation, Protocol):
+    """What the file of a format also has whose networks can be given other widths."""
+
+    def content(self, model: keras.Model, batch_size: int, samples: np.ndarray | None) -> bytes:
+        """Returns what `runner` runs, as a file's content; the arguments are those of `runner`."""
+
+    def resized(self, content: bytes, widths: Mapping[int, int], threads: int) -> LiteRTRunner:
+        """Returns a network at other widths, without converting it.
+
+        Args:
+            content: What `content` returns, of widths that occur as no other size in it.
+            widths: What takes the place of each.
+            threads: Number of threads.
+        """
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Format:
     """A kind of artifact.
@@ -66,6 +83,7 @@ class Format:
         is_runtime: Whether networks can be timed in it without being exported.
         threads: Threads that its artifacts are read with; None is as many as TensorFlow has.
         by_tensorflow: Whether it runs on TensorFlow's devices, with TensorFlow's threads.
+        resizable: Whether its implementation is `Resizable`.
         packages: The packages that it needs beyond our own, and what is imported of each.
         extra: The extra that brings them.
     """
@@ -80,6 +98,7 @@ class Format:
     is_runtime: bool = True
     threads: int | None = None
     by_tensorflow: bool = False
+    resizable: bool = False
     packages: Mapping[str, str] = dataclasses.field(default_factory=dict)
     extra: str | None = None
 
@@ -94,6 +113,7 @@ _LITERT = Format(
     says="float32",
     timed_as="litert",
     threads=1,  # as LiteRT has it where nothing is said
+    resizable=True,
     packages={"ai-edge-litert": "ai_edge_litert"},
     extra="litert",
 )

@@ -16,8 +16,9 @@ import tensorflow as tf
 
 from tas_tf import json_schema
 from tas_tf.deployment import runners
-from tas_tf.deployment.latency_subjects import Subjects, subjects_of
-from tas_tf.deployment.running import Runner, random_images
+from tas_tf.deployment.latency_runners import Loader, Setting
+from tas_tf.deployment.latency_subjects import subjects_of
+from tas_tf.deployment.runners import Clock
 from tas_tf.errors import RunDirectoryError
 from tas_tf.runtime import files
 from tas_tf.spaces.architecture import Architecture
@@ -28,26 +29,8 @@ from tas_tf.spaces.search_space import SearchSpace
 from tas_tf.training.callbacks import duration
 
 _GROUP = 8  # networks that are timed in turn
-_LONGER = 5  # whole networks are timed so many times as long as parts: all else is fitted to them
+_LONGER = 15  # whole networks are timed so many times as long as parts: all else is fitted to them
 _LINE_SECONDS = 10.0
-
-
-@dataclasses.dataclass(frozen=True)
-class Setting:
-    """What a table is measured in.
-
-    Args:
-        runtime: One of `formats.RUNTIMES`.
-        batch_size: Images in a call.
-        threads: Number of threads.
-    """
-
-    runtime: str
-    batch_size: int
-    threads: int
-
-    def __str__(self) -> str:
-        return f"{self.runtime}, batch {self.batch_size}, threads {self.threads}"
 
 
 # A whole network, or a layer or a piece with a width for each of its axes; None is a reference,
@@ -79,21 +62,22 @@ def profile(
         "setting": dataclasses.asdict(setting),
         "device": device,
         "space": subjects.record,
-        "order": "parts, networks, parts; references",
     }
     partial = f"{output}.partial"
-    # Networks soon: one that the runtime cannot take is found at once, and they take longest.
-    first, count = min(_GROUP - 1, len(parts)), len(subjects.networks)
-    asked_of = [*parts[:first], *subjects.networks, *parts[first:]]
-    nanoseconds = _steadied(
+    loader = Loader(subjects, setting)
+    clock = runners.clock_of(setting.runtime, setting.threads)
+    order = _order(len(parts), len(subjects.networks))
+    everything = [*parts, *subjects.networks]
+    measured = _steadied(
         _measure(
-            _with_references(asked_of),
-            lambda group: _times(group, subjects, setting, seconds),
+            _with_references([everything[place] for place in order]),
+            functools.partial(_times, loader=loader, clock=clock, seconds=seconds),
             partial,
             asked,
         )
     )
-    times = iter(nanoseconds[:first] + nanoseconds[first + count :])
+    nanoseconds = [ns for _, ns in sorted(zip(order, measured, strict=True))]
+    times = iter(nanoseconds)
     grids = tuple(
         Grid(part, axes, _nested(times, [len(widths) for widths in axes]))
         for part, axes in subjects.grids.items()
@@ -103,10 +87,20 @@ def profile(
         **dataclasses.asdict(setting), device=device, space=subjects.space, scale=1.0,
         overhead_ns=0, error=error, grids=grids, source=output,
     )  # fmt: skip
-    table = calibrate(table, subjects.networks, nanoseconds[first : first + count], subjects.fitted)
+    table = calibrate(table, subjects.networks, nanoseconds[len(parts) :], subjects.fitted)
     files.write_whole(output, table.to_json())
     files.remove(partial)
     return table
+
+
+def _order(parts: int, networks: int) -> list[int]:
+    """Returns the places of parts, and of networks behind them, in the order of measuring.
+
+    Networks are spread among the parts, so that what slows the machine down meets both. One comes
+    first: what a runtime cannot take is found at once.
+    """
+    place_of = {parts + index: index * parts / networks for index in range(networks)}
+    return sorted(range(parts + networks), key=lambda place: (place_of.get(place, place), -place))
 
 
 def _with_references(subjects: Sequence[Subject]) -> list[Subject]:
@@ -140,21 +134,23 @@ def calibrate(
 ) -> LatencyTable:
     """Returns the table with scale and overhead, and with how well it predicts other networks.
 
+    Budgets are shares of the unpruned network's time, which the table therefore says as measured.
+
     Args:
         table: The table, without scale and overhead.
-        networks: Those that both are fitted to, then those that judge them.
+        networks: Those that both are fitted to, the unpruned one first, then those that judge them.
         nanoseconds: What each takes.
         fitted: How many are fitted to.
     """
     sums = np.array([cost(network, table.kind) for network in networks[:fitted]], np.float64)
     times = np.array(nanoseconds[:fitted], np.float64)
     # Relative errors are what counts: each equation is divided by its time.
-    equations = np.stack([sums / times, 1 / times], axis=1)
-    scale, overhead = np.linalg.lstsq(equations, np.ones(fitted))[0]
+    slopes, rises = (sums - sums[0]) / times, (times - times[0]) / times
+    scale = float(slopes @ rises / max(slopes @ slopes, 1e-12))
+    overhead = times[0] - scale * sums[0]
     if overhead < 0 or scale <= 0:
-        ratios = equations[:, 0]
-        scale, overhead = ratios.sum() / (ratios**2).sum(), 0.0
-    table = dataclasses.replace(table, scale=float(scale), overhead_ns=round(overhead))
+        scale, overhead = float(times[0] / sums[0]), 0.0
+    table = dataclasses.replace(table, scale=scale, overhead_ns=round(overhead))
     predicted = np.array([cost(network, table.kind) for network in networks[fitted:]])
     errors = np.abs(predicted / np.array(nanoseconds[fitted:]) - 1)
     error = {
@@ -235,42 +231,25 @@ def _read_partial(partial: str, asked: dict[str, Any]) -> list[int]:
     return nanoseconds
 
 
-def _times(
-    group: Sequence[Subject], subjects: Subjects, setting: Setting, seconds: float
-) -> list[int]:
-    """Returns the median times of parts, less that of an empty network, and of whole networks."""
+def _times(group: Sequence[Subject], loader: Loader, clock: Clock, seconds: float) -> list[int]:
+    """Returns the times of parts, less that of an empty network, and of whole networks.
+
+    They are lower quartiles: beside other work, medians differ ten times as much from time to time.
+    """
     keras.utils.clear_session()
-    make = functools.partial(_load_runner, setting=setting)
-    loaded = [make(_empty_network())]
+    loaded = [loader.empty]
     for subject in group:
         if subject is None:
-            loaded.append(make(_reference_network()))
+            loaded.append(loader.reference)
         elif isinstance(subject, tuple):
-            loaded.append(make(subjects.build(*subject)))
+            loaded.append(loader.part(*subject))
         else:
-            loaded.append(make(subjects.build_network(subject)))
+            loaded.append(loader.network(subject))
     calls = {index: runner.run for index, runner in enumerate(loaded)}
-    clock = runners.clock_of(setting.runtime, setting.threads)
     weights = [1 if _is_part(subject) else _LONGER for subject in group]
     times = runners.time_calls(calls, seconds * (1 + sum(weights)), clock)
-    empty, *others = (1e6 * times[index].median_ms for index in calls)
+    empty, *others = (1e6 * times[index].p25_ms for index in calls)
     return [
         max(1, round(value - empty if _is_part(subject) else value))
         for subject, value in zip(group, others, strict=True)
     ]
-
-
-def _empty_network() -> keras.Model:
-    values = keras.layers.Input((1,))
-    return keras.Model(values, keras.layers.ReLU()(values))
-
-
-def _reference_network() -> keras.Model:
-    values = keras.layers.Input((56, 56, 32))
-    return keras.Model(values, keras.layers.Conv2D(32, 3)(values))
-
-
-def _load_runner(model: keras.Model, setting: Setting) -> Runner:
-    loaded = runners.runner(model, setting.runtime, setting.batch_size, setting.threads)
-    loaded.load(random_images(model, setting.batch_size))
-    return loaded

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -14,17 +15,17 @@ from tas_tf.errors import SpecError
 from tas_tf.models import derived, spec_compiler
 from tas_tf.models.piece_models import PieceModels
 from tas_tf.spaces.architecture import Architecture
+from tas_tf.spaces.families import Layer
 from tas_tf.spaces.latency_table import layer_widths
 from tas_tf.spaces.model_space import ModelArchitecture, ModelSpace
 from tas_tf.spaces.pieces import piece_widths, pieces_of
 from tas_tf.spaces.search_space import SearchSpace
 
-FITTED, JUDGED = 10, 30  # whole networks
-# Models that are read may be large: some runtimes take many seconds to convert one.
-MODELS_FITTED, MODELS_JUDGED = 6, 6
-_INPUT_WIDTHS = 5  # times are nearly linear in input channels, and have steps in output channels
+FITTED, JUDGED = 6, 6  # whole networks: a runtime may take many seconds to convert one
+_INPUT_WIDTHS = 3  # times are nearly linear in input channels, and have steps in output channels
 _QUARTERS = 4
 _POINTS = 24  # at most, of a piece
+_STAND_IN = 37  # padded sizes, which are even or one more than a layer's, do not come near
 
 Network = Architecture | ModelArchitecture
 Widths = tuple[tuple[int, ...], ...]  # of every axis, ascending
@@ -43,6 +44,8 @@ class Subjects:
         record: All of the space that a measurement depends on, plain data.
         build: From a part and a width of each axis to its model.
         build_network: From a whole network to its model.
+        stand_ins: From a part to a width of each axis that occurs as no other size in its model;
+            an axis of one width keeps it. None where such widths are not known.
     """
 
     name: str
@@ -53,6 +56,7 @@ class Subjects:
     record: Any
     build: Callable[[Any, tuple[int, ...]], keras.Model]
     build_network: Callable[[Any], keras.Model]
+    stand_ins: Callable[[Any], tuple[int, ...]] | None = None
 
     def __str__(self) -> str:
         count = sum(int(np.prod([len(axis) for axis in axes])) for axes in self.grids.values())
@@ -72,11 +76,11 @@ def subjects_of(space: SearchSpace | ModelSpace) -> Subjects:
 
 
 def _of_resnets(space: SearchSpace) -> Subjects:
-    unpruned = space.unpruned()
+    unpruned, grids = space.unpruned(), layer_grids(space)
     return Subjects(
         name="layers",
-        grids=layer_grids(space),
-        networks=_networks(space, FITTED, JUDGED),
+        grids=grids,
+        networks=_networks(space),
         fitted=FITTED,
         space={
             "family": space.family,
@@ -87,7 +91,16 @@ def _of_resnets(space: SearchSpace) -> Subjects:
         record=json.loads(json.dumps(dataclasses.asdict(space))),
         build=lambda layer, widths: spec_compiler.build_layer(unpruned, layer, *widths),
         build_network=spec_compiler.build_model,
+        stand_ins=lambda layer: _stand_ins(layer, grids[layer]),
     )
+
+
+def _stand_ins(layer: Layer, axes: Widths) -> tuple[int, ...]:
+    """Returns a width of every axis that is told from all else in the layer's model."""
+    fixed = {axis[0] for axis in axes if len(axis) == 1}
+    sizes = {*layer.kernel, *layer.size, *layer.in_size, *(layer.pooled_size or ()), *fixed}
+    free = (width for width in itertools.count(_STAND_IN, 2) if width not in sizes)
+    return tuple(axis[0] if len(axis) == 1 else next(free) for axis in axes)
 
 
 def layer_grids(space: SearchSpace) -> dict[Any, Widths]:
@@ -129,8 +142,8 @@ def _of_model(space: ModelSpace) -> Subjects:
     return Subjects(
         name="pieces",
         grids=piece_grids(space),
-        networks=_networks(space, MODELS_FITTED, MODELS_JUDGED),
-        fitted=MODELS_FITTED,
+        networks=_networks(space),
+        fitted=FITTED,
         space={
             "model": graph.name,
             "fingerprint": graph.fingerprint,
@@ -187,14 +200,18 @@ def _some(widths: Sequence[int], most: int) -> tuple[int, ...]:
     return tuple(sorted({int(known[pick]) for pick in picks}))
 
 
-def _networks(space: SearchSpace | ModelSpace, fitted: int, judged: int) -> list[Network]:
-    """Returns the unpruned network, the smallest, and others at random."""
+def _networks(space: SearchSpace | ModelSpace) -> list[Network]:
+    """Returns the unpruned network, the smallest, and others of all sizes between them."""
     random = np.random.default_rng(0)
-    counts = [len(choice.candidates) for choice in space.choices]
-    depths = [len(stage) for stage in space.depths]
-    smallest = space.architecture([0] * len(counts), [0] * len(depths))
-    drawn = [
-        space.architecture(random.integers(counts).tolist(), random.integers(depths).tolist())
-        for _ in range(fitted - 2 + judged)
-    ]
-    return [space.unpruned(), smallest, *drawn]
+    widths = np.array([len(choice.candidates) - 1 for choice in space.choices])
+    depths = np.array([len(stage) - 1 for stage in space.depths], int)
+
+    def drawn(share: float) -> Network:
+        sizes = random.binomial(widths, share), random.binomial(depths, share)
+        return space.architecture(*(each.tolist() for each in sizes))
+
+    fitted, judged = (
+        [drawn((place + 1) / (count + 1)) for place in range(count)]
+        for count in (FITTED - 2, JUDGED)
+    )
+    return [space.unpruned(), drawn(0.0), *fitted, *judged]

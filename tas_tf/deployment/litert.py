@@ -17,6 +17,7 @@ import tensorflow as tf
 from ai_edge_litert.interpreter import Interpreter
 
 from tas_tf.deployment.classifier import INPUT, OUTPUTS, Classifier, Trained
+from tas_tf.deployment.litert_widths import at_widths
 from tas_tf.deployment.running import Logits, Runner, frozen, images_of, in_parts
 from tas_tf.runtime.stderr import held_back
 
@@ -40,7 +41,17 @@ def read(trained: Trained, path: str, threads: int) -> Logits:
 
 def runner(model: keras.Model, batch_size: int, threads: int, samples: np.ndarray | None) -> Runner:
     """Returns a network of float32 in an interpreter."""
-    return LiteRTRunner(litert_bytes(model, batch_size), threads)
+    return LiteRTRunner(content(model, batch_size, samples), threads)
+
+
+def content(model: keras.Model, batch_size: int, samples: np.ndarray | None) -> bytes:
+    """Returns a network of float32 as a LiteRT file's content."""
+    return litert_bytes(model, batch_size)
+
+
+def resized(content: bytes, widths: Mapping[int, int], threads: int) -> LiteRTRunner:
+    """Returns what a file says at other widths in an interpreter, see `litert_widths.at_widths`."""
+    return LiteRTRunner(at_widths(content, widths), threads)
 
 
 def pixel_converter(
@@ -109,6 +120,7 @@ class LiteRTRunner(Runner):
             self._interpreter.allocate_tensors()
         (self._source,) = self._interpreter.get_input_details()
         (self._target,) = self._interpreter.get_output_details()
+        self.input_shape: tuple[int, ...] = tuple(self._source["shape"])
 
     def load(self, images: np.ndarray) -> None:
         """Copies the images into the interpreter."""

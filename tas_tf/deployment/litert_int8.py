@@ -16,6 +16,7 @@ from tas_tf.errors import ArchitectureError
 _SAMPLES = 32  # random images that set the ranges where no real ones are given
 
 read = litert.read
+resized = litert.resized
 
 
 def write(trained: Trained, path: str, images: np.ndarray) -> None:
@@ -40,9 +41,14 @@ def write(trained: Trained, path: str, images: np.ndarray) -> None:
 
 def runner(model: keras.Model, batch_size: int, threads: int, samples: np.ndarray | None) -> Runner:
     """Returns a network of int8, input and output too, in an interpreter."""
+    return litert.LiteRTRunner(content(model, batch_size, samples), threads)
+
+
+def content(model: keras.Model, batch_size: int, samples: np.ndarray | None) -> bytes:
+    """Returns a network of int8, input and output too, as a LiteRT file's content."""
     if samples is None:
         samples = random_images(model, _SAMPLES)
-    return litert.LiteRTRunner(litert.litert_bytes(model, batch_size, samples), threads)
+    return litert.litert_bytes(model, batch_size, samples)
 
 
 def checked_pixels(content: bytes) -> bytes:

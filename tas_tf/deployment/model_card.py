@@ -36,7 +36,7 @@ def speed_texts(artifact: Mapping[str, Any]) -> list[str]:
     texts = []
     for call in artifact["speed"]["calls"]:
         times = {role: times["median_ms"] for role, times in call["times"].items()}
-        faster = is_faster(artifact["speed"]["share_of_macs"], call["share_of_time"])
+        faster = is_faster(artifact["speed"], call["share_of_time"])
         texts.append(
             f"batch {call['batch_size']}, threads {artifact['speed']['threads']}: "
             f"{times['network']:.3g} ms, the unpruned network {times['unpruned']:.3g} ms: "

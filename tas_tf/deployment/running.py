@@ -123,5 +123,9 @@ def in_parts(run: Logits, images: np.ndarray, most: int = 64) -> np.ndarray:
 
 def random_images(model: keras.Model, count: int, seed: int = 0) -> np.ndarray:
     """Returns random normalized images that fit a network, (count, height, width, channels)."""
-    shape = (count, *model.input_shape[1:])
+    return random_values((count, *model.input_shape[1:]), seed)
+
+
+def random_values(shape: tuple[int, ...], seed: int = 0) -> np.ndarray:
+    """Returns random numbers of a shape, as normalized images have them."""
     return np.random.default_rng(seed).normal(size=shape).astype(np.float32)

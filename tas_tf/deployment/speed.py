@@ -10,21 +10,41 @@ from typing import Any
 import numpy as np
 
 from tas_tf.deployment import runners
+from tas_tf.json_schema import share
 from tas_tf.models.derived import build_model
 from tas_tf.spaces.architecture import Architecture
-from tas_tf.spaces.cost import cost
+from tas_tf.spaces.cost import LATENCY, cost
 from tas_tf.spaces.model_space import ModelArchitecture
 from tas_tf.spaces.search_space import unpruned
 
 BATCH_SIZES = (1, 32)  # of the calls that an exported network is measured with
-# What share of the MACs' cut must be cut of the time too, for a network to be called faster: with
+# What share of the expected cut must be cut of the time, for a network to be called faster: with
 # 55 % of the MACs it is 1.4 times as fast.
 _GAIN = (1 - 1 / 1.4) / (1 - 0.55)
 
 
-def is_faster(share_of_macs: float, share_of_time: float) -> bool:
-    """Whether the MACs that were cut are time that was cut, as far as one may expect."""
-    return 1 - share_of_time >= _GAIN * (1 - share_of_macs)
+def is_faster(speed: Mapping[str, Any], share_of_time: float) -> bool:
+    """Whether what was cut is time that was cut, as far as one may expect.
+
+    Args:
+        speed: An artifact's part of a manifest: the share of the time that was asked for, if one
+            was, and else that of the MACs, tells what to expect.
+        share_of_time: What a call takes, as a share of the unpruned network's.
+    """
+    expected: float = speed["share_of_macs"]
+    if share(speed.get("share_asked")):
+        expected = speed["share_asked"]
+    return 1 - share_of_time >= _GAIN * (1 - expected)
+
+
+def share_asked(architecture: Architecture | ModelArchitecture) -> float | None:
+    """Returns the share of the unpruned network's time that a search was given, if it was."""
+    fields: Any = architecture.provenance
+    try:
+        budget = fields["derivation"]["budgets"][LATENCY]
+        return min(1.0, budget["amount"] / budget["unpruned"])
+    except (TypeError, LookupError, ArithmeticError):  # provenance may be any JSON
+        return None
 
 
 def unpruned_counterpart(architecture: Architecture | ModelArchitecture) -> tuple[Any, bool]:

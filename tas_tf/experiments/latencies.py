@@ -15,7 +15,8 @@ import tensorflow as tf
 
 from tas_tf.config import gin_config
 from tas_tf.deployment import formats, runners
-from tas_tf.deployment.latency_profile import Setting, profile
+from tas_tf.deployment.latency_profile import profile
+from tas_tf.deployment.latency_runners import Setting
 from tas_tf.deployment.latency_subjects import Subjects, subjects_of
 from tas_tf.errors import BudgetError, SpecError, UserError
 from tas_tf.runtime import cluster, devices, files
@@ -27,7 +28,7 @@ from tas_tf.spaces.search_space import SearchSpace
 from tas_tf.training.search_records import LATENCY_TABLE
 
 # About how long a layer or a network is timed within a run; `profile_device` takes more.
-SECONDS = 0.03
+SECONDS = 0.01
 _SETTING = re.compile(r"\s*(\w+)\s*(?:,\s*batch\s+([1-9]\d*)\s*)?(?:,\s*threads\s+([1-9]\d*)\s*)?")
 
 

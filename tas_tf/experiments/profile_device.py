@@ -8,7 +8,8 @@ from typing import ClassVar
 
 from tas_tf.data.image_data import ImageData
 from tas_tf.deployment import formats
-from tas_tf.deployment.latency_profile import Setting, profile
+from tas_tf.deployment.latency_profile import profile
+from tas_tf.deployment.latency_runners import Setting
 from tas_tf.deployment.latency_subjects import subjects_of
 from tas_tf.errors import EXIT_DONE
 from tas_tf.experiments import messages

@@ -70,7 +70,7 @@ def _speed_texts(run: Run) -> Iterator[str]:
     slow: list[str] = []
     for name, speed, call in exported_calls(run):
         said = f"{1 / call['share_of_time']:.2f} times as {name}, batch {call['batch_size']}"
-        faster = is_faster(speed["share_of_macs"], call["share_of_time"])
+        faster = is_faster(speed, call["share_of_time"])
         (fast if faster else slow).append(said)
     if slow:
         yield f"HARDLY FASTER than the unpruned network, exported alike: {'; '.join(slow)}."

@@ -57,7 +57,7 @@ def test_calls_are_timed_in_turn():
 
 def test_percentiles():
     times = runners.Times.of(np.arange(1, 102, dtype=float))
-    assert times == runners.Times(51, 91, 100, 101)
+    assert times == runners.Times(26, 51, 91, 100, 101)
 
 
 def test_threads_are_those_asked_for():
@@ -100,4 +100,24 @@ def test_a_runtime_has_the_threads_that_it_is_given(network, threads):
     [(0.55, 1 / 1.41, True), (0.55, 1 / 1.39, False), (0.8, 0.8, True), (0.8, 0.95, False)],
 )
 def test_what_is_called_faster(macs, time, faster):
-    assert speed.is_faster(macs, time) == faster
+    assert speed.is_faster({"share_of_macs": macs}, time) == faster
+    # What was asked for in milliseconds is judged by milliseconds, whatever it has of the MACs.
+    assert speed.is_faster({"share_of_macs": macs, "share_asked": None}, time) == faster
+    assert speed.is_faster({"share_of_macs": 0.1, "share_asked": macs}, time) == faster
+
+
+@pytest.mark.parametrize(
+    ("derivation", "share"),
+    [
+        ({"budgets": {"latency": {"amount": 60_000.0, "unpruned": 100_000}}}, 0.6),
+        ({"budgets": {"latency": {"amount": 2e5, "unpruned": 1e5}}}, 1.0),
+        ({"budgets": {"macs": {"amount": 60_000.0, "unpruned": 100_000}}}, None),
+        ({"budgets": {"latency": {"amount": "60", "unpruned": 1}}}, None),
+        ([], None),
+    ],
+)
+def test_the_time_that_was_asked_for_is_that_of_the_search(derivation, share):
+    architecture = SearchSpace.resnet(8).unpruned()
+    assert speed.share_asked(architecture) is None
+    found = architecture.replace(provenance={"derivation": derivation})
+    assert speed.share_asked(found) == share
