@@ -114,8 +114,6 @@ _LITERT = Format(
     timed_as="litert",
     threads=1,  # as LiteRT has it where nothing is said
     resizable=True,
-    packages={"ai-edge-litert": "ai_edge_litert"},
-    extra="litert",
 )
 _INT8 = dataclasses.replace(
     _LITERT,

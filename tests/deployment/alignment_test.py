@@ -94,7 +94,6 @@ def test_what_it_may_not_say(align):
 
 def test_int8_is_the_same():
     """Every int8 number; scales come of a calibration in float32, sums of which end differently."""
-    pytest.importorskip("ai_edge_litert")
     model = randomized(build_model(SAME_WHEN_ALIGNED), np.random.default_rng(0))
     samples = runners.random_images(model, 16)
     found = [

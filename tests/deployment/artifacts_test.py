@@ -354,10 +354,10 @@ def test_what_cannot_be_exported_is_refused(folder, capsys, monkeypatch):
         capsys, "export", "--run_dir=run", "--align=0",
         expected=["--align: expected a whole number from 1 to 64.*Received: '0'"],
     )  # fmt: skip
-    monkeypatch.setitem(sys.modules, "ai_edge_litert", None)
+    monkeypatch.setitem(sys.modules, "openvino", None)
     check_refused(
-        capsys, "export", "--run_dir=run", "--format=litert_int8",
-        expected=[r"litert_int8 needs ai-edge-litert, not installed .*'tas_tf\[litert\]'"],
+        capsys, "export", "--run_dir=run", "--format=openvino",
+        expected=[r"openvino needs openvino, not installed .*'tas_tf\[openvino\]'"],
     )  # fmt: skip
 
 
