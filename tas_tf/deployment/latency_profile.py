@@ -167,18 +167,20 @@ def _line(sums: np.ndarray, times: np.ndarray) -> tuple[float, float]:
     return scale, overhead
 
 
-def corrected(table: LatencyTable, unpruned: Any, network: Any, share: float) -> LatencyTable:
-    """Returns the table that is right of two networks, as far as no constant below 0 is needed.
+def corrected(
+    table: LatencyTable, unpruned: Any, networks: Sequence[Any], shares: Sequence[float]
+) -> LatencyTable:
+    """Returns the table that is right of the unpruned network, and as far as it can be of others.
 
     Args:
         table: The table.
         unpruned: The unpruned network, whose time stays.
-        network: Another one.
-        share: Its share of the unpruned network's time.
+        networks: The others.
+        shares: Their shares of the unpruned network's time.
     """
     plain = dataclasses.replace(table, scale=1.0, overhead_ns=0).kind
-    sums = np.array([cost(unpruned, plain), cost(network, plain)], np.float64)
-    scale, overhead = _line(sums, cost(unpruned, table.kind) * np.array([1.0, share]))
+    sums = np.array([cost(each, plain) for each in (unpruned, *networks)], np.float64)
+    scale, overhead = _line(sums, cost(unpruned, table.kind) * np.array([1.0, *shares]))
     return dataclasses.replace(table, scale=scale, overhead_ns=round(overhead))
 
 

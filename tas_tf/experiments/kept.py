@@ -48,8 +48,9 @@ def keep(
     """Derives, and derives again where the network takes another share of the time than was asked.
 
     What was derived is timed in turn with the unpruned network. Where its share of the time lies
-    outside the budget's band, the table gets the factor and the constant by which it is right of
-    both, and the derivation is repeated. A table of another device is taken as it is.
+    outside the budget's band, the table gets the factor and the constant that fit all that were
+    timed, and the derivation is repeated; of those the nearest to the budget stands, if possible
+    not above it. A table of another device is taken as it is.
 
     Args:
         derive: What derives within budgets.
@@ -61,38 +62,40 @@ def keep(
     asked = any(budget.kind.name == LATENCY for budget in budgets)
     if latency is None or not asked or not _is_of_this_device(latency):
         return kept
-    tries: list[dict[str, float]] = []
-    for last in range(MOST, 0, -1):
+    setting = Setting(latency.runtime, latency.batch_size, latency.threads)
+    tries: list[Kept] = []
+    shares: list[float] = []
+    timed: list[dict[str, float]] = []
+    while True:
         (budget,) = (each for each in kept.budgets if each.kind.name == LATENCY)
         found = kept.derived.architecture
-        share = share_of_time(space, found, Setting(*_setting(latency)))
-        tries.append({"by_table": cost(found, budget.kind) / budget.unpruned, "share": share})
-        inside = _contains(budget, share)
-        messages.say_kept(budget, **tries[-1])
+        shares.append(share_of_time(space, found, setting))
+        timed.append({"by_table": cost(found, budget.kind) / budget.unpruned, "share": shares[-1]})
+        messages.say_kept(budget, **timed[-1])
+        inside = _contains(budget, shares[-1])
         derived = dataclasses.replace(kept.derived, in_band=kept.derived.in_band and inside)
-        kept = dataclasses.replace(kept, derived=derived, record={"timed": tries})
-        if inside or last == 1:
+        tries.append(dataclasses.replace(kept, derived=derived, record={"timed": timed}))
+        if inside or len(tries) == MOST:
             break
-        latency = corrected(latency, space.unpruned(), found, share)
+        networks = [each.derived.architecture for each in tries]
+        latency = corrected(latency, space.unpruned(), networks, shares)
         again = [
             dataclasses.replace(each, kind=latency.kind) if each is budget else each
             for each in kept.budgets
         ]
         try:
-            kept = Kept(derive(again), again, latency, kept.record)
+            kept = Kept(derive(again), again, latency, {})
         except BudgetError:  # the smallest network takes more than was asked
             break
-    return kept
+    high = budget.amount / budget.unpruned
+    ranks = [(share > (1 + SLACK) * high, abs(share - high)) for share in shares]
+    return tries[ranks.index(min(ranks))]
 
 
 def _contains(budget: Budget, share: float) -> bool:
     """Whether a share of the unpruned network's time lies in the band, as far as can be timed."""
     low, high = (amount / budget.unpruned for amount in (budget.floor, budget.amount))
     return (1 - SLACK) * low <= share <= (1 + SLACK) * high
-
-
-def _setting(table: LatencyTable) -> tuple[str, int, int]:
-    return table.runtime, table.batch_size, table.threads
 
 
 def _is_of_this_device(table: LatencyTable) -> bool:
