@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     import numpy as np
 
     from tas_tf.deployment.classifier import Trained
-    from tas_tf.deployment.litert import LiteRTRunner
     from tas_tf.deployment.running import Logits, Runner
 
 
@@ -55,8 +54,8 @@ class Resizable(Implementation, Protocol):
     def content(self, model: keras.Model, batch_size: int, samples: np.ndarray | None) -> bytes:
         """Returns what `runner` runs, as a file's content; the arguments are those of `runner`."""
 
-    def resized(self, content: bytes, widths: Mapping[int, int], threads: int) -> LiteRTRunner:
-        """Returns a network at other widths, without converting it.
+    def resized(self, content: bytes, widths: Mapping[int, int], threads: int) -> Runner:
+        """Returns a network at other widths, not converted again, with random images in it.
 
         Args:
             content: What `content` returns, of widths that occur as no other size in it.

@@ -144,12 +144,7 @@ def calibrate(
     """
     sums = np.array([cost(network, table.kind) for network in networks[:fitted]], np.float64)
     times = np.array(nanoseconds[:fitted], np.float64)
-    # Relative errors are what counts: each equation is divided by its time.
-    slopes, rises = (sums - sums[0]) / times, (times - times[0]) / times
-    scale = float(slopes @ rises / max(slopes @ slopes, 1e-12))
-    overhead = times[0] - scale * sums[0]
-    if overhead < 0 or scale <= 0:
-        scale, overhead = float(times[0] / sums[0]), 0.0
+    scale, overhead = _line(sums, times)
     table = dataclasses.replace(table, scale=scale, overhead_ns=round(overhead))
     predicted = np.array([cost(network, table.kind) for network in networks[fitted:]])
     errors = np.abs(predicted / np.array(nanoseconds[fitted:]) - 1)
@@ -159,6 +154,55 @@ def calibrate(
         "largest": float(errors.max()),
     }
     return dataclasses.replace(table, error=error)
+
+
+def _line(sums: np.ndarray, times: np.ndarray) -> tuple[float, float]:
+    """Returns factor and constant, not below 0, from sums to times: the first is met exactly."""
+    # Relative errors are what counts: each equation is divided by its time.
+    slopes, rises = (sums - sums[0]) / times, (times - times[0]) / times
+    scale = float(slopes @ rises / max(slopes @ slopes, 1e-12))
+    overhead = times[0] - scale * sums[0]
+    if overhead < 0 or scale <= 0:
+        return float(times[0] / sums[0]), 0.0
+    return scale, overhead
+
+
+def corrected(
+    table: LatencyTable, unpruned: Any, networks: Sequence[Any], shares: Sequence[float]
+) -> LatencyTable:
+    """Returns the table that is right of the unpruned network, and as far as it can be of others.
+
+    Args:
+        table: The table.
+        unpruned: The unpruned network, whose time stays.
+        networks: The others.
+        shares: Their shares of the unpruned network's time.
+    """
+    plain = dataclasses.replace(table, scale=1.0, overhead_ns=0).kind
+    sums = np.array([cost(each, plain) for each in (unpruned, *networks)], np.float64)
+    scale, overhead = _line(sums, cost(unpruned, table.kind) * np.array([1.0, *shares]))
+    return dataclasses.replace(table, scale=scale, overhead_ns=round(overhead))
+
+
+def share_of_time(
+    space: SearchSpace | ModelSpace, network: Any, setting: Setting, seconds: float = 1.0
+) -> float:
+    """Returns what a network takes of the unpruned one's time, both timed now in turn.
+
+    Args:
+        space: Their search space.
+        network: The network's architecture.
+        setting: What they are timed in.
+        seconds: About how long.
+    """
+    loader = Loader(subjects_of(space), setting)
+    calls = {
+        role: loader.network(each).run
+        for role, each in (("network", network), ("unpruned", space.unpruned()))
+    }
+    clock = runners.clock_of(setting.runtime, setting.threads)
+    times = runners.time_calls(calls, seconds, clock)
+    return times["network"].p25_ms / times["unpruned"].p25_ms
 
 
 def _measure(

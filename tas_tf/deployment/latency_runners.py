@@ -11,7 +11,7 @@ import keras
 from tas_tf.deployment import runners
 from tas_tf.deployment.formats import FORMATS, Resizable
 from tas_tf.deployment.latency_subjects import Subjects
-from tas_tf.deployment.running import Runner, random_images, random_values
+from tas_tf.deployment.running import Runner, random_images
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,9 +72,7 @@ class Loader:
             self._files[part] = find(part), runtime.content(model, self._setting.batch_size, None)
         stand_ins, content = self._files[part]
         replaced = dict(zip(stand_ins, widths, strict=True))
-        loaded = runtime.resized(content, replaced, self._setting.threads)
-        loaded.load(random_values(loaded.input_shape))
-        return loaded
+        return runtime.resized(content, replaced, self._setting.threads)
 
     def _loaded(self, model: keras.Model) -> Runner:
         setting = self._setting

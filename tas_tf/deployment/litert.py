@@ -18,7 +18,14 @@ from ai_edge_litert.interpreter import Interpreter
 
 from tas_tf.deployment.classifier import INPUT, OUTPUTS, Classifier, Trained
 from tas_tf.deployment.litert_widths import at_widths
-from tas_tf.deployment.running import Logits, Runner, frozen, images_of, in_parts
+from tas_tf.deployment.running import (
+    Logits,
+    Runner,
+    frozen,
+    images_of,
+    in_parts,
+    random_values,
+)
 from tas_tf.runtime.stderr import held_back
 
 _SIGNATURE, _OUTPUT = "serving_default", OUTPUTS[0]
@@ -50,8 +57,10 @@ def content(model: keras.Model, batch_size: int, samples: np.ndarray | None) -> 
 
 
 def resized(content: bytes, widths: Mapping[int, int], threads: int) -> LiteRTRunner:
-    """Returns what a file says at other widths in an interpreter, see `litert_widths.at_widths`."""
-    return LiteRTRunner(at_widths(content, widths), threads)
+    """Returns what a file says at other widths in an interpreter, with random images in it."""
+    made = LiteRTRunner(at_widths(content, widths), threads)
+    made.load(random_values(made.input_shape))
+    return made
 
 
 def pixel_converter(

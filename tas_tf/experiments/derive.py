@@ -10,7 +10,7 @@ from typing import ClassVar
 import numpy as np
 
 from tas_tf.errors import EXIT_DONE, EXIT_OUTSIDE_BAND, BudgetError, RunDirectoryError
-from tas_tf.experiments import common, latencies, messages
+from tas_tf.experiments import common, kept, latencies, messages
 from tas_tf.models import network_files
 from tas_tf.runtime import files
 from tas_tf.runtime.run_directory import ARCHITECTURE, RESULT, RunDirectory
@@ -126,12 +126,15 @@ class DerivationExperiment:
 
 def _derive(plan: _Plan, target: object, budgets: Sequence[Budget]) -> int:
     """Derives one architecture and writes it; returns the exit code."""
-    if plan.measured:
-        derived = derivation.of_expected(plan.space, plan.logits, budgets)
-    else:
-        derived = derivation.derive(plan.space, *plan.logits, budgets)
-    summary = derived.summary(budgets)
-    architecture = common.with_origin(derived.architecture, plan.space, summary, plan.latency)
+
+    def within(several: Sequence[Budget]) -> derivation.Derivation:
+        if plan.measured:
+            return derivation.of_expected(plan.space, plan.logits, several)
+        return derivation.derive(plan.space, *plan.logits, several)
+
+    found = kept.keep(within, plan.space, budgets, plan.latency)
+    derived, summary = found.derived, found.derived.summary(found.budgets) | found.record
+    architecture = common.with_origin(derived.architecture, plan.space, summary, found.latency)
     name = re.sub(r"[^\w.]+", "_", str(target)).strip("_")
     path = plan.directory.file("derived", name, ARCHITECTURE)
     files.make_folder(plan.directory.file("derived", name))

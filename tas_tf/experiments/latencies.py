@@ -144,7 +144,7 @@ def _of_this_device(
         with contextlib.suppress(SpecError):  # damaged: it is measured anew
             return load(kept, space)
     when = "would be profiled first" if dry_run else "is profiled first"
-    print(f"Latency: this device {when}, in {setting}: {subjects}, in some minutes; kept in {kept}")
+    print(f"Latency: this device {when}, in {setting}: {subjects}; kept in {kept}")
     if dry_run:
         print("Budget: its milliseconds are known then")
         return None

@@ -158,6 +158,15 @@ def say_latency(table: LatencyTable | None) -> None:
             _say(f"This machine is another ({here}): milliseconds are those of the table's device")
 
 
+def say_kept(budget: cost.Budget, by_table: float, share: float) -> None:
+    """Says what a derived network takes when it is timed, as shares of the unpruned one's time."""
+    low, high = (amount / budget.unpruned for amount in (budget.floor, budget.amount))
+    _say(
+        f"Timed: {share:.1%} of the unpruned network's time, by the table {by_table:.1%}; asked "
+        f"{low:.1%} to {high:.1%}"
+    )
+
+
 def say_network(architecture: Architecture | ModelArchitecture, teacher: str | None) -> None:
     """Says which network is trained."""
     costs = cost.costs(architecture)

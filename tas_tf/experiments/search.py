@@ -18,6 +18,7 @@ from tas_tf.errors import EXIT_DONE, EXIT_OUTSIDE_BAND
 from tas_tf.experiments import (
     budgeted,
     common,
+    kept,
     latencies,
     measured_search,
     messages,
@@ -127,10 +128,18 @@ class SearchExperiment:
             feed = paired(self.data, self.batch_size, self.seed)
             search = self._build(plan, net, feed)
             seconds = self._fit(search, feed, plan)
-            derived, entropies = search.derivation(), search.entropies()
-            _record(search, plan, derived, search.logits(), {**entropies, "seconds": seconds})
+            logits, entropies = search.logits(), search.entropies()
+            found = kept.keep(
+                lambda budgets: derivation.derive(plan.space, *logits, budgets),
+                plan.space,
+                plan.budgets,
+                plan.latency,
+            )
+            plan = dataclasses.replace(plan, budgets=found.budgets, latency=found.latency)
+            more = {**entropies, "seconds": seconds, **found.record}
+            _record(search, plan, found.derived, logits, more)
             messages.say_entropies(entropies)
-            return EXIT_DONE if derived.in_band else EXIT_OUTSIDE_BAND
+            return EXIT_DONE if found.derived.in_band else EXIT_OUTSIDE_BAND
 
     def profile(self) -> None:
         """Measures the latencies that the budgets need, where that has still to be done."""
@@ -267,8 +276,8 @@ def _record(
     """
     search_records.write_logits(plan.directory, logits)
     summary = derived.summary(plan.budgets)
-    kept = build_model(derived.architecture, start_from=search.supernet)
-    architecture = budgeted.record(plan, derived.architecture, summary, kept)
+    network = build_model(derived.architecture, start_from=search.supernet)
+    architecture = budgeted.record(plan, derived.architecture, summary, network)
     ratios = {
         f"derived_{budget.kind.name}_ratio": cost.cost(architecture, budget.kind) / budget.unpruned
         for budget in plan.budgets

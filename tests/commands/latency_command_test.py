@@ -158,7 +158,7 @@ def test_a_dry_run_says_what_would_be_measured(tmp_path, monkeypatch, capsys):
     targets = bindings("TARGET = ['latency: 0.6 @ litert, threads 2', 'parameters: 0.5']")
     assert run("search", QUICK, RUN, *TINY, *targets, "--dry_run") == 0
     printed = capsys.readouterr().out
-    assert "would be profiled first, in litert, batch 1, threads 2: 4" in printed
+    assert "would be profiled first, in litert, batch 1, threads 2: 255 layers" in printed
     assert not [path for path in (tmp_path / "cache").rglob("*") if path.is_file()]
 
 

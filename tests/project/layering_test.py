@@ -66,7 +66,7 @@ LAYERS = (
     ),
     (
         "experiments",
-        "messages live_pictures step_profile networks provenance common latencies budgeted "
+        "messages live_pictures step_profile networks provenance common latencies kept budgeted "
         "measured_search own_model search baseline train derive export measure profile_device "
         "pipeline registry",
     ),

@@ -1,0 +1,78 @@
+"""Budgets of milliseconds where the table is wrong: what is derived takes what was asked."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import spaces
+
+from tas_tf.deployment import runners
+from tas_tf.experiments import kept
+from tas_tf.spaces.cost import cost, parse_targets
+from tas_tf.spaces.derivation import derive
+from tas_tf.spaces.latency_table import kinds
+from tas_tf.spaces.search_space import SearchSpace
+
+SPACE = SearchSpace.resnet(8, 10, (8, 8, 1))
+HERE = runners.describe_device("litert")
+TABLE = dataclasses.replace(
+    spaces.latency_table(SPACE, most=10**6), device=HERE, scale=1.0, overhead_ns=1_000_000
+)
+
+
+def kept_within(share, table, truth, monkeypatch):
+    """Returns what is kept where networks take what another table says, and how many were timed."""
+    timed = []
+
+    def share_of_time(space, network, setting):
+        assert (space, str(setting)) == (SPACE, "litert, batch 1, threads 1")
+        timed.append(cost(network, truth.kind) / cost(SPACE.unpruned(), truth.kind))
+        return timed[-1]
+
+    monkeypatch.setattr(kept, "share_of_time", share_of_time)
+    values = [
+        np.random.default_rng(0).normal(size=shape)
+        for shape in ((len(SPACE.choices), 8), (len(SPACE.depths), 3))
+    ]
+    budgets = parse_targets(f"latency: {share}", SPACE, kinds=kinds(table))
+    return kept.keep(lambda each: derive(SPACE, *values, each), SPACE, budgets, table), timed
+
+
+def other_line(slope: float, constant: int):
+    return dataclasses.replace(TABLE, scale=slope, overhead_ns=constant)
+
+
+@pytest.mark.parametrize(
+    ("share", "line"),
+    [(0.5, (2.0, 0)), (0.6, (2.0, 0)), (0.6, (1.0, 2_000_000)), (0.8, (1.0, 5_000_000))],
+)
+def test_a_wrong_table_is_corrected(share, line, monkeypatch, capsys):
+    truth = other_line(*line)
+    found, timed = kept_within(share, TABLE, truth, monkeypatch)
+    assert 2 <= len(timed) <= kept.MOST
+    assert not 0.95 * share <= timed[0] <= share
+    assert 0.94 * share <= timed[-1] <= 1.01 * share
+    assert found.derived.in_band and [each["share"] for each in found.record["timed"]] == timed
+    # The corrected table says so itself, of the same unpruned network.
+    (budget,) = found.budgets
+    by_table = cost(found.derived.architecture, found.latency.kind) / budget.unpruned
+    assert by_table == pytest.approx(timed[-1], abs=0.01)
+    unpruned = (cost(SPACE.unpruned(), table.kind) for table in (TABLE, found.latency))
+    assert next(unpruned) == pytest.approx(next(unpruned), rel=1e-3)
+    assert capsys.readouterr().out.count("Timed: ") == len(timed)
+
+
+def test_a_right_table_is_left_as_it_is(monkeypatch):
+    found, timed = kept_within(0.6, TABLE, TABLE, monkeypatch)
+    assert len(timed) == 1 and found.latency is TABLE and found.derived.in_band
+
+
+def test_a_budget_that_no_network_keeps_is_outside_the_band(monkeypatch):
+    found, timed = kept_within(0.6, TABLE, other_line(0.001, 10**9), monkeypatch)
+    assert min(timed) > 0.9 and not found.derived.in_band
+
+
+def test_a_table_of_another_device_is_taken_at_its_word(monkeypatch):
+    table = dataclasses.replace(TABLE, device={**HERE, "processor": "that of a phone"})
+    found, timed = kept_within(0.6, table, other_line(2.0, 0), monkeypatch)
+    assert timed == [] and found.record == {} and found.derived.in_band
