@@ -54,9 +54,9 @@ LAYERS = (
     ),
     (
         "deployment",
-        "classifier running formats keras_file saved_model litert litert_int8 quantization_aware "
-        "onnx unreported openvino runners speed latency_subjects latency_profile alignment "
-        "model_card manifest artifacts",
+        "classifier running formats keras_file saved_model litert litert_int8 folding "
+        "fake_quantization quantization_aware onnx unreported openvino runners speed "
+        "latency_subjects latency_profile alignment model_card manifest artifacts",
     ),
     (
         "reports",
