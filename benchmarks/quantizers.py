@@ -72,16 +72,20 @@ def write_all(export: artifacts.Export, run_dir: str, folder: str) -> dict[str, 
     return paths
 
 
-def answers(export: artifacts.Export, path: str) -> tuple[float, float]:
+def test_split(export: artifacts.Export) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Returns batches of test images with their labels and the Keras model's classes."""
+    return [
+        (images.numpy(), labels.numpy(), export.classifier.logits(images).numpy().argmax(axis=1))
+        for images, labels in export.data.evaluation("test", 250, raw=True)
+    ]
+
+
+def answers(export: artifacts.Export, path: str, batches: list) -> tuple[float, float]:
     """Returns a file's accuracy on the test split, and its agreement with the Keras model."""
     logits = litert.read(export, path, 1)
-    right = agrees = count = 0
-    for images, labels in export.data.evaluation("test", 250, raw=True):
-        said = logits(images.numpy()).argmax(axis=1)
-        right += int(np.sum(said == labels.numpy()))
-        agrees += int(np.sum(said == export.classifier.logits(images).numpy().argmax(axis=1)))
-        count += len(labels)
-    return right / count, agrees / count
+    said = np.concatenate([logits(images).argmax(axis=1) for images, _, _ in batches])
+    labels, expected = (np.concatenate([batch[i] for batch in batches]) for i in (1, 2))
+    return float(np.mean(said == labels)), float(np.mean(said == expected))
 
 
 def rows_of(export: artifacts.Export, paths: dict[str, str], seconds: float) -> list[dict]:
@@ -94,9 +98,9 @@ def rows_of(export: artifacts.Export, paths: dict[str, str], seconds: float) -> 
         runner.load(image)
         calls[name] = runner.run
     times = runners.time_calls(calls, seconds, runners.clock_of("litert", 1))
-    rows = []
+    rows, batches = [], test_split(export)
     for name, path in paths.items():
-        accuracy, agreement = answers(export, path)
+        accuracy, agreement = answers(export, path, batches)
         row = {"file": name, "accuracy": f"{accuracy:.2%}", "agrees": f"{agreement:.2%}"}
         row |= {"bytes": os.path.getsize(path), "ms": times[name].median_ms}
         rows.append(row)

@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from tas_tf.deployment.folding import LINEAR
-from tas_tf.models.traversal import Visit, readers, traverse
+from tas_tf.models.traversal import Visit, readers, traverse, unique
 
 PIXELS = (0.0, 255.0)
 # How fast the range of a map follows that of a batch.
@@ -176,6 +176,7 @@ def settle(student: keras.Model) -> None:
 class _Rounding:
     def __init__(self, network: keras.Model):
         self._readers = iter(readers(network)[len(network.inputs) :])
+        self._names = {operation.name for operation in network.operations}
         # What rounds a tensor, or what it is a part of.
         self._ranges: dict[int, MapRange] = {}
         pixels = keras.Input(network.input_shape[1:], name="pixels")
@@ -186,7 +187,7 @@ class _Rounding:
         operation, kind, name = visit.operation, type(visit.operation).__name__, visit.path
         read_by = next(self._readers)
         if kind in LINEAR and len(getattr(operation, "weights", ())) == 2:
-            operation = RoundedKernel(operation, name=f"{name}_rounded")
+            operation = RoundedKernel(operation, name=self._unique(f"{name}_rounded"))
         outputs = keras.tree.flatten(operation(*visit.args, **visit.kwargs))
         if kind in _FUSES_RELU and len(read_by) == 1 and _is_fused(read_by[0]):
             return outputs
@@ -196,7 +197,9 @@ class _Rounding:
             self._ranges.update((id(output), same) for output in outputs)
             return outputs
         if same is not None and kind in _SAME_SCALE:
-            outputs = [InRange(same, name=f"{name}_in_range")(output) for output in outputs]
+            outputs = [
+                InRange(same, name=self._unique(f"{name}_in_range"))(output) for output in outputs
+            ]
             self._ranges.update((id(output), same) for output in outputs)
             return outputs
         function = getattr(operation, "activation", None)
@@ -211,10 +214,13 @@ class _Rounding:
         ]
 
     def _ranged(self, maps: Any, name: str, fixed: tuple[float, float] | None) -> Any:
-        layer = MapRange(fixed, name=name)
+        layer = MapRange(fixed, name=self._unique(name))
         maps = layer(maps)
         self._ranges[id(maps)] = layer
         return maps
+
+    def _unique(self, name: str) -> str:
+        return unique(name, self._names)
 
 
 def _is_fused(operation: Any) -> bool:

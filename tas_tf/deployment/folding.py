@@ -14,7 +14,7 @@ import keras
 import numpy as np
 
 from tas_tf.deployment.classifier import Classifier
-from tas_tf.models.traversal import Visit, graph_of, readers, remade, traverse
+from tas_tf.models.traversal import Visit, graph_of, readers, remade, traverse, unique
 
 # Layers of a kernel that has a scale for each channel that it writes, and of an offset.
 LINEAR = ("Conv2D", "DepthwiseConv2D", "Dense")
@@ -203,10 +203,7 @@ class _Folding:
         return outputs
 
     def _unique(self, name: str) -> str:
-        while name in self._names:
-            name += "_"
-        self._names.add(name)
-        return name
+        return unique(name, self._names)
 
 
 def _is_depthwise(layer: Any) -> bool:

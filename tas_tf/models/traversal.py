@@ -148,6 +148,14 @@ class _Written:
     readers: list[Any]
 
 
+def unique(name: str, names: set[str]) -> str:
+    """Returns a name, lengthened until no other is the same, and adds it to the others."""
+    while name in names:
+        name += "_"
+    names.add(name)
+    return name
+
+
 def remade(operation: Any, name: str, changed: Mapping[str, Any]) -> Any:
     """Returns an operation made anew by its configuration, without the weights.
 
