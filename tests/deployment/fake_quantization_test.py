@@ -4,9 +4,11 @@ import keras
 import numpy as np
 import pytest
 import quantizable
+import small_runs
 import tensorflow as tf
 from ai_edge_litert.interpreter import Interpreter
 from keras import layers
+from masking import calibrate, randomize
 
 from tas_tf.deployment.fake_quantization import MapRange, RoundedKernel, fake_quantized
 from tas_tf.deployment.folding import folded
@@ -165,3 +167,36 @@ def test_what_int8_has_no_kernels_for_is_named(images):
     assert "RSQRT" in float_operations(content) and "CONV_2D" not in float_operations(content)
     received = Interpreter(model_content=content).get_signature_runner()(images=images)["logits"]
     np.testing.assert_allclose(received, expected, atol=0.05 * np.abs(expected).max())
+
+
+def alike(one, other):
+    """The correlation of logits, each class about its mean."""
+    one, other = (logits - logits.mean(axis=0) for logits in (one, other))
+    return np.corrcoef(one.ravel(), other.ravel())[0, 1]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["MobileNet", "MobileNetV2", "MobileNetV3Small", "ResNet50V2"])
+def test_networks_of_keras_applications_are_int8_throughout(name):
+    keras.utils.clear_session()
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (16, 32, 32, 3), np.uint8)
+    model = getattr(keras.applications, name)(
+        weights=None, input_shape=(32, 32, 3), classes=10, classifier_activation=None
+    )
+    classifier = small_runs.classifier(model)
+    scale, shift = classifier.scale_and_shift
+    randomize(model, rng)
+    calibrate(model, images * scale + shift)
+    expected = classifier.logits(images).numpy()
+    network = folded(classifier)
+    atol = 1e-3 * np.abs(expected).max()
+    np.testing.assert_allclose(network(images * 1.0), expected, rtol=0, atol=atol)
+    student = fake_quantized(network, images)
+    rounded = student(images * 1.0, training=False).numpy()
+    content = int8_bytes(student)
+    assert float_operations(content) == []
+    received = Interpreter(model_content=content).get_signature_runner()(images=images)["logits"]
+    # Random weights let rounding grow from layer to layer: the file is nearer to the network that
+    # rounds than that is to the network that does not.
+    assert alike(received, rounded) > alike(rounded, expected)
