@@ -16,7 +16,7 @@ _LOADS = re.compile(r"\s*(import|from|include)\b")
 RETIRED = {
     "Supernet.formulation": "every supernet is of the fused formulation",
     "run_export.qat_batch_size": "batches of quantization-aware training have 128 images",
-    "run_export.qat_learning_rate": "quantization-aware training starts at 0.005",
+    "run_export.qat_learning_rate": "quantization-aware training starts at 0.0002",
     "run_search.cost_band": "run_search.cost_formula says which band is meant",
 }
 _SETTING = re.compile(r"\s*([\w.]+)\s*=")

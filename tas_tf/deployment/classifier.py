@@ -81,7 +81,7 @@ class Trained:
     calibration_images: ClassVar[int] = 256
     # Quantization-aware training: images in a batch, its first learning rate.
     qat_batch_size: ClassVar[int] = 128
-    qat_learning_rate: ClassVar[float] = 0.005
+    qat_learning_rate: ClassVar[float] = 2e-4
 
     def at_most(self, images: int) -> int:
         """Returns a number of images, or that of the training set where it has fewer."""

@@ -27,14 +27,7 @@ FALL = 0.05
 # Difference of a logit, relative to the largest, beyond which a conversion to int8 is not sound.
 UNSOUND = 0.5
 # What makes artifacts, beside the packages of a format.
-PACKAGES = (
-    "tas_tf",
-    "tensorflow",
-    "keras",
-    "numpy",
-    "tf_keras",
-    "tensorflow-model-optimization",
-)
+PACKAGES = ("tas_tf", "tensorflow", "keras", "numpy")
 _TIMES = {"median_ms": positive}
 _CALL = {
     "batch_size": count,

@@ -10,7 +10,7 @@ import numpy as np
 
 from tas_tf.errors import ArchitectureError
 from tas_tf.models.projections import Projection
-from tas_tf.models.traversal import Visit, graph_of, input_names, remade, traverse
+from tas_tf.models.traversal import Visit, graph_of, input_names, remade, traverse, unique
 from tas_tf.spaces.calls import Call
 from tas_tf.spaces.graph import Graph
 
@@ -239,7 +239,7 @@ class _Narrowing:
         if id(call) in self._projected:
             given = keras.tree.flatten((args, kwargs))
             shortcut = self._projected[id(call)]
-            name = self._unique(f"{call.path.replace('/', '_')}_projection")
+            name = unique(f"{call.path.replace('/', '_')}_projection", self._names)
             layer = Projection(given[shortcut].shape[-1], addition=call.path, name=name)
             given[shortcut] = layer(given[shortcut])
             args, kwargs = keras.tree.pack_sequence_as((args, kwargs), given)
@@ -287,13 +287,7 @@ class _Narrowing:
         name = visit.operation.name
         if name in self._names:
             name = visit.path.replace("/", "_")
-        return self._unique(name)
-
-    def _unique(self, name: str) -> str:
-        while name in self._names:
-            name += "_"
-        self._names.add(name)
-        return name
+        return unique(name, self._names)
 
 
 def made(call: Call, operation: Any, name: str, changed: Mapping[str, Any]) -> Any:

@@ -44,7 +44,6 @@ TRAINING_LAYERS = types.SimpleNamespace(
     Conv2D=PaddedConv2D,
     Dense=PaddedDense,
     ReLU=UnfusedReLU,
-    Model=keras.Model,
 )
 
 
@@ -57,8 +56,8 @@ def build_model(
 
     Args:
         architecture: The architecture.
-        layers: The namespace of layers: `keras.layers` (what is saved), `TRAINING_LAYERS`, or
-            `tf_keras.layers`. Layers and variables have the same names in all of them.
+        layers: The namespace of layers: `keras.layers` (what is saved) or `TRAINING_LAYERS`.
+            Layers and variables have the same names in both.
         map_width: From the true width of a map to the number of channels that it is built with,
             at least as many. Which layers there are follows from the true widths, and so do
             image channels and classes.
@@ -122,8 +121,7 @@ class _Compiler:
                 x = self._block(x, block, channels, widths)
                 channels = widths[-1]
         logits = self._classify(x, self.map_width(channels), architecture.num_classes)
-        model_class = getattr(layers, "Model", keras.Model)
-        return model_class(images, logits, name=architecture.family)
+        return keras.Model(images, logits, name=architecture.family)
 
     def _pool_stem(self, x: Any) -> Any:
         # Behind a ReLU padding by zero is padding by the smallest value.

@@ -116,6 +116,46 @@ def traverse(
     return [known[id(tensor)] for tensor in functional.outputs]
 
 
+def readers(model: Any) -> list[list[Any]]:
+    """Returns what reads every input of a model, and then what reads what every call writes.
+
+    Calls are in the order of `traverse`. An operation that reads is there once for each time; None
+    stands for an output of the model.
+
+    Args:
+        model: A model that has a graph.
+    """
+    functional = graph_of(model)
+    found: list[list[Any]] = [[] for _ in functional.inputs]
+
+    def visit(visited: Visit) -> list[_Written]:
+        for value in keras.tree.flatten((visited.args, visited.kwargs)):
+            if isinstance(value, _Written):
+                value.readers.append(visited.operation)
+        found.append([])
+        return [_Written(found[-1]) for _ in visited.outputs]
+
+    starts = [_Written(each) for each in found]
+    for end in traverse(functional, starts, visit):
+        end.readers.append(None)
+    return found
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Written:
+    """What stands for a tensor where only its readers count."""
+
+    readers: list[Any]
+
+
+def unique(name: str, names: set[str]) -> str:
+    """Returns a name, lengthened until no other is the same, and adds it to the others."""
+    while name in names:
+        name += "_"
+    names.add(name)
+    return name
+
+
 def remade(operation: Any, name: str, changed: Mapping[str, Any]) -> Any:
     """Returns an operation made anew by its configuration, without the weights.
 

@@ -108,7 +108,12 @@ def test_what_is_said_and_reported(capsys):
 
 @pytest.mark.usefixtures("here")
 def test_the_smaller_model_is_exported_for_other_runtimes(capsys):
-    arguments = ["--model=runs/mine/student_kd", "--run_dir=exported", "--format=onnx,openvino"]
+    arguments = [
+        "--model=runs/mine/student_kd",
+        "--run_dir=exported",
+        "--format=onnx,openvino,litert_qat",
+        "--qat_epochs=1",
+    ]
     assert run("export", *arguments) == 0
     manifest = json.loads(pathlib.Path("exported/manifest.json").read_text())
     for name, file in (("onnx", "model.onnx"), ("openvino", "openvino")):
@@ -116,6 +121,9 @@ def test_the_smaller_model_is_exported_for_other_runtimes(capsys):
         assert pathlib.Path("exported", file).exists() and entry["speed"]["threads"] >= 1
         assert entry["check"]["largest_relative_difference"] <= 1e-4
         assert entry["versions"]["openvino" if name == "openvino" else "onnxruntime"]
+    trained = manifest["artifacts"]["litert_qat"]
+    assert trained["accuracy"] > manifest["keras_accuracy"] - 0.05
+    assert trained["check"]["class_agreement"] > 0.9
 
 
 @pytest.mark.usefixtures("here")

@@ -19,7 +19,7 @@ from command_line import QUICK, bindings, check_refused, run
 from tensorflow.core.framework import tensor_pb2
 from tensorflow.core.protobuf import saved_model_pb2
 
-from tas_tf.deployment import artifacts, litert, quantization_aware, saved_model
+from tas_tf.deployment import artifacts, litert, saved_model
 from tas_tf.deployment.classifier import Trained
 from tas_tf.deployment.formats import FORMATS
 from tas_tf.errors import ArchitectureError
@@ -298,19 +298,6 @@ def test_a_derived_network_is_timed_beside_the_unpruned_one(timed, tmp_path, mon
             said = f"{1 / call['share_of_time']:.2f} times as fast"
             assert said in printed
         assert f"{1 / speed['calls'][0]['share_of_time']:.2f}, " in card
-
-
-def test_the_twin_for_quantization_has_the_same_weights(folder, images):
-    model = network_files.load_model(str(folder))
-    classifier = small_runs.classifier(model)
-    twin = quantization_aware.legacy_twin(classifier, network_files.load_architecture(str(folder)))
-    for layer in model.layers:
-        its = twin.get_layer(layer.name).get_weights()
-        for mine, other in zip(layer.get_weights(), its, strict=True):
-            np.testing.assert_array_equal(mine, other)
-    expected = classifier.logits(images).numpy()
-    received = twin(images.astype(np.float32)).numpy()
-    np.testing.assert_allclose(received, expected, atol=1e-6 * np.abs(expected).max())
 
 
 def test_another_format_is_added_and_what_stands_is_kept(folder, tmp_path, monkeypatch, capsys):

@@ -8,7 +8,7 @@ from keras import layers, ops
 from masking import inputs_of
 
 from tas_tf.errors import ModelError
-from tas_tf.models.traversal import graph_of, input_names, remade, traverse
+from tas_tf.models.traversal import graph_of, input_names, readers, remade, traverse
 
 # Nested models called twice, dictionaries, operations, shared layers, several outputs of a layer.
 MODELS = ["sequential", "nested_twice", "operations", "shared_at_two_sizes", "transformer"]
@@ -162,3 +162,16 @@ def test_operations_are_made_anew(layer):
 
 def test_fields_are_changed():
     assert remade(layers.Conv2D(4, 3, name="a"), "b", {"filters": 2}).filters == 2
+
+
+def test_readers_of_inputs_and_of_what_calls_write():
+    i = layers.Input((4,))
+    inner = keras.Sequential([layers.Input((4,)), layers.Dense(4, name="inner")])
+    x = inner(i)
+    total = layers.Add(name="sum")([x, i])
+    model = keras.Model(i, [total, layers.ReLU(name="relu")(layers.Multiply(name="own")([x, x]))])
+    found = [[operation and operation.name for operation in each] for each in readers(model)]
+    of_input, *of_calls = [sorted(each, key=str) for each in found]
+    assert of_input == ["inner", "sum"]
+    expected = [[None], [None], ["own", "own", "sum"], ["relu"]]
+    assert sorted(of_calls, key=str) == sorted(expected, key=str)

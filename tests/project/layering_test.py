@@ -55,8 +55,8 @@ LAYERS = (
     (
         "deployment",
         "classifier running formats keras_file saved_model litert_widths litert litert_int8 "
-        "quantization_aware onnx unreported openvino runners speed latency_subjects "
-        "latency_runners latency_profile alignment model_card manifest artifacts",
+        "folding fake_quantization quantization_aware onnx unreported openvino runners speed "
+        "latency_subjects latency_runners latency_profile alignment model_card manifest artifacts",
     ),
     (
         "reports",
