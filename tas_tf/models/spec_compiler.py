@@ -57,7 +57,8 @@ def build_model(
     Args:
         architecture: The architecture.
         layers: The namespace of layers: `keras.layers` (what is saved) or `TRAINING_LAYERS`.
-            Layers and variables have the same names in both.
+            Layers and variables have the same names in both. A `Model` in it, if there is one, makes
+            the network of images, logits and a name.
         map_width: From the true width of a map to the number of channels that it is built with,
             at least as many. Which layers there are follows from the true widths, and so do
             image channels and classes.
@@ -121,7 +122,8 @@ class _Compiler:
                 x = self._block(x, block, channels, widths)
                 channels = widths[-1]
         logits = self._classify(x, self.map_width(channels), architecture.num_classes)
-        return keras.Model(images, logits, name=architecture.family)
+        make = getattr(layers, "Model", keras.Model)
+        return make(images, logits, name=architecture.family)
 
     def _pool_stem(self, x: Any) -> Any:
         # Behind a ReLU padding by zero is padding by the smallest value.
