@@ -57,8 +57,8 @@ def build_model(
     Args:
         architecture: The architecture.
         layers: The namespace of layers: `keras.layers` (what is saved) or `TRAINING_LAYERS`.
-            Layers and variables have the same names in both. A `Model` in it, if there is one, makes
-            the network of images, logits and a name.
+            Layers and variables have the same names in both. A `Model` in it makes the network, of
+            images, logits and a name.
         map_width: From the true width of a map to the number of channels that it is built with,
             at least as many. Which layers there are follows from the true widths, and so do
             image channels and classes.
