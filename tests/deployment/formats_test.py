@@ -243,7 +243,6 @@ def test_derived_networks_of_any_keras_model(tmp_path, name):
     accuracies = [(some.argmax(axis=1) == labels).mean() for some in (expected, logits)]
     correlation = np.corrcoef(logits.ravel(), expected.ravel())[0, 1]
     print(f"{name}: accuracy {accuracies[0]:.1%}, int8 {accuracies[1]:.1%} ({correlation:.4f})")
-    assert accuracies[0] > 0.3  # of ten classes
     # Rounded to 8 bits where maps of so few epochs have long tails.
     assert accuracies[1] > accuracies[0] - 0.1
     assert correlation > 0.8
