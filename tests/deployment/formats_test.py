@@ -5,10 +5,12 @@ common in runners_test.py.
 """
 
 import inspect
+import multiprocessing
 import os
 import re
 import subprocess
 import sys
+from concurrent.futures import ProcessPoolExecutor
 
 import keras
 import numpy as np
@@ -226,22 +228,28 @@ def trained(name, images, labels):
     return export
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", FAMILIES)
-def test_derived_networks_of_any_keras_model(tmp_path, name):
-    keras.backend.clear_session()
+def compared(name, folder):
+    """Compares all formats of a family's network; of int8 returns accuracies and correlation."""
     images, labels = digits(FAMILIES[name])
     export = trained(name, images[:1280], labels[:1280])
     images, labels = images[1280:1480], labels[1280:1480]
     for runtime in ("saved_model", "litert", "onnx", "openvino", "keras"):
-        check_logits(export, runtime, tmp_path / FORMATS[runtime].file, images)
+        check_logits(export, runtime, folder / FORMATS[runtime].file, images)
     expected = export.classifier.logits(images).numpy()
     int8 = FORMATS["litert_int8"].load()
-    path = str(tmp_path / FORMATS["litert_int8"].file)
+    path = str(folder / FORMATS["litert_int8"].file)
     int8.write(export, path, images)
     logits = int8.read(export, path, threads=1)(images)
-    accuracies = [(some.argmax(axis=1) == labels).mean() for some in (expected, logits)]
-    correlation = np.corrcoef(logits.ravel(), expected.ravel())[0, 1]
+    accuracies = [float((some.argmax(axis=1) == labels).mean()) for some in (expected, logits)]
+    return accuracies, float(np.corrcoef(logits.ravel(), expected.ravel())[0, 1])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FAMILIES)
+def test_derived_networks_of_any_keras_model(tmp_path, name):
+    # TensorFlow keeps what it traces: gigabytes of each, in a process of its own.
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as process:
+        accuracies, correlation = process.submit(compared, name, tmp_path).result()
     print(f"{name}: accuracy {accuracies[0]:.1%}, int8 {accuracies[1]:.1%} ({correlation:.4f})")
     # Rounded to 8 bits where maps of so few epochs have long tails.
     assert accuracies[1] > accuracies[0] - 0.1
