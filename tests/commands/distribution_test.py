@@ -32,7 +32,7 @@ CheckpointInterval.steps = 4
     ("way", "cases"),
     [
         ("2 devices", ["search, plain float64"]),
-        ("2 workers", ["distillation float64"]),
+        pytest.param("2 workers", ["distillation float64"], marks=SLOW),
         pytest.param("2 devices", list(replicas.CASES), marks=SLOW),
         pytest.param("4 devices", list(replicas.CASES), marks=SLOW),
         pytest.param("2 workers", list(replicas.CASES), marks=SLOW),

@@ -183,7 +183,7 @@ def test_damaged_finished_run(trained, capsys, which, kind, content, seed):
         check_run(capsys, "train", *TINY, f"--run_dir={copy}")
 
 
-@examples(8)
+@examples(4)
 @hypothesis.given(**DAMAGE)
 def test_damaged_half_finished_run(trained, capsys, which, kind, content, seed):
     copy = damaged_copy(trained, ("result.json", "model.keras"), which, kind, content, seed)

@@ -55,6 +55,7 @@ def test_it_records_what_it_measured_and_how_far_the_choice_leads(made):
     assert architecture["cost"]["macs"] == result["derivation"]["budgets"]["macs"]["cost"]
 
 
+@pytest.mark.slow
 def test_an_interrupted_measurement_comes_to_the_same(folder):
     search = folder / "search"
     before = {name: (search / name).read_bytes() for name in ("architecture.json", "scores.jsonl")}

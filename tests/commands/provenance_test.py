@@ -220,6 +220,7 @@ def _overshadow():
     network_files.save_model(model, network_files.load_architecture("run"), RunDirectory("run"))
 
 
+@pytest.mark.slow
 def test_an_artifact_that_int8_ruins_ends_with_3(capsys):
     _overshadow()
     assert run("export", "--run_dir=run", "--format=litert_int8,saved_model") == 3

@@ -16,7 +16,7 @@ from tas_tf.training.optimizers import SGD, Adam
 TOLERANCES = {"mixed_bfloat16": 0.06, "mixed_float16": 0.01}
 
 
-@pytest.fixture(params=TOLERANCES)
+@pytest.fixture(params=["mixed_bfloat16", pytest.param("mixed_float16", marks=pytest.mark.slow)])
 def policy(request):
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(request.param)
