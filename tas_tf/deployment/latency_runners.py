@@ -68,8 +68,9 @@ class Loader:
             return self._loaded(self._subjects.build(part, widths))
         runtime = cast(Resizable, made.load())  # as its declaration says
         if part not in self._files:  # one conversion, which takes longer than all else, serves all
-            model = self._subjects.build(part, find(part))
-            self._files[part] = find(part), runtime.content(model, self._setting.batch_size, None)
+            stand_ins = find(part)
+            model = self._subjects.build(part, stand_ins)
+            self._files[part] = stand_ins, runtime.content(model, self._setting.batch_size, None)
         stand_ins, content = self._files[part]
         replaced = dict(zip(stand_ins, widths, strict=True))
         return runtime.resized(content, replaced, self._setting.threads)

@@ -28,6 +28,7 @@ from tas_tf.models.traversal import (
     Visit,
     graph_of,
     last_operation,
+    readers,
     remade,
     softmax_of,
     traverse,
@@ -289,25 +290,16 @@ def _is_normalized(call: Call) -> bool:
 
 def _read_normalized(space: ModelSpace) -> set[int]:
     """Returns the identities of calls whose outputs only batch normalizations read."""
-    functional, calls = graph_of(space.model), iter(space.graph.calls)
-    writers: dict[int, Call] = {}
-    read: dict[int, bool] = {}
-    alive: list[Any] = []
-
-    def visit(visited: Visit) -> list[Any]:
-        call = next(calls)
-        for value in keras.tree.flatten((visited.args, visited.kwargs)):
-            if id(value) in writers:
-                writer = id(writers[id(value)])
-                read[writer] = read.get(writer, True) and _is_normalized(call)
-        outputs = [_Value() for _ in visited.outputs]
-        alive.extend(outputs)
-        writers.update((id(output), call) for output in outputs)
-        return outputs
-
-    ends = traverse(functional, [_Value() for _ in functional.inputs], visit)
-    last = {id(writers[id(end)]) for end in ends if id(end) in writers}
-    return {call for call, is_normalized in read.items() if is_normalized} - last
+    calls = space.graph.calls
+    operations = operations_of(space.model, space.graph)
+    pairs = zip(calls, operations, strict=True)
+    normalizing = {id(operation) for call, operation in pairs if _is_normalized(call)}
+    read_by = readers(space.model)[len(graph_of(space.model).inputs) :]
+    return {
+        id(call)
+        for call, several in zip(calls, read_by, strict=True)
+        if several and all(id(operation) in normalizing for operation in several)
+    }
 
 
 class _Copy(keras.initializers.Initializer):
@@ -324,10 +316,6 @@ def _wide(output: tf.Tensor) -> tf.Tensor:
     """Returns an output of floats in float32 at least."""
     is_half = output.dtype in (tf.bfloat16, tf.float16)
     return tf.cast(output, tf.float32) if is_half else output
-
-
-class _Value:
-    """What stands for a tensor where only its identity counts."""
 
 
 def _without_softmax(space: ModelSpace, operations: Sequence[Any]) -> dict[int, Any]:

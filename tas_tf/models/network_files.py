@@ -112,14 +112,15 @@ def half_precisions(path: str) -> list[str]:
 
 def _compute_in_float32(path: str) -> None:
     """Rewrites a Keras file whose layers compute in half precision."""
-    with zipfile.ZipFile(path) as archive:
-        parts = {name: archive.read(name) for name in archive.namelist()}
     found: set[str] = set()
-    config = _in_float32(json.loads(parts[_CONFIG]), found)
-    if found:
-        with zipfile.ZipFile(path, "w") as archive:
-            for name, content in parts.items():
-                archive.writestr(name, json.dumps(config) if name == _CONFIG else content)
+    with zipfile.ZipFile(path) as archive:
+        config = _in_float32(json.loads(archive.read(_CONFIG)), found)
+        if not found:
+            return
+        parts = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in (parts | {_CONFIG: json.dumps(config)}).items():
+            archive.writestr(name, content)
 
 
 def _in_float32(config: Any, found: set[str]) -> Any:
