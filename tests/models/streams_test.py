@@ -67,7 +67,7 @@ def derived(net, architecture):
     [
         pytest.param("static", "private", False, marks=pytest.mark.slow),
         ("drawn", "shared", False),
-        ("drawn", "private", True),
+        pytest.param("drawn", "private", True, marks=pytest.mark.slow),
     ],
 )
 @pytest.mark.parametrize("aggregation", AGGREGATIONS)
