@@ -70,7 +70,7 @@ def found(space, share: float, table: LatencyTable, logits: str) -> kept.Kept:
     depths = (len(space.depths), max(map(len, space.depths), default=1))
     values = [scale * random.normal(size=shape) for shape in (widths, depths)]
     budgets = parse_targets(f"latency: {share}", space, TOLERANCE, kinds(table))
-    return kept.keep(lambda several: derive(space, *values, several), space, budgets, table)
+    return kept.keep(lambda several: (derive(space, *values, several), None), space, budgets, table)
 
 
 def measured(space, share: float, logits: str, table: LatencyTable, seconds: float) -> dict:

@@ -187,22 +187,27 @@ def corrected(
 def share_of_time(
     space: SearchSpace | ModelSpace, network: Any, setting: Setting, seconds: float = 1.0
 ) -> float:
-    """Returns what a network takes of the unpruned one's time, both timed now in turn.
+    """Returns what a network takes of the unpruned one's time, both timed now in turn."""
+    of_network, of_unpruned = times_of(space, [network, space.unpruned()], setting, seconds)
+    return of_network / of_unpruned
+
+
+def times_of(
+    space: SearchSpace | ModelSpace, networks: Sequence[Any], setting: Setting, seconds: float = 1.0
+) -> list[float]:
+    """Returns what networks take, in nanoseconds, all timed now in turn.
 
     Args:
         space: Their search space.
-        network: The network's architecture.
+        networks: Their architectures.
         setting: What they are timed in.
         seconds: About how long.
     """
     loader = Loader(subjects_of(space), setting)
-    calls = {
-        role: loader.network(each).run
-        for role, each in (("network", network), ("unpruned", space.unpruned()))
-    }
+    calls = {number: loader.network(each).run for number, each in enumerate(networks)}
     clock = runners.clock_of(setting.runtime, setting.threads)
     times = runners.time_calls(calls, seconds, clock)
-    return times["network"].p25_ms / times["unpruned"].p25_ms
+    return [1e6 * times[number].p25_ms for number in calls]
 
 
 def _measure(

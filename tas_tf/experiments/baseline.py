@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Literal
@@ -23,7 +24,7 @@ from tas_tf.config import gin_config
 from tas_tf.config.presets import BASE
 from tas_tf.data.image_data import DataInfo, ImageData
 from tas_tf.errors import EXIT_DONE, EXIT_OUTSIDE_BAND, ArchitectureError, SpecError
-from tas_tf.experiments import budgeted, common, messages, networks, provenance
+from tas_tf.experiments import budgeted, common, kept, messages, networks, provenance
 from tas_tf.experiments.budgeted import Plan
 from tas_tf.models import network_files
 from tas_tf.models.derived import build_model
@@ -43,6 +44,8 @@ from tas_tf.training.schedules import warm_cosine
 
 SENSITIVITY = "sensitivity.json"
 _FREE = ("uniform_width", "uniform_depth", "random")  # of any network
+# Derives within budgets, and tells what people should know of how it was found.
+Within = Callable[[Sequence[cost.Budget]], tuple[Derivation, str]]
 _OF_MODELS = ("uniform_width", "random", "magnitude", "taylor", "sensitivity")
 
 
@@ -123,11 +126,13 @@ class BaselineExperiment:
             if isinstance(plan.space, ModelSpace):
                 by = "scale" if self.criterion == "scale" else "kernel"
                 net: Any = ModelSupernet(plan.space, importance=by)
-                derived, how = self._derive_model(plan, net)
+                within = self._of_model(plan, net)
             else:
-                derived, how = self._derive(plan)
+                within = self._of_resnet(plan)
                 net = self._supernet(plan)
-            return self._finish(plan, derived, how, net, time.perf_counter() - start)
+            found = kept.keep(within, plan.space, plan.budgets, plan.latency, plan.directory)
+            plan = dataclasses.replace(plan, budgets=found.budgets, latency=found.latency)
+            return self._finish(plan, found, net, time.perf_counter() - start)
 
     def _check(self) -> Plan:
         """Refuses whatever can be refused before anything is built or written."""
@@ -170,18 +175,16 @@ class BaselineExperiment:
             )
         return network
 
-    def _derive(self, plan: Plan) -> tuple[Derivation, str]:
-        """Returns the derived network, and what people should know of how it was found.
+    def _of_resnet(self, plan: Plan) -> Within:
+        """Returns what derives a network, and tells what people should know of how it was found.
 
         A trained network then has its channels in order.
         """
         space, network = plan.space, plan.network
         how = f"channels by {self.criterion}"
-        if self.kind == "random":
-            values, how = random_draw.draw(space, plan.budgets, self.seed)
-        elif network is None:
-            return self._uniform(plan)
-        elif self.kind == "magnitude":
+        if network is None:
+            return functools.partial(self._without_network, space)
+        if self.kind == "magnitude":
             values = importance.magnitude(network, space, self.criterion)
         elif self.kind == "taylor":
             batches = self._measured_on()
@@ -190,24 +193,22 @@ class BaselineExperiment:
             values = self._sensitivity(plan, network)
         else:
             values, how = self._l0(plan, network)
-        return derivation.derive(space, *values, plan.budgets), how
+        return lambda budgets: (derivation.derive(space, *values, budgets), how)
 
-    def _derive_model(self, plan: Plan, net: ModelSupernet) -> tuple[Derivation, str]:
-        """Returns what `_derive` does, of a model of one's own."""
-        how = f"channels by {self.criterion}"
-        if self.kind == "uniform_width":
-            return self._uniform(plan)
-        if self.kind == "random":
-            values, how = random_draw.draw(plan.space, plan.budgets, self.seed)
-        elif self.kind == "magnitude":
+    def _of_model(self, plan: Plan, net: ModelSupernet) -> Within:
+        """Returns what `_of_resnet` does, of a model of one's own."""
+        space, how = plan.space, f"channels by {self.criterion}"
+        if self.kind in _FREE:
+            return functools.partial(self._without_network, space)
+        if self.kind == "magnitude":
             values = of_models.magnitude(net)
         elif self.kind == "taylor":
             batches = self._measured_on()
             values, how = of_models.taylor(net, batches), f"{len(batches)} batches"
         else:
             measured = of_models.measured(net, self._measured_on(), *self._known(plan))
-            values = sensitivity.values(plan.space, measured)
-        return derivation.derive(plan.space, *values, plan.budgets), how
+            values = sensitivity.values(space, measured)
+        return lambda budgets: (derivation.derive(space, *values, budgets), how)
 
     def _known(self, plan: Plan) -> tuple[sensitivity.Losses, Callable[[sensitivity.Losses], None]]:
         """Returns the losses that have been measured already, and what records more."""
@@ -215,11 +216,17 @@ class BaselineExperiment:
         known = directory.read_json(SENSITIVITY) if directory.exists(SENSITIVITY) else {}
         return known, lambda losses: directory.write_json(SENSITIVITY, losses)
 
-    def _uniform(self, plan: Plan) -> tuple[Derivation, str]:
+    def _without_network(
+        self, space: SearchSpace | ModelSpace, budgets: Sequence[cost.Budget]
+    ) -> tuple[Derivation, str]:
+        """Derives what looks at no trained network."""
+        if self.kind == "random":
+            values, how = random_draw.draw(space, budgets, self.seed)
+            return derivation.derive(space, *values, budgets), how
         what: Literal["width", "depth"] = "width" if self.kind == "uniform_width" else "depth"
-        values, share = uniform.uniform(plan.space, plan.budgets, what)
-        derived = derivation.derive(plan.space, *values, plan.budgets)
-        return derived, uniform.told(plan.space, derived.architecture, what, share)
+        values, share = uniform.uniform(space, budgets, what)
+        derived = derivation.derive(space, *values, budgets)
+        return derived, uniform.told(space, derived.architecture, what, share)
 
     def _measured_on(self) -> list[Batch]:
         """Returns batches of the architecture half, not augmented."""
@@ -265,18 +272,19 @@ class BaselineExperiment:
         net.start_from(plan.network, images)
         return net
 
-    def _finish(self, plan: Plan, derived: Derivation, how: str, net: Any, seconds: float) -> int:
+    def _finish(self, plan: Plan, found: kept.Kept, net: Any, seconds: float) -> int:
         """Records all that came out; returns the exit code."""
+        derived = found.derived
         summary = {
-            "method": f"{self.kind}: {how}",
+            "method": f"{self.kind}: {found.told}",
             "in_band": derived.in_band,
             "optimality_gap": derived.optimality_gap,
             "budgets": cost.placed(derived.architecture, plan.budgets),
         }
-        kept = None
+        network = None
         if net is not None:
-            kept = build_model(derived.architecture, start_from=net)
+            network = build_model(derived.architecture, start_from=net)
         print(f"Found by {summary['method']}")
-        budgeted.record(plan, derived.architecture, summary, kept)
-        budgeted.finish(plan, summary, {"seconds": seconds})
+        budgeted.record(plan, derived.architecture, summary, network)
+        budgeted.finish(plan, summary, {"seconds": seconds, **found.record})
         return EXIT_DONE if derived.in_band else EXIT_OUTSIDE_BAND

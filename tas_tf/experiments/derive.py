@@ -127,10 +127,10 @@ class DerivationExperiment:
 def _derive(plan: _Plan, target: object, budgets: Sequence[Budget]) -> int:
     """Derives one architecture and writes it; returns the exit code."""
 
-    def within(several: Sequence[Budget]) -> derivation.Derivation:
+    def within(several: Sequence[Budget]) -> tuple[derivation.Derivation, None]:
         if plan.measured:
-            return derivation.of_expected(plan.space, plan.logits, several)
-        return derivation.derive(plan.space, *plan.logits, several)
+            return derivation.of_expected(plan.space, plan.logits, several), None
+        return derivation.derive(plan.space, *plan.logits, several), None
 
     found = kept.keep(within, plan.space, budgets, plan.latency)
     derived, summary = found.derived, found.derived.summary(found.budgets) | found.record

@@ -12,12 +12,14 @@ from tas_tf.deployment.latency_runners import Setting
 from tas_tf.errors import BudgetError, UserError
 from tas_tf.experiments import messages
 from tas_tf.runtime import cluster, devices
+from tas_tf.runtime.run_directory import RunDirectory
 from tas_tf.spaces.cost import LATENCY, Budget, cost
 from tas_tf.spaces.derivation import Derivation
 from tas_tf.spaces.latency_table import LatencyTable
 from tas_tf.spaces.model_space import ModelSpace
 from tas_tf.spaces.search_space import SearchSpace
 
+TIMED = "timed.json"  # of a run directory: the shares of time so far
 MOST = 3  # derivations: the second is mostly enough
 SLACK = 0.01  # of a share of time, which differs by tenths of a per cent from time to time
 
@@ -27,23 +29,26 @@ class Kept:
     """What was derived within budgets of milliseconds.
 
     Args:
-        derived: What was derived last.
+        derived: What was derived.
+        told: What `derive` told of it.
         budgets: The budgets, their costs by the corrected table.
         latency: The corrected table.
         record: What a result says of it; nothing where nothing was timed.
     """
 
     derived: Derivation
+    told: Any
     budgets: list[Budget]
     latency: LatencyTable | None
     record: dict[str, Any]
 
 
 def keep(
-    derive: Callable[[Sequence[Budget]], Derivation],
+    derive: Callable[[Sequence[Budget]], tuple[Derivation, Any]],
     space: SearchSpace | ModelSpace,
     budgets: Sequence[Budget],
     latency: LatencyTable | None,
+    directory: RunDirectory | None = None,
 ) -> Kept:
     """Derives, and derives again where the network takes another share of the time than was asked.
 
@@ -53,38 +58,46 @@ def keep(
     not above it. A table of another device is taken as it is.
 
     Args:
-        derive: What derives within budgets.
+        derive: What derives within budgets, and tells what else is known of it.
         space: The search space.
         budgets: The budgets.
         latency: The table of latencies, if there is one.
+        directory: The run directory, which keeps what was timed: a run that goes on has to derive
+            what it derived before.
     """
-    kept = Kept(derive(budgets), [*budgets], latency, {})
+    kept = Kept(*derive(budgets), [*budgets], latency, {})
     asked = any(budget.kind.name == LATENCY for budget in budgets)
     if latency is None or not asked or not _is_of_this_device(latency):
         return kept
     setting = Setting(latency.runtime, latency.batch_size, latency.threads)
     tries: list[Kept] = []
     shares: list[float] = []
+    if directory is not None and directory.exists(TIMED):
+        shares = directory.read_json(TIMED, ("shares",))["shares"]
     timed: list[dict[str, float]] = []
     while True:
         (budget,) = (each for each in kept.budgets if each.kind.name == LATENCY)
         found = kept.derived.architecture
-        shares.append(share_of_time(space, found, setting))
-        timed.append({"by_table": cost(found, budget.kind) / budget.unpruned, "share": shares[-1]})
+        if len(shares) == len(tries):
+            shares.append(share_of_time(space, found, setting))
+            if directory is not None:
+                directory.write_json(TIMED, {"shares": shares})
+        share = shares[len(tries)]
+        timed.append({"by_table": cost(found, budget.kind) / budget.unpruned, "share": share})
         messages.say_kept(budget, **timed[-1])
-        inside = _contains(budget, shares[-1])
+        inside = _contains(budget, share)
         derived = dataclasses.replace(kept.derived, in_band=kept.derived.in_band and inside)
         tries.append(dataclasses.replace(kept, derived=derived, record={"timed": timed}))
         if inside or len(tries) == MOST:
             break
         networks = [each.derived.architecture for each in tries]
-        latency = corrected(latency, space.unpruned(), networks, shares)
+        latency = corrected(latency, space.unpruned(), networks, shares[: len(tries)])
         again = [
             dataclasses.replace(each, kind=latency.kind) if each is budget else each
             for each in kept.budgets
         ]
         try:
-            kept = Kept(derive(again), again, latency, {})
+            kept = Kept(*derive(again), again, latency, {})
         except BudgetError:  # the smallest network takes more than was asked
             break
     high = budget.amount / budget.unpruned

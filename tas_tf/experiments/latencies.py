@@ -9,19 +9,19 @@ import json
 import os
 import re
 import tempfile
-from typing import Any
+from typing import Any, cast
 
 import tensorflow as tf
 
 from tas_tf.config import gin_config
 from tas_tf.deployment import formats, runners
-from tas_tf.deployment.latency_profile import profile
+from tas_tf.deployment.latency_profile import profile, times_of
 from tas_tf.deployment.latency_runners import Setting
 from tas_tf.deployment.latency_subjects import Subjects, subjects_of
 from tas_tf.errors import BudgetError, SpecError, UserError
 from tas_tf.runtime import cluster, devices, files
 from tas_tf.runtime.run_directory import RunDirectory
-from tas_tf.spaces.cost import LATENCY
+from tas_tf.spaces.cost import LATENCY, read_target, shown
 from tas_tf.spaces.latency_table import LatencyTable
 from tas_tf.spaces.model_space import ModelSpace
 from tas_tf.spaces.search_space import SearchSpace
@@ -29,6 +29,8 @@ from tas_tf.training.search_records import LATENCY_TABLE
 
 # About how long a layer or a network is timed within a run; `profile_device` takes more.
 SECONDS = 0.01
+# What the smallest network takes is refused as a budget below this part of it: it is timed quickly.
+_SURELY, _FLOOR_SECONDS = 0.9, 0.3
 _SETTING = re.compile(r"\s*(\w+)\s*(?:,\s*batch\s+([1-9]\d*)\s*)?(?:,\s*threads\s+([1-9]\d*)\s*)?")
 
 
@@ -130,15 +132,15 @@ def table_for(
     if path is None and directory.exists(LATENCY_TABLE):
         path = directory.path
     if path is None and asked.setting is not None:
-        return _of_this_device(space, asked.setting, dry_run)
+        return _of_this_device(space, asked, dry_run)
     return _checked(load(str(path), space), asked)
 
 
 def _of_this_device(
-    space: SearchSpace | ModelSpace, setting: Setting, dry_run: bool
+    space: SearchSpace | ModelSpace, asked: Asked, dry_run: bool
 ) -> LatencyTable | None:
     """Returns what was measured here before, or is now; None in a dry run that would measure."""
-    subjects = subjects_of(space)
+    setting, subjects = cast(Setting, asked.setting), subjects_of(space)
     kept = _kept_at(subjects, setting)
     if tf.io.gfile.exists(kept):
         with contextlib.suppress(SpecError):  # damaged: it is measured anew
@@ -148,7 +150,26 @@ def _of_this_device(
     if dry_run:
         print("Budget: its milliseconds are known then")
         return None
-    return _measured(space, setting, kept)
+    _check_measurable(setting)
+    _check_floor(space, asked.targets, setting)
+    return profile(space, kept, setting, SECONDS)
+
+
+def _check_floor(space: SearchSpace | ModelSpace, targets: Any, setting: Setting) -> None:
+    """Refuses a budget far below what the smallest network takes, before the device is profiled."""
+    smallest = space.architecture([0] * len(space.choices), [0] * len(space.depths))
+    least, unpruned = times_of(space, [smallest, space.unpruned()], setting, _FLOOR_SECONDS)
+    for target in targets if isinstance(targets, (list, tuple)) else [targets]:
+        name, amount, is_share = read_target(target)
+        nanoseconds = amount * unpruned if is_share else amount
+        if name == LATENCY and nanoseconds < _SURELY * least:
+            raise BudgetError(
+                f"no architecture of the space takes {shown(nanoseconds, LATENCY)} in {setting}. "
+                f"Reachable are {shown(least, LATENCY)} to {shown(unpruned, LATENCY)}, that is "
+                f"{least / unpruned:.3f} to 1.000 of the unpruned network, as timed here. "
+                f"Received: {target!r}",
+                field="target",
+            )
 
 
 def load(path: str, space: SearchSpace | ModelSpace) -> LatencyTable:
@@ -206,7 +227,8 @@ def _kept_at(subjects: Subjects, setting: Setting) -> str:
     return os.path.join(folder, f"{digest}.json")
 
 
-def _measured(space: SearchSpace | ModelSpace, setting: Setting, kept: str) -> LatencyTable:
+def _check_measurable(setting: Setting) -> None:
+    """Refuses to profile where several workers search, or with another number of threads."""
     if cluster.current() is not None:
         raise SpecError(
             "expected a table of latencies where several workers search, from python -m "
@@ -222,4 +244,3 @@ def _measured(space: SearchSpace | ModelSpace, setting: Setting, kept: str) -> L
             "bind run_search.latency_table = 'table.json'",
             field="target",
         )
-    return profile(space, kept, setting, SECONDS)

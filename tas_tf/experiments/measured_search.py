@@ -2,49 +2,68 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from tas_tf.data.batches import Feed
 from tas_tf.reports import canvas, measurement_plots, model_plots, shape_plots
 from tas_tf.runtime.run_directory import RunDirectory
+from tas_tf.spaces.cost import Budget
 from tas_tf.spaces.model_space import ModelSpace
 from tas_tf.training import measurement
 from tas_tf.training.event_files import EventFiles
-from tas_tf.training.measurement import Choice, Measurement
+from tas_tf.training.measurement import Choice, Measured, Measurement, Show
 from tas_tf.training.path_search import PathSearch
 from tas_tf.training.progress import Progress
 from tas_tf.training.scores import Scores
 
 
-def choose(
-    search: PathSearch,
-    feed: Feed,
-    plan: Measurement,
-    directory: RunDirectory,
-    references: dict[str, Any],
-) -> Choice:
-    """Measures paths of a trained supernet and chooses among them, showing how far it is.
+def measure(search: PathSearch, feed: Feed, plan: Measurement, directory: RunDirectory) -> Measured:
+    """Measures paths of a trained supernet, showing how far it is.
 
     Args:
         search: The search, whose supernet is trained.
         feed: Batches of the architecture half, not augmented.
         plan: How much is measured.
         directory: The run directory, which keeps the scores.
-        references: Architectures that the choice is compared with, by name.
     """
     scores = Scores(directory)
-    total = plan.total(references)
-    display = Progress("measurement", 1, total, first_step=min(len(scores.scores), total - 1))
+    with _shown("measurement", plan.paths + plan.near, scores) as show:
+        return measurement.measure(search, feed, plan, scores, show)
+
+
+def choose(measured: Measured, budgets: Sequence[Budget], references: dict[str, Any]) -> Choice:
+    """Measures the best within budgets and chooses among them, showing how far it is.
+
+    Args:
+        measured: The measured paths.
+        budgets: The budgets.
+        references: Architectures that the choice is compared with, by name.
+    """
+    total = measured.plan.finalists + len(references)
+    with _shown("finalists", total, measured.scores) as show:
+        return measurement.choose(measured, budgets, references, show)
+
+
+@contextlib.contextmanager
+def _shown(title: str, total: int, scores: Scores) -> Iterator[Show]:
+    """Shows how far a round of scores is; gives what is told of each."""
+    taken, loss = scores.taken, math.nan
+    known = min(len(scores.scores) - taken, total - 1)
+    display = Progress(title, 1, total, first_step=known)
     display.on_train_begin()
+
+    def show(done: int, measured: bool, of_path: float) -> None:
+        nonlocal loss
+        loss = of_path
+        if measured:
+            display.on_train_batch_end(done - taken - 1, {"loss": loss})
+
     try:
-
-        def show(done: int, measured: bool, loss: float) -> None:
-            if measured:
-                display.on_train_batch_end(done - 1, {"loss": loss})
-
-        choice = measurement.measure(search, feed, plan, scores, references, show=show)
-        display.on_epoch_end(0, {"loss": choice.finalists[0].loss})
-        return choice
+        yield show
+        display.on_epoch_end(0, {"loss": loss})
     finally:
         display.on_train_end()
 

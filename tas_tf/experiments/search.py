@@ -34,12 +34,13 @@ from tas_tf.runtime import devices
 from tas_tf.runtime.checkpoints import CheckpointInterval
 from tas_tf.runtime.run_directory import RESULT, RunDirectory
 from tas_tf.spaces import cost, derivation
+from tas_tf.spaces.cost import Budget
 from tas_tf.spaces.derivation import Derivation
 from tas_tf.spaces.model_space import ModelSpace
 from tas_tf.spaces.search_space import SearchSpace
 from tas_tf.training import search_records
 from tas_tf.training.architecture_search import ArchitectureSearch
-from tas_tf.training.measurement import Measurement
+from tas_tf.training.measurement import Choice, Measurement
 from tas_tf.training.path_search import PathSearch
 from tas_tf.training.schedules import warm_cosine
 from tas_tf.training.scores import read_scores
@@ -130,10 +131,11 @@ class SearchExperiment:
             seconds = self._fit(search, feed, plan)
             logits, entropies = search.logits(), search.entropies()
             found = kept.keep(
-                lambda budgets: derivation.derive(plan.space, *logits, budgets),
+                lambda budgets: (derivation.derive(plan.space, *logits, budgets), None),
                 plan.space,
                 plan.budgets,
                 plan.latency,
+                plan.directory,
             )
             plan = dataclasses.replace(plan, budgets=found.budgets, latency=found.latency)
             more = {**entropies, "seconds": seconds, **found.record}
@@ -171,21 +173,25 @@ class SearchExperiment:
         search.compile(self.optimizer, plan.budgets, self._schedule(feed))
         seconds = self._fit(search, feed, plan)
         begun = time.monotonic()
-        choice = measured_search.choose(
-            search,
-            self.data.training(self.batch_size, self.seed, "architecture", augment=False),
-            plan=self.measurement,
-            directory=plan.directory,
-            references={"uniform": _uniform(plan)},
-        )
+        half = self.data.training(self.batch_size, self.seed, "architecture", augment=False)
+        measured = measured_search.measure(search, half, self.measurement, plan.directory)
+        values = measured.model.logits()
+
+        def within(budgets: Sequence[Budget]) -> tuple[Derivation, Choice]:
+            references = {"uniform": _uniform(plan.space, budgets)}
+            choice = measured_search.choose(measured, budgets, references)
+            found = choice.architecture
+            return derivation.of_measured(plan.space, values, budgets, found), choice
+
+        found = kept.keep(within, plan.space, plan.budgets, plan.latency, plan.directory)
+        choice = found.told
+        plan = dataclasses.replace(plan, budgets=found.budgets, latency=found.latency)
         seconds += time.monotonic() - begun
-        values = choice.model.logits()
-        derived = derivation.of_measured(plan.space, values, plan.budgets, choice.architecture)
-        more = {"measurement": choice.record(), "seconds": seconds}
+        more = {"measurement": choice.record(), "seconds": seconds, **found.record}
         measured_search.draw_choice(choice, plan.directory, int(search.step.numpy()))
-        _record(search, plan, derived, values, more)
+        _record(search, plan, found.derived, values, more)
         measured_search.say_choice(choice)
-        return EXIT_DONE if derived.in_band else EXIT_OUTSIDE_BAND
+        return EXIT_DONE if found.derived.in_band else EXIT_OUTSIDE_BAND
 
     def _check(self) -> Plan:
         """Refuses whatever can be refused before anything is built or written."""
@@ -252,10 +258,10 @@ class SearchExperiment:
         return search
 
 
-def _uniform(plan: Plan) -> Any:
-    """Returns what uniform narrowing gives within the budget."""
-    values, _ = uniform.uniform(plan.space, plan.budgets, "width")
-    return derivation.derive(plan.space, *values, plan.budgets).architecture
+def _uniform(space: SearchSpace | ModelSpace, budgets: Sequence[Budget]) -> Any:
+    """Returns what uniform narrowing gives within budgets."""
+    values, _ = uniform.uniform(space, budgets, "width")
+    return derivation.derive(space, *values, budgets).architecture
 
 
 def _record(

@@ -226,12 +226,12 @@ def parse_targets(
     return budgets
 
 
-def _parse_target(
-    target: float | str,
-    space: SearchSpace | ModelSpace,
-    tolerance: float,
-    kinds: Mapping[str, CostKind],
-) -> Budget:
+def read_target(target: float | str) -> tuple[str, float, bool]:
+    """Returns what a target says: the kind of cost, the amount, and whether it may be a share.
+
+    Raises:
+        BudgetError: If it cannot be read.
+    """
     match = None if isinstance(target, bool) else _TARGET.fullmatch(str(target))
     try:
         name, number, suffix = match.groups() if match else (None, "", "")
@@ -243,6 +243,16 @@ def _parse_target(
             f"'parameters: 0.5' or 'latency: 4.0 ms'. Received: {target!r}",
             field="target",
         ) from None
+    return name, amount, not suffix and amount <= 1
+
+
+def _parse_target(
+    target: float | str,
+    space: SearchSpace | ModelSpace,
+    tolerance: float,
+    kinds: Mapping[str, CostKind],
+) -> Budget:
+    name, amount, is_share = read_target(target)
     if name == LATENCY and name not in kinds:
         raise BudgetError(
             "expected a table of latencies beside a budget of latency: bind "
@@ -255,7 +265,7 @@ def _parse_target(
             f"expected a cost among {', '.join(kinds)}. Received: {target!r}", field="target"
         )
     unpruned = cost(space.unpruned(), kinds[name])
-    if not suffix and amount <= 1:
+    if is_share:
         amount *= unpruned
     return Budget(kinds[name], amount, unpruned, tolerance)
 

@@ -28,6 +28,8 @@ from tas_tf.training.loop import Batch, batch_share
 from tas_tf.training.path_search import PathSearch
 from tas_tf.training.scores import Score, Scores, standard_error
 
+# Is told how many scores there are, whether the last was measured now, and its loss.
+Show = Callable[[int, bool, float], None]
 # A lead of so many standard errors is one.
 DECIDED = 2.0
 # What leads call the second of the finalists.
@@ -76,10 +78,6 @@ class Measurement:
                 raise SpecError(
                     f"Measurement.{field.name}: expected at least {smallest}. Received: {value}"
                 )
-
-    def total(self, references: Mapping[str, Any]) -> int:
-        """Returns how many scores there are at most, with those of references."""
-        return self.paths + self.near + self.finalists + len(references)
 
 
 class PathValues:
@@ -237,72 +235,87 @@ class Scorer:
         return search.strategy.reduce(tf.distribute.ReduceOp.SUM, shares, axis=None)
 
 
+@dataclasses.dataclass
+class Measured:
+    """The paths that were measured.
+
+    Args:
+        search: The search, whose supernet is trained.
+        plan: How much is measured.
+        scorer: Measures paths.
+        scores: The scores so far.
+        values: What paths are worth.
+        model: The model that is fitted to that.
+    """
+
+    search: PathSearch
+    plan: Measurement
+    scorer: Scorer
+    scores: Scores
+    values: PathValues
+    model: Separable
+
+
 def measure(
-    search: PathSearch,
-    feed: Feed,
-    plan: Measurement,
-    scores: Scores,
-    references: Mapping[str, Any],
-    show: Callable[[int, bool, float], None],
-) -> Choice:
-    """Measures paths, fits the model, and chooses.
+    search: PathSearch, feed: Feed, plan: Measurement, scores: Scores, show: Show
+) -> Measured:
+    """Measures random paths and paths near the best, and fits the model.
 
     Args:
         search: The search, whose supernet is trained.
         feed: Batches of the architecture half, not augmented.
         plan: How much is measured.
         scores: The scores so far.
-        references: Architectures of the space that the choice is compared with, by name.
-        show: Is told how many scores there are, whether the last was measured now, and its loss.
+        show: See `Show`.
     """
     scorer = Scorer(search, feed, max(plan.images, plan.final_images))
-    rounds = _Rounds(scorer, plan, scores, show)
     space = search.supernet.space
+
+    def score(name_of_round: str, indices: Indices) -> Score:
+        return _score(scorer, scores, Score(name_of_round, indices, ()), plan.images, show)
+
     measured = [
-        rounds.score("random", random_path(space, search.seed, number))
-        for number in range(plan.paths)
+        score("random", random_path(space, search.seed, number)) for number in range(plan.paths)
     ]
     values = PathValues(space, measured, plan.capacity, plan.streams)
     model = values.fitted(measured)
     measured += [
-        rounds.score("near", _near(search, model, 2, number)) for number in range(plan.near)
+        score("near", _near(search, model, search.budgets, 2, number))
+        for number in range(plan.near)
     ]
-    model = values.fitted(measured)
-    finalists = [
-        rounds.score("final", indices) for indices in _finalists(search, model, plan.finalists)
-    ]
-    compared = [
-        rounds.score("final", space.indices(architecture), name)
-        for name, architecture in references.items()
-    ]
-    return _choose(search, model, values, finalists, compared)
+    return Measured(search, plan, scorer, scores, values, values.fitted(measured))
 
 
-@dataclasses.dataclass(frozen=True)
-class _Rounds:
-    """The scores of a measurement, one after the other.
+def choose(
+    measured: Measured, budgets: Sequence[Budget], references: Mapping[str, Any], show: Show
+) -> Choice:
+    """Measures the best within budgets, and chooses among them.
 
     Args:
-        scorer: Measures paths.
-        plan: How much is measured.
-        scores: The scores so far.
-        show: See `measure`.
+        measured: The measured paths.
+        budgets: The budgets.
+        references: Architectures of the space that the choice is compared with, by name.
+        show: See `Show`.
     """
+    space = measured.search.supernet.space
 
-    scorer: Scorer
-    plan: Measurement
-    scores: Scores
-    show: Callable[[int, bool, float], None]
+    def score(indices: Indices, name: str | None = None) -> Score:
+        wanted, images = Score("final", indices, (), name), measured.plan.final_images
+        return _score(measured.scorer, measured.scores, wanted, images, show)
 
-    def score(self, name_of_round: str, indices: Indices, name: str | None = None) -> Score:
-        """Returns the score of a path."""
-        images = self.plan.final_images if name_of_round == "final" else self.plan.images
-        known = len(self.scores.scores)
-        score = self.scores.next(
-            Score(name_of_round, indices, (), name), lambda: self.scorer.losses(indices, images)
-        )
-        self.show(self.scores.taken, len(self.scores.scores) > known, score.loss)
-        return score
+    finalists = [score(indices) for indices in _finalists(measured, budgets)]
+    compared = [
+        score(space.indices(architecture), name) for name, architecture in references.items()
+    ]
+    return _choose(measured, budgets, finalists, compared)
+
+
+def _score(scorer: Scorer, scores: Scores, wanted: Score, images: int, show: Show) -> Score:
+    """Returns the next score, which is shown."""
+    known = len(scores.scores)
+    score = scores.next(wanted, lambda: scorer.losses(wanted.indices, images))
+    show(scores.taken, len(scores.scores) > known, score.loss)
+    return score
 
 
 def random_path(space: Space, seed: int, number: int) -> Indices:
@@ -319,30 +332,32 @@ def random_path(space: Space, seed: int, number: int) -> Indices:
     return tuple(widths), tuple(depths)
 
 
-def _near(search: PathSearch, model: Separable, stream: int, number: int) -> Indices:
-    """Returns the best within the budget by a model that is drawn from the posterior."""
+def _near(
+    search: PathSearch, model: Separable, budgets: Sequence[Budget], stream: int, number: int
+) -> Indices:
+    """Returns the best within budgets by a model that is drawn from the posterior."""
     space = search.supernet.space
     drawn = model.drawn(np.random.default_rng([search.seed, stream, number]))
-    found = derivation.derive(space, *drawn.logits(), search.budgets, levels=_COARSE)
+    found = derivation.derive(space, *drawn.logits(), budgets, levels=_COARSE)
     return space.indices(found.architecture)
 
 
-def _finalists(search: PathSearch, model: Separable, count: int) -> list[Indices]:
-    """Returns distinct architectures within the budget: the best, and the best by drawn models."""
+def _finalists(measured: Measured, budgets: Sequence[Budget]) -> list[Indices]:
+    """Returns distinct architectures within budgets: the best, and the best by drawn models."""
+    search, model, count = measured.search, measured.model, measured.plan.finalists
     space = search.supernet.space
-    best = derivation.derive(space, *model.logits(), search.budgets)
+    best = derivation.derive(space, *model.logits(), budgets)
     found: dict[Indices, None] = {space.indices(best.architecture): None}
     for number in range(_DRAWS * count):
         if len(found) == count:
             break
-        found.setdefault(_near(search, model, 3, number))
+        found.setdefault(_near(search, model, budgets, 3, number))
     return list(found)
 
 
 def _choose(
-    search: PathSearch,
-    model: Separable,
-    values: PathValues,
+    measured: Measured,
+    budgets: Sequence[Budget],
     finalists: Sequence[Score],
     references: Sequence[Score],
 ) -> Choice:
@@ -352,7 +367,8 @@ def _choose(
     """
 
     def by_batch(score: Score, half: int) -> np.ndarray:
-        return np.array([values.of(score.indices, loss) for loss in score.halves[half]])
+        values = [measured.values.of(score.indices, loss) for loss in score.halves[half]]
+        return np.array(values)
 
     first, *others = sorted(finalists, key=lambda score: -by_batch(score, 0).mean())
     rivals = [dataclasses.replace(others[0], name=RUNNER_UP)] if others else []
@@ -362,18 +378,18 @@ def _choose(
         leads[str(rival.name)] = (float(differences.mean()), standard_error(differences))
     compared = [first, *others, *references]
     return Choice(
-        architecture=search.supernet.space.architecture(*first.indices),
-        model=model,
+        architecture=measured.search.supernet.space.architecture(*first.indices),
+        model=measured.model,
         finalists=compared,
         values=[float(by_batch(score, 1).mean()) for score in compared],
         leads=leads,
-        curve=_curve(search, model),
+        curve=_curve(measured, budgets),
     )
 
 
-def _curve(search: PathSearch, model: Separable) -> list[tuple[float, float]]:
+def _curve(measured: Measured, budgets: Sequence[Budget]) -> list[tuple[float, float]]:
     """Returns the best that the model knows for budgets of the first kind, by their shares."""
-    space, kind = search.supernet.space, search.budgets[0].kind
+    space, kind, model = measured.search.supernet.space, budgets[0].kind, measured.model
     unpruned = cost(space.unpruned(), kind)
     smallest, largest = (amount / unpruned for amount in derivation.reachable(space, kind))
     points = {}

@@ -8,6 +8,7 @@ import spaces
 
 from tas_tf.deployment import runners
 from tas_tf.experiments import kept
+from tas_tf.runtime.run_directory import RunDirectory
 from tas_tf.spaces.cost import cost, parse_targets
 from tas_tf.spaces.derivation import derive
 from tas_tf.spaces.latency_table import kinds
@@ -20,7 +21,7 @@ TABLE = dataclasses.replace(
 )
 
 
-def kept_within(share, table, truth, monkeypatch):
+def kept_within(share, table, truth, monkeypatch, directory=None):
     """Returns what is kept where networks take what another table says, and how many were timed."""
     timed = []
 
@@ -35,7 +36,11 @@ def kept_within(share, table, truth, monkeypatch):
         for shape in ((len(SPACE.choices), 8), (len(SPACE.depths), 3))
     ]
     budgets = parse_targets(f"latency: {share}", SPACE, kinds=kinds(table))
-    return kept.keep(lambda each: derive(SPACE, *values, each), SPACE, budgets, table), timed
+    found = kept.keep(
+        lambda each: (derive(SPACE, *values, each), each), SPACE, budgets, table, directory
+    )
+    assert found.told == found.budgets
+    return found, timed
 
 
 def other_line(slope: float, constant: int):
@@ -60,6 +65,18 @@ def test_a_wrong_table_is_corrected(share, line, monkeypatch, capsys):
     unpruned = (cost(SPACE.unpruned(), table.kind) for table in (TABLE, found.latency))
     assert next(unpruned) == pytest.approx(next(unpruned), rel=1e-3)
     assert capsys.readouterr().out.count("Timed: ") == len(timed)
+
+
+def test_a_run_that_goes_on_derives_what_it_derived_before(monkeypatch, tmp_path):
+    directory = RunDirectory(str(tmp_path))
+    first, timed = kept_within(0.6, TABLE, other_line(2.0, 0), monkeypatch, directory)
+    # The machine is another now, and only what was not timed before is timed.
+    again, none = kept_within(0.6, TABLE, other_line(0.5, 10**7), monkeypatch, directory)
+    assert len(timed) > 1 and none == []
+    assert again.derived == first.derived and again.record == first.record
+    directory.write_json(kept.TIMED, {"shares": timed[:1]})
+    again, rest = kept_within(0.6, TABLE, other_line(2.0, 0), monkeypatch, directory)
+    assert rest == timed[1:] and again.derived == first.derived
 
 
 def test_a_right_table_is_left_as_it_is(monkeypatch):

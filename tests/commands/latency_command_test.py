@@ -6,6 +6,7 @@ import pathlib
 import shutil
 import subprocess
 import sys
+import time
 
 import pytest
 import spaces
@@ -182,6 +183,23 @@ def test_without_a_table_the_device_is_profiled_once(tmp_path, monkeypatch, caps
     kept.write_text("{}")
     assert run("search", QUICK, "--run_dir=fourth", *few, "--dry_run") == 0
     assert "would be profiled first" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", [["search"], ["baseline", "--kind=uniform_width"]])
+def test_a_budget_below_the_floor_is_refused_before_the_device_is_profiled(
+    command, tmp_path, monkeypatch
+):
+    few = bindings("DEPTH = 8", "TARGET = 'latency: 0.001'")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    begun = time.monotonic()
+    code, out, err = finished(*command, QUICK, RUN, *few, cwd=tmp_path)
+    assert code == 2 and time.monotonic() - begun < 60  # 15 s on a quiet machine
+    check_message(
+        err,
+        "TARGET: no architecture of the space takes .* in litert, batch 1, threads 1",
+        r"Reachable are .* ms to .* ms, that is 0\.\d+ to 1\.000 of the unpruned network",
+    )
+    assert "Measured" not in out and not list((tmp_path / "cache/tas_tf").rglob("*.json"))
 
 
 def test_goes_on_with_the_same_table_only(searched, capsys):

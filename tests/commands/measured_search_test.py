@@ -1,11 +1,17 @@
 """Searches by measurement, as users run them."""
 
+import dataclasses
 import json
 import pathlib
 import shutil
 
 import pytest
+import spaces
 from command_line import bindings, check_refused, finished, run
+
+import tas_tf
+from tas_tf.deployment import runners
+from tas_tf.spaces.latency_table import LatencyTable
 
 SPEC = """
 include 'specs/base/digits.gin'
@@ -70,6 +76,33 @@ def test_an_interrupted_measurement_comes_to_the_same(folder):
         assert (search / name).read_bytes() == content
     again = json.loads((search / "result.json").read_text())
     assert again["measurement"] == result["measurement"]
+
+
+@pytest.mark.slow
+def test_milliseconds_are_kept_whatever_the_table_says(folder):
+    space = tas_tf.SearchSpace.resnet(8, 10, (8, 8, 1))
+    device = runners.describe_device("litert")
+    table = dataclasses.replace(spaces.latency_table(space, most=10**4), device=device)
+    pathlib.Path("table.json").write_text(table.to_json())
+    given = bindings(
+        "run_search.start_from = 'teacher'",
+        "TARGET = 'latency: 0.7'",
+        "run_search.latency_table = 'table.json'",
+    )
+    assert run("search", "--gin_file=a.gin", "--run_dir=timed", *given) in (0, 3)
+    found = json.loads(pathlib.Path("timed/result.json").read_text())
+    shares = [each["share"] for each in found["timed"]]
+    assert json.loads(pathlib.Path("timed/timed.json").read_text()) == {"shares": shares}
+    corrected = LatencyTable.from_json(pathlib.Path("timed/latency_table.json").read_text())
+    assert corrected.grids == table.grids  # the table stays; what corrects it is in the result
+    if len(shares) > 1:  # each time the best within the corrected budget was measured
+        lines = pathlib.Path("timed/scores.jsonl").read_text().splitlines()
+        assert len(lines) == 20 + 3 + len(shares) * (3 + 1)
+    other = bindings("run_baseline.latency_table = 'table.json'", "TARGET = 'latency: 0.7'")
+    for kind in ("uniform_width", "random"):
+        flags = (f"--run_dir={kind}", f"--kind={kind}")
+        assert run("baseline", "--gin_file=a.gin", *flags, *other) in (0, 3)
+        assert json.loads(pathlib.Path(kind, "result.json").read_text())["timed"]
 
 
 def test_further_budgets_need_no_further_search(folder):

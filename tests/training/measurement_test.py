@@ -12,7 +12,7 @@ from tas_tf.layers.searchable_unit import Mode
 from tas_tf.runtime.run_directory import RunDirectory
 from tas_tf.spaces.cost import cost
 from tas_tf.training import losses, measurement
-from tas_tf.training.measurement import Measurement, Scorer, measure
+from tas_tf.training.measurement import Measurement, Scorer, choose, measure
 from tas_tf.training.scores import SCORES, Score, Scores
 
 PLAN = Measurement(paths=12, near=3, finalists=3, images=128, final_images=256)
@@ -36,8 +36,8 @@ def measured(search, feed, folder, plan=PLAN, **options):
     references = {"unpruned": search.supernet.space.unpruned()}
     seen = []
     show = options.pop("show", lambda *told: seen.append(told))
-    choice = measure(search, feed, plan, Scores(directory), references, show)
-    return choice, seen
+    paths = measure(search, feed, plan, Scores(directory), show)
+    return choose(paths, search.budgets, references, show), seen
 
 
 @pytest.fixture(scope="module")
@@ -149,7 +149,8 @@ def test_a_single_batch_that_judges_decides_nothing(search, feed, whole, tmp_pat
 
 def test_every_score_is_shown_once(whole):
     _, _, seen = whole
-    assert [done for done, _, _ in seen] == list(range(1, PLAN.total({"unpruned": None}) + 1))
+    total = PLAN.paths + PLAN.near + PLAN.finalists + 1  # with the reference
+    assert [done for done, _, _ in seen] == list(range(1, total + 1))
     assert all(now for _, now, _ in seen)
 
 
