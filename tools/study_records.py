@@ -17,9 +17,15 @@ from tas_tf.spaces.cost import LATENCY
 
 _RECORDS = {
     "networks": {
-        ANY: {"seconds": number, "shares": {ANY: positive}, "in_band": truth, "command": text}
+        ANY: {
+            "seconds": number,
+            "device": text,
+            "shares": {ANY: positive},
+            "in_band": truth,
+            "command": text,
+        }
     },
-    "trainings": {ANY: {"accuracy": share, "seconds": number, "command": text}},
+    "trainings": {ANY: {"accuracy": share, "seconds": number, "device": text, "command": text}},
 }
 
 
@@ -90,7 +96,8 @@ class Records:
             self.take(cell.network, root)
         elif self.get(cell.network) is None:  # no search made it
             network = _network(pathlib.Path(run_dir(cell, root)))
-            self._add(cell.network, {**network, "seconds": 0.0, "in_band": True})
+            made = {"seconds": 0.0, "device": "", "in_band": True}
+            self._add(cell.network, {**network, **made})
 
     def _add(self, item: Network | Cell, record: dict[str, Any]) -> None:
         self._parts[_part(item)][item.key] = {**record, "command": self._command(item)}
@@ -132,7 +139,15 @@ def _result(run: pathlib.Path, pattern: dict[str, Any]) -> dict[str, Any] | None
 
 def _of_training(run: pathlib.Path) -> dict[str, Any] | None:
     result = _result(run, record_schema.RESULTS["training"])
-    return result and {"accuracy": result["test"]["accuracy"], "seconds": result["seconds"]}
+    if result is None:
+        return None
+    accuracy = result["test"]["accuracy"]
+    return {"accuracy": accuracy, "seconds": result["seconds"], "device": _device(run)}
+
+
+def _device(run: pathlib.Path) -> str:
+    """Returns what a run computed on."""
+    return json.loads((run / "machine.json").read_bytes())["device_names"][0]
 
 
 def _of_network(run: pathlib.Path) -> dict[str, Any] | None:
@@ -143,8 +158,8 @@ def _of_network(run: pathlib.Path) -> dict[str, Any] | None:
     latency = result["derivation"].get("budgets", {}).get(LATENCY)
     if latency:
         network["shares"][LATENCY] = round(latency["cost"] / latency["unpruned"], 4)
-    in_band = result["derivation"]["in_band"]
-    return {**network, "seconds": result["seconds"], "in_band": in_band}
+    made = {"seconds": result["seconds"], "device": _device(run)}
+    return {**network, **made, "in_band": result["derivation"]["in_band"]}
 
 
 def _network(run: pathlib.Path) -> dict[str, Any]:

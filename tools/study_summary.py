@@ -91,12 +91,17 @@ def lines(study: Study, records: Records) -> Iterator[str]:
         yield _row(columns)
         yield _row(["---", *["---:"] * (len(columns) - 1)])
         reached = spreads(methods)
+        every = [record for networks in methods.values() for record in _trainings(networks)]
+        device, count = collections.Counter(each["device"] for each in every).most_common(1)[0]
         for arm, networks in methods.items():
             above = _above(reached, arm, study.reference)
-            costs = _costs(target, [records.get(network) for network in networks])
-            seconds = [record["seconds"] for some in networks.values() for record in some]
-            yield _row([*_cells(arm, reached[arm]), *above, *_counts(reached[arm]), *costs,
-                        _seconds(seconds)])  # fmt: skip
+            made = [records.get(network) for network in networks]
+            seconds = (_seconds(some, device) for some in (made, _trainings(networks)))
+            yield _row([*_cells(arm, reached[arm]), *above, *_counts(reached[arm]),
+                        _costs(target, made), *seconds])  # fmt: skip
+        others = len(every) - count
+        elsewhere = f"; {others} trainings ran elsewhere" if others else ""
+        yield from ("", f"Seconds on: {device}{elsewhere}.")
 
 
 def _row(cells: Sequence[str]) -> str:
@@ -127,21 +132,23 @@ def _counts(reached: Spread) -> list[str]:
     return [str(reached.searches), str(reached.trainings)]
 
 
-def _costs(target: float | str | None, networks: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Returns the mean share of the budget's cost that networks have, and what they took."""
+def _trainings(networks: Mapping[Network, Sequence[dict[str, Any]]]) -> list[dict[str, Any]]:
+    return [record for some in networks.values() for record in some]
+
+
+def _costs(target: float | str | None, networks: Sequence[Mapping[str, Any]]) -> str:
+    """Returns the mean share of the budget's cost that networks have."""
     kind = _kind(target)
     shares = [network["shares"][kind] for network in networks if kind in network["shares"]]
     outside = sum(not network["in_band"] for network in networks)
     share = f"{statistics.fmean(shares):.1%}" if shares else NONE
-    return [
-        share + (f" ({outside} outside the band)" if outside else ""),
-        _seconds([network["seconds"] for network in networks]),
-    ]
+    return share + (f" ({outside} outside the band)" if outside else "")
 
 
-def _seconds(values: Sequence[float]) -> str:
-    mean = statistics.fmean(values)
-    return f"{mean:,.0f} s" if mean else NONE
+def _seconds(made: Sequence[Mapping[str, Any]], device: str) -> str:
+    """Returns the mean seconds of what was made on a device: those of two do not compare."""
+    there = [each["seconds"] for each in made if each["device"] == device]
+    return f"{statistics.fmean(there):,.0f} s" if there else NONE
 
 
 def _kind(target: float | str | None) -> str:

@@ -45,4 +45,5 @@ def run_of_a_model(folder: pathlib.Path) -> ModelArchitecture:
     (folder / "architecture.json").write_text(narrow.to_json())
     result = {"seconds": 2.0, "derivation": {"in_band": True}}
     (folder / "result.json").write_text(json.dumps(result))
+    (folder / "machine.json").write_text(json.dumps({"device_names": ["a processor"]}))
     return narrow
