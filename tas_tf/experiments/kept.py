@@ -117,6 +117,11 @@ def _is_of_this_device(table: LatencyTable) -> bool:
         formats.check_runtime(table.runtime)
     except UserError:
         return False
-    threads = devices.threads() if formats.FORMATS[table.runtime].by_tensorflow else table.threads
-    here = table.device == runners.describe_device(table.runtime)
-    return here and table.threads == threads and cluster.current() is None
+    here = runners.describe_device(table.runtime)
+    if formats.FORMATS[table.runtime].by_tensorflow:
+        has_threads = table.threads == devices.threads()
+    else:
+        has_threads = table.threads <= here["cores"]
+    # A process may be held to a part of the cores: what counts is that the threads have theirs.
+    is_same = {**table.device, "cores": 0} == {**here, "cores": 0}
+    return is_same and has_threads and cluster.current() is None

@@ -93,3 +93,12 @@ def test_a_table_of_another_device_is_taken_at_its_word(monkeypatch):
     table = dataclasses.replace(TABLE, device={**HERE, "processor": "that of a phone"})
     found, timed = kept_within(0.6, table, other_line(2.0, 0), monkeypatch)
     assert timed == [] and found.record == {} and found.derived.in_band
+
+
+def test_a_table_that_was_measured_with_more_cores_is_of_this_device(monkeypatch):
+    table = dataclasses.replace(TABLE, device={**HERE, "cores": HERE["cores"] + 2})
+    _, timed = kept_within(0.6, table, other_line(2.0, 0), monkeypatch)
+    assert timed
+    table = dataclasses.replace(table, threads=HERE["cores"] + 2)
+    _, timed = kept_within(0.6, table, other_line(2.0, 0), monkeypatch)
+    assert timed == []
