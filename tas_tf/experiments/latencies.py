@@ -62,7 +62,8 @@ def asked(targets: Any) -> Asked:
     settings: list[Setting] = []
     for number, target in enumerate(several):
         if isinstance(target, str) and "@" in target:
-            several[number], where = target.split("@", 1)
+            what, where = target.split("@", 1)
+            several[number] = what.rstrip()
             if not _is_latency(several[number]):
                 raise BudgetError(
                     f"expected '@' behind a budget of latency alone. Received: {target!r}",

@@ -139,12 +139,12 @@ def test_refuses_what_is_said_of_a_runtime(target, said, capsys):
         (0.5, None, 0.5),
         ("macs: 0.5", None, "macs: 0.5"),
         ("latency: 0.6", Setting("litert", 1, 1), "latency: 0.6"),
-        ("latency: 4 ms @ litert_int8", Setting("litert_int8", 1, 1), "latency: 4 ms "),
+        ("latency: 4 ms @ litert_int8", Setting("litert_int8", 1, 1), "latency: 4 ms"),
         ("latency: 4 ms@onnx,batch 32,threads 2", Setting("onnx", 32, 2), "latency: 4 ms"),
         (
             ["parameters: 0.5", "latency: 0.6 @ keras, batch 2"],
             Setting("keras", 2, devices.threads()),
-            ["parameters: 0.5", "latency: 0.6 "],
+            ["parameters: 0.5", "latency: 0.6"],
         ),
     ],
 )
