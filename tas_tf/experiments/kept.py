@@ -92,15 +92,13 @@ def keep(
             break
         networks = [each.derived.architecture for each in tries]
         latency = corrected(latency, space.unpruned(), networks, shares[: len(tries)])
-        again = [
-            dataclasses.replace(each, kind=latency.kind) if each is budget else each
-            for each in kept.budgets
-        ]
+        again = [each for each in kept.budgets if each is not budget]
+        again.insert(kept.budgets.index(budget), dataclasses.replace(budget, kind=latency.kind))
         try:
             kept = Kept(*derive(again), again, latency, {})
         except BudgetError:  # the smallest network takes more than was asked
             break
-        if kept.derived.architecture in networks:  # the space has no better one
+        if kept.derived.architecture in networks:
             break
     high = budget.amount / budget.unpruned
     ranks = [(share > (1 + SLACK) * high, abs(share - high)) for share in shares[: len(tries)]]

@@ -283,7 +283,8 @@ def measure(
         score("near", _near(search, model, search.budgets, 2, number))
         for number in range(plan.near)
     ]
-    return Measured(search, plan, scorer, scores, values, values.fitted(measured))
+    return Measured(search=search, plan=plan, scorer=scorer, scores=scores, values=values,
+                    model=values.fitted(measured))  # fmt: skip
 
 
 def choose(
@@ -304,9 +305,7 @@ def choose(
         return _score(measured.scorer, measured.scores, wanted, images, show)
 
     finalists = [score(indices) for indices in _finalists(measured, budgets)]
-    compared = [
-        score(space.indices(architecture), name) for name, architecture in references.items()
-    ]
+    compared = [score(space.indices(each), name) for name, each in references.items()]
     return _choose(measured, budgets, finalists, compared)
 
 
@@ -367,8 +366,7 @@ def _choose(
     """
 
     def by_batch(score: Score, half: int) -> np.ndarray:
-        values = [measured.values.of(score.indices, loss) for loss in score.halves[half]]
-        return np.array(values)
+        return np.array([measured.values.of(score.indices, loss) for loss in score.halves[half]])
 
     first, *others = sorted(finalists, key=lambda score: -by_batch(score, 0).mean())
     rivals = [dataclasses.replace(others[0], name=RUNNER_UP)] if others else []
