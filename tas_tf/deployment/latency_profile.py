@@ -17,7 +17,7 @@ import tensorflow as tf
 from tas_tf import json_schema
 from tas_tf.deployment import runners
 from tas_tf.deployment.latency_runners import Loader, Setting
-from tas_tf.deployment.latency_subjects import subjects_of
+from tas_tf.deployment.latency_subjects import Subjects, subjects_of
 from tas_tf.deployment.runners import Clock
 from tas_tf.errors import RunDirectoryError
 from tas_tf.runtime import files
@@ -188,22 +188,23 @@ def share_of_time(
     space: SearchSpace | ModelSpace, network: Any, setting: Setting, seconds: float = 1.0
 ) -> float:
     """Returns what a network takes of the unpruned one's time, both timed now in turn."""
-    of_network, of_unpruned = times_of(space, [network, space.unpruned()], setting, seconds)
+    pair = [network, space.unpruned()]
+    of_network, of_unpruned = times_of(subjects_of(space), pair, setting, seconds)
     return of_network / of_unpruned
 
 
 def times_of(
-    space: SearchSpace | ModelSpace, networks: Sequence[Any], setting: Setting, seconds: float = 1.0
+    subjects: Subjects, networks: Sequence[Any], setting: Setting, seconds: float
 ) -> list[float]:
     """Returns what networks take, in nanoseconds, all timed now in turn.
 
     Args:
-        space: Their search space.
+        subjects: What is measured for their space.
         networks: Their architectures.
         setting: What they are timed in.
         seconds: About how long.
     """
-    loader = Loader(subjects_of(space), setting)
+    loader = Loader(subjects, setting)
     calls = {number: loader.network(each).run for number, each in enumerate(networks)}
     clock = runners.clock_of(setting.runtime, setting.threads)
     times = runners.time_calls(calls, seconds, clock)

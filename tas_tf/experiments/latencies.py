@@ -152,14 +152,14 @@ def _of_this_device(
         print("Budget: its milliseconds are known then")
         return None
     _check_measurable(setting)
-    _check_floor(space, asked.targets, setting)
+    _check_floor(subjects, asked.targets, setting)
     return profile(space, kept, setting, SECONDS)
 
 
-def _check_floor(space: SearchSpace | ModelSpace, targets: Any, setting: Setting) -> None:
+def _check_floor(subjects: Subjects, targets: Any, setting: Setting) -> None:
     """Refuses a budget far below what the smallest network takes, before the device is profiled."""
-    smallest = space.architecture([0] * len(space.choices), [0] * len(space.depths))
-    least, unpruned = times_of(space, [smallest, space.unpruned()], setting, _FLOOR_SECONDS)
+    ends = subjects.networks[:2]  # the unpruned network and the smallest
+    unpruned, least = times_of(subjects, ends, setting, _FLOOR_SECONDS)
     for target in targets if isinstance(targets, (list, tuple)) else [targets]:
         name, amount, is_share = read_target(target)
         nanoseconds = amount * unpruned if is_share else amount

@@ -75,7 +75,9 @@ class Programme:
         within, gap = self._within()
         if within is not None:
             return within, True, gap
-        return self._nearest_below(), False, None
+        # Levels round costs: what they find nearest below may lie in the bands after all.
+        below = self._nearest_below()
+        return below, self._is_in_bands(below), None
 
     def _solve_exactly(self) -> tuple[Solution, bool] | None:
         """Returns the best solution and whether it is in all bands, if few enough costs occur."""

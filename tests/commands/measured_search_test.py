@@ -93,11 +93,12 @@ def test_milliseconds_are_kept_whatever_the_table_says(folder):
     found = json.loads(pathlib.Path("timed/result.json").read_text())
     shares = [each["share"] for each in found["timed"]]
     assert json.loads(pathlib.Path("timed/timed.json").read_text()) == {"shares": shares}
-    corrected = LatencyTable.from_json(pathlib.Path("timed/latency_table.json").read_text())
-    assert corrected.grids == table.grids  # the table stays; what corrects it is in the result
-    if len(shares) > 1:  # each time the best within the corrected budget was measured
-        lines = pathlib.Path("timed/scores.jsonl").read_text().splitlines()
-        assert len(lines) == 20 + 3 + len(shares) * (3 + 1)
+    recorded = LatencyTable.from_json(pathlib.Path("timed/latency_table.json").read_text())
+    assert recorded == dataclasses.replace(table, source=recorded.source)
+    # The best few within each corrected budget were measured, and all but a network again timed.
+    lines = pathlib.Path("timed/scores.jsonl").read_text().splitlines()
+    rounds = (len(lines) - 20 - 3) / (3 + 1)
+    assert rounds - len(shares) in (0, 1)
     other = bindings("run_baseline.latency_table = 'table.json'", "TARGET = 'latency: 0.7'")
     for kind in ("uniform_width", "random"):
         flags = (f"--run_dir={kind}", f"--kind={kind}")
