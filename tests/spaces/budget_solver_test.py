@@ -9,6 +9,7 @@ from oracle import Oracle, derive_by_levels
 
 from tas_tf.errors import BudgetError
 from tas_tf.spaces.budget_solver import Programme
+from tas_tf.spaces.choices import WidthChoice
 from tas_tf.spaces.cost import Budget, cost, parse_targets
 from tas_tf.spaces.derivation import derive
 from tas_tf.spaces.dynamic_program import reachable
@@ -94,6 +95,42 @@ def test_levels_keep_the_budgets_and_what_they_say_of_the_gap(problem, levels):
         assert derived.log_probability <= best + 1e-9
         if derived.optimality_gap is not None:
             assert best <= derived.log_probability + derived.optimality_gap + 1e-9
+
+
+def test_what_levels_round_past_is_in_the_bands_nonetheless():
+    """Of a band of one cost, which few levels miss, the nearest below is in the band."""
+    widths = [
+        (1,),
+        (8,),
+        (1, 4),
+        (3,),
+        (1,),
+        (2,),
+        (1,),
+        (5,),
+        (2,),
+        (1,),
+        (1, 3, 4),
+        (1,),
+        (2, 7, 9),
+    ]
+    space = SearchSpace(
+        family="imagenet_resnet",
+        block="single",
+        input_shape=(1, 1, 1),
+        num_classes=1,
+        choices=tuple(WidthChoice(f"choice{n}", each) for n, each in enumerate(widths)),
+        unit_choices=tuple(range(len(widths))),
+        depths=((1, 3), (1, 2, 3), (3,), (3,)),
+    )
+    logits = np.zeros((len(widths), 3)), np.zeros((4, 3))
+    parameters, memory = (spaces.kind_of(name, space) for name in ("parameters", "memory"))
+    budgets = [
+        Budget(parameters, 885.0, cost(space.unpruned(), parameters), 0.0),
+        Budget(memory, 69.6, cost(space.unpruned(), memory)),
+    ]
+    derived = derive_by_levels(space, *logits, budgets, levels=40)
+    assert in_bands(derived.architecture, budgets) and derived.in_band
 
 
 def programme(space, logits, budgets, levels=4_000) -> Programme:
