@@ -1,6 +1,6 @@
 """LiteRT models: those of float32, and what those of int8 share with them.
 
-All take uint8 images and give float32 logits, so one can replace another.
+All take uint8 images. Those of int8 give int8 logits, whose scale and zero the file has.
 """
 
 from __future__ import annotations
@@ -40,10 +40,18 @@ def write(trained: Trained, path: str, images: np.ndarray) -> None:
 def read(trained: Trained, path: str, threads: int) -> Logits:
     """Loads a LiteRT file, of int8 too."""
     with open(path, "rb") as file, held_back():
-        model = Interpreter(model_content=file.read(), num_threads=threads)
-        model.allocate_tensors()
-        run = model.get_signature_runner(_SIGNATURE)
-    return lambda images: in_parts(lambda part: run(**{INPUT: part})[_OUTPUT], images)
+        return reader(file.read(), threads)
+
+
+def reader(content: bytes, threads: int) -> Logits:
+    """Returns what the content of a LiteRT file gives for images, as float32."""
+    model = Interpreter(model_content=content, num_threads=threads)
+    model.allocate_tensors()
+    run = model.get_signature_runner(_SIGNATURE)
+    details = run.get_output_details()[_OUTPUT]
+    return lambda images: in_parts(
+        lambda part: _scaled(run(**{INPUT: part})[_OUTPUT], details), images
+    )
 
 
 def runner(model: keras.Model, batch_size: int, threads: int, samples: np.ndarray | None) -> Runner:
@@ -141,9 +149,12 @@ class LiteRTRunner(Runner):
 
     def logits(self) -> np.ndarray:
         """Copies the logits out of the interpreter."""
-        values = self._interpreter.get_tensor(self._target["index"])
-        scale, zero = self._target["quantization"]
-        return (values.astype(np.float32) - zero) * scale if scale else values
+        return _scaled(self._interpreter.get_tensor(self._target["index"]), self._target)
+
+
+def _scaled(values: np.ndarray, details: Mapping[str, Any]) -> np.ndarray:
+    scale, zero = details["quantization"]
+    return (values.astype(np.float32) - zero) * np.float32(scale) if scale else values
 
 
 def _quantize(values: np.ndarray, details: Mapping[str, Any]) -> np.ndarray:

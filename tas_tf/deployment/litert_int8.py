@@ -35,7 +35,7 @@ def write(trained: Trained, path: str, images: np.ndarray) -> None:
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
         converter.representative_dataset = lambda: ({INPUT: image[None]} for image in samples)
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
-        converter.inference_input_type = tf.uint8
+        converter.inference_input_type, converter.inference_output_type = tf.uint8, tf.int8
         file.write(checked_pixels(converter.convert()))
 
 

@@ -65,12 +65,12 @@ def int8_bytes(student: keras.Model) -> bytes:
     with converter_of(lambda x: student(x, training=False), variables, shape, tf.float32) as made:
         # Ranges are in the graph. TFLITE_BUILTINS_INT8 would ask for images to find them on.
         made.optimizations = [tf.lite.Optimize.DEFAULT]
-        made.inference_input_type = tf.uint8
+        made.inference_input_type, made.inference_output_type = tf.uint8, tf.int8
         return checked_pixels(made.convert())
 
 
 def float_operations(content: bytes) -> list[str]:
-    """Returns the names of the operations that a LiteRT file has in float32, but for its output."""
+    """Returns the names of the operations that a LiteRT file has in float32."""
     model, names = schema.Model.GetRootAs(content), vars(schema.BuiltinOperator)
     called = {number: name for name, number in names.items() if not name.startswith("_")}
     graph, found = model.Subgraphs(0), set()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import statistics
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -19,9 +21,13 @@ from tas_tf.spaces.latency_table import LatencyTable
 from tas_tf.spaces.model_space import ModelSpace
 from tas_tf.spaces.search_space import SearchSpace
 
-TIMED = "timed.json"  # of a run directory: the shares of time so far
-MOST = 3  # derivations: the second is mostly enough
-SLACK = 0.02  # of a share of time: that of a small network differs by a per cent from time to time
+TIMED = "timed.json"  # of a run directory: the shares of time so far, by the networks' hashes
+MOST = 4  # derivations: the second is mostly enough
+# A share of time that is taken for in the band is so far out of it at most: that of a small network
+# differs by a per cent from time to time.
+SLACK = 0.02
+# A network that is loaded anew finds its memory elsewhere, and is a per cent faster or slower.
+_REPEATS, _SECONDS = 3, 0.5
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,43 +61,39 @@ def keep(
     What was derived is timed in turn with the unpruned network. Where its share of the time lies
     outside the budget's band, the table gets the factor and the constant that fit all that were
     timed, and the derivation is repeated; of those the nearest to the budget stands, if possible
-    not above it. A table of another device is taken as it is.
+    not above it. It counts as in the band if it is out of it by no more than `SLACK`. A table of
+    another device is taken as it is.
 
     Args:
         derive: What derives within budgets, and tells what else is known of it.
         space: The search space.
         budgets: The budgets.
         latency: The table of latencies, if there is one.
-        directory: The run directory, which keeps what was timed: a run that goes on has to derive
-            what it derived before.
+        directory: The run directory, which keeps what each network took: a run that goes on has to
+            derive what it derived before.
     """
     kept = Kept(*derive(budgets), [*budgets], latency, {})
     asked = any(budget.kind.name == LATENCY for budget in budgets)
     if latency is None or not asked or not _is_of_this_device(latency):
         return kept
     setting = Setting(latency.runtime, latency.batch_size, latency.threads)
+    clock = _Clock(space, setting, directory)
     tries: list[Kept] = []
-    shares: list[float] = []
-    if directory is not None and directory.exists(TIMED):
-        shares = directory.read_json(TIMED, ("shares",))["shares"]
     timed: list[dict[str, float]] = []
     while True:
         (budget,) = (each for each in kept.budgets if each.kind.name == LATENCY)
         found = kept.derived.architecture
-        if len(shares) == len(tries):
-            shares.append(share_of_time(space, found, setting))
-            if directory is not None:
-                directory.write_json(TIMED, {"shares": shares})
-        share = shares[len(tries)]
+        share = clock.share(found)
         timed.append({"by_table": cost(found, budget.kind) / budget.unpruned, "share": share})
         messages.say_kept(budget, **timed[-1])
-        inside = _contains(budget, share)
-        derived = dataclasses.replace(kept.derived, in_band=kept.derived.in_band and inside)
+        in_band = kept.derived.in_band and _contains(budget, share, SLACK)
+        derived = dataclasses.replace(kept.derived, in_band=in_band)
         tries.append(dataclasses.replace(kept, derived=derived, record={"timed": timed}))
-        if inside or len(tries) == MOST:
+        if _contains(budget, share) or len(tries) == MOST:
             break
         networks = [each.derived.architecture for each in tries]
-        latency = corrected(latency, space.unpruned(), networks, shares[: len(tries)])
+        shares = [each["share"] for each in timed]
+        latency = corrected(latency, space.unpruned(), networks, shares)
         again = [each for each in kept.budgets if each is not budget]
         again.insert(kept.budgets.index(budget), dataclasses.replace(budget, kind=latency.kind))
         try:
@@ -101,14 +103,47 @@ def keep(
         if kept.derived.architecture in networks:
             break
     high = budget.amount / budget.unpruned
-    ranks = [(share > (1 + SLACK) * high, abs(share - high)) for share in shares[: len(tries)]]
+    ranks = [(e["share"] > (1 + SLACK) * high, abs(e["share"] - high)) for e in timed]
     return tries[ranks.index(min(ranks))]
 
 
-def _contains(budget: Budget, share: float) -> bool:
-    """Whether a share of the unpruned network's time lies in the band, as far as can be timed."""
+class _Clock:
+    """Times networks, each once in a run, interrupted or not.
+
+    Args:
+        space: The search space.
+        setting: What they are timed in.
+        directory: The run directory; None to keep nothing.
+    """
+
+    def __init__(
+        self, space: SearchSpace | ModelSpace, setting: Setting, directory: RunDirectory | None
+    ):
+        self._space, self._setting, self._directory = space, setting, directory
+        self._known: dict[str, float] = {}
+        if directory is not None and directory.exists(TIMED):
+            self._known = directory.read_json(TIMED, ("shares",))["shares"]
+
+    def share(self, network: Any) -> float:
+        """Returns what a network takes of the unpruned one's time."""
+        name = hashlib.sha256(network.to_json().encode()).hexdigest()
+        if name not in self._known:
+            self._known[name] = share_now(self._space, network, self._setting)
+            if self._directory is not None:
+                self._directory.write_json(TIMED, {"shares": self._known})
+        return self._known[name]
+
+
+def share_now(space: SearchSpace | ModelSpace, network: Any, setting: Setting) -> float:
+    """Returns what a network takes of the unpruned one's time: the median of some loadings."""
+    each = [share_of_time(space, network, setting, _SECONDS) for _ in range(_REPEATS)]
+    return statistics.median(each)
+
+
+def _contains(budget: Budget, share: float, slack: float = 0.0) -> bool:
+    """Whether a share of the unpruned network's time lies in the band, or so far out of it."""
     low, high = (amount / budget.unpruned for amount in (budget.floor, budget.amount))
-    return (1 - SLACK) * low <= share <= (1 + SLACK) * high
+    return (1 - slack) * low <= share <= (1 + slack) * high
 
 
 def _is_of_this_device(table: LatencyTable) -> bool:

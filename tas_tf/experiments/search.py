@@ -183,7 +183,15 @@ class SearchExperiment:
             found = choice.architecture
             return derivation.of_measured(plan.space, values, budgets, found), choice
 
-        found = kept.keep(within, plan.space, plan.budgets, plan.latency, plan.directory)
+        # The model's best is derived at once: it corrects the table before finalists are measured.
+        best = kept.keep(
+            lambda budgets: (derivation.derive(plan.space, *values, budgets), None),
+            plan.space,
+            plan.budgets,
+            plan.latency,
+            plan.directory,
+        )
+        found = kept.keep(within, plan.space, best.budgets, best.latency, plan.directory)
         choice = found.told
         plan = dataclasses.replace(plan, budgets=found.budgets, latency=found.latency)
         seconds += time.monotonic() - begun

@@ -92,13 +92,14 @@ def test_milliseconds_are_kept_whatever_the_table_says(folder):
     assert run("search", "--gin_file=a.gin", "--run_dir=timed", *given) in (0, 3)
     found = json.loads(pathlib.Path("timed/result.json").read_text())
     shares = [each["share"] for each in found["timed"]]
-    assert json.loads(pathlib.Path("timed/timed.json").read_text()) == {"shares": shares}
+    timed = json.loads(pathlib.Path("timed/timed.json").read_text())["shares"]
+    assert set(shares) <= set(timed.values())
     recorded = LatencyTable.from_json(pathlib.Path("timed/latency_table.json").read_text())
     assert recorded == dataclasses.replace(table, source=recorded.source)
-    # The best few within each corrected budget were measured, and all but a network again timed.
+    # The table was corrected by what the model takes for the best, before finalists were measured.
     lines = pathlib.Path("timed/scores.jsonl").read_text().splitlines()
     rounds = (len(lines) - 20 - 3) / (3 + 1)
-    assert rounds - len(shares) in (0, 1)
+    assert rounds <= 2 and len(timed) > rounds
     other = bindings("run_baseline.latency_table = 'table.json'", "TARGET = 'latency: 0.7'")
     for kind in ("uniform_width", "random"):
         flags = (f"--run_dir={kind}", f"--kind={kind}")
