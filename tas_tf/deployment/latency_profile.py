@@ -168,19 +168,30 @@ def _line(sums: np.ndarray, times: np.ndarray) -> tuple[float, float]:
 
 
 def corrected(
-    table: LatencyTable, unpruned: Any, networks: Sequence[Any], shares: Sequence[float]
+    table: LatencyTable,
+    unpruned: Any,
+    networks: Sequence[Any],
+    times: Sequence[float],
+    amount: float,
 ) -> LatencyTable:
     """Returns the table that is right of the unpruned network, and as far as it can be of others.
 
+    Where that would take a constant below 0, the table is right of networks that take `amount`, if
+    times grow with a power of what the table says.
+
     Args:
         table: The table.
-        unpruned: The unpruned network, whose time stays.
+        unpruned: The unpruned network.
         networks: The others.
-        shares: Their shares of the unpruned network's time.
+        times: Nanoseconds that the unpruned network and they take.
+        amount: Nanoseconds that are wanted.
     """
     plain = dataclasses.replace(table, scale=1.0, overhead_ns=0).kind
     sums = np.array([cost(each, plain) for each in (unpruned, *networks)], np.float64)
-    scale, overhead = _line(sums, cost(unpruned, table.kind) * np.array([1.0, *shares]))
+    scale, overhead = _line(sums, np.array(times))
+    if not overhead:
+        power = np.log(times[-1] / times[0]) / np.log(sums[-1] / sums[0])
+        scale = float(amount / (sums[0] * (amount / times[0]) ** (1 / power)))
     return dataclasses.replace(table, scale=scale, overhead_ns=round(overhead))
 
 

@@ -92,8 +92,8 @@ def keep(
         if _contains(budget, share) or len(tries) == MOST:
             break
         networks = [each.derived.architecture for each in tries]
-        shares = [each["share"] for each in timed]
-        latency = corrected(latency, space.unpruned(), networks, shares)
+        times = [budget.unpruned * share for share in (1.0, *(each["share"] for each in timed))]
+        latency = corrected(latency, space.unpruned(), networks, times, budget.amount)
         again = [each for each in kept.budgets if each is not budget]
         again.insert(kept.budgets.index(budget), dataclasses.replace(budget, kind=latency.kind))
         try:

@@ -20,14 +20,19 @@ TABLE = dataclasses.replace(
     spaces.latency_table(SPACE, most=10**6), device=HERE, scale=1.0, overhead_ns=1_000_000
 )
 
+PLAIN = dataclasses.replace(TABLE, overhead_ns=0)
 
-def kept_within(share, table, truth, monkeypatch, directory=None):
-    """Returns what is kept where networks take what another table says, and how many were timed."""
+
+def kept_within(share, table, truth, monkeypatch, directory=None, power=1.0):
+    """Returns what is kept and the shares that were timed.
+
+    Networks take what another table says, to a power.
+    """
     timed = []
 
     def share_now(space, network, setting):
         assert (space, str(setting)) == (SPACE, "litert, batch 1, threads 1")
-        timed.append(cost(network, truth.kind) / cost(SPACE.unpruned(), truth.kind))
+        timed.append((cost(network, truth.kind) / cost(SPACE.unpruned(), truth.kind)) ** power)
         return timed[-1]
 
     monkeypatch.setattr(kept, "share_now", share_now)
@@ -66,6 +71,14 @@ def test_a_wrong_table_is_corrected(share, line, monkeypatch, capsys):
     unpruned = (cost(SPACE.unpruned(), table.kind) for table in (TABLE, found.latency))
     assert next(unpruned) == pytest.approx(next(unpruned), rel=1e-3)
     assert capsys.readouterr().out.count("Timed: ") == len(timed)
+
+
+@pytest.mark.parametrize("share", [0.5, 0.7])
+def test_a_table_that_flatters_the_unpruned_network_is_corrected(share, monkeypatch):
+    found, timed = kept_within(share, PLAIN, PLAIN, monkeypatch, power=1.25)
+    low = 0.95 * (1 - kept.SLACK)
+    assert timed[0] < low * share <= timed[-1] <= share
+    assert found.derived.in_band and found.latency.overhead_ns == 0
 
 
 def test_a_run_that_goes_on_derives_what_it_derived_before(monkeypatch, tmp_path):
