@@ -4,11 +4,11 @@
     python benchmarks/latency_budget.py --folder=runs/latency_budget --network resnet20
 
 For each network, runtime, batch and budget: this device is profiled, as a search does it, an
-architecture within the budget is derived, from logits that are all zero and from random ones, with
-the correction that a search makes, and it is timed in turn with the unpruned network, three times.
-Times are lower quartiles, on one thread in processor time where the runtime is not TensorFlow's.
-Networks of `keras.applications` have new weights. The folder keeps tables and results: the same
-command goes on from there.
+architecture within the budget is derived, from logits that are all zero (any in the band is as good
+as another then) and from random ones, with the correction that a search makes, and it is timed in
+turn with the unpruned network, three times. Times are lower quartiles, on one thread in processor
+time where the runtime is not TensorFlow's. Networks of `keras.applications` have new weights. The
+folder keeps tables and results: the same command goes on from there.
 """
 
 import os
@@ -41,6 +41,8 @@ RESNETS = {
     "resnet18": {"depth": 18, "num_classes": 1000, "family": "imagenet_resnet"},
 }
 APPLICATIONS = ("MobileNetV2", "ResNet50", "EfficientNetB0")
+# What logits are drawn with, as a deviation.
+LOGITS = {"zero": 0.0, "random": 1.0}
 REPEATS, TOLERANCE = 3, 0.05
 
 
@@ -65,7 +67,7 @@ def table_of(space, file: pathlib.Path, setting: Setting) -> LatencyTable:
 def found(space, share: float, table: LatencyTable, logits: str) -> kept.Kept:
     """Returns what a search with such logits derives within a share of the milliseconds."""
     random = np.random.default_rng(0)
-    scale = {"zero": 0.0, "random": 1.0}[logits]
+    scale = LOGITS[logits]
     widths = (len(space.choices), max(len(c.candidates) for c in space.choices))
     depths = (len(space.depths), max(map(len, space.depths), default=1))
     values = [scale * random.normal(size=shape) for shape in (widths, depths)]
@@ -103,6 +105,7 @@ def main() -> None:
     parser.add_argument("--batch_size", type=int, default=1)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--share", type=float, nargs="+", default=[0.4, 0.6, 0.8])
+    parser.add_argument("--logits", choices=LOGITS, nargs="+", default=LOGITS)
     parser.add_argument("--seconds", type=float, default=1.0, help="for a pair, each time")
     flags = parser.parse_args()
     flags.folder.mkdir(parents=True, exist_ok=True)
@@ -114,7 +117,7 @@ def main() -> None:
         key = f"{name}, {flags.size}, {setting}"
         space = space_named(name, flags.size)
         table = table_of(space, flags.folder / f"{key}.json", setting)
-        for share, logits in itertools.product(flags.share, ("zero", "random")):
+        for share, logits in itertools.product(flags.share, flags.logits):
             of_this = f"{key}, {share}, {logits}"
             if of_this not in results:
                 row = measured(space, share, logits, table, flags.seconds)
