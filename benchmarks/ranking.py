@@ -162,7 +162,7 @@ class Ladder:
 
     def raw(self, seed: int) -> np.ndarray:
         """Returns the scores of the first networks by the trained supernet of a seed."""
-        search, feed = self._supernet(seed)
+        search, feed = self.supernet(seed)
         directory = RunDirectory(str(self.runs / self._name("search", seed)))
         checkpoints = Checkpoints(directory, **search.state())
         checkpoints.restore()
@@ -172,11 +172,8 @@ class Ladder:
 
     def sensitivities(self) -> np.ndarray:
         """Returns the sums of what each width or depth costs the teacher alone."""
-        search, feed = self._supernet(0)
-        model = network_files.load_model(str(self.runs / "teacher"), "teacher")
-        order_channels(model, self.space.unpruned())
-        images, _ = next(iter(feed.batches(0, 1)))
-        search.supernet.start_from(model, images)
+        search, feed = self.supernet(0)
+        self.start(search, feed)
         widths, depths = self.space.indices(self.space.unpruned())
         whole, count = [*widths, *depths], len(widths)
         places = [(c, k) for c, last in enumerate(whole) for k in range(last)]
@@ -192,10 +189,18 @@ class Ladder:
         found[:, :count] *= separable.present(self.space, rows[:, count:])
         return found.sum(axis=1)
 
-    def _supernet(self, seed: int) -> tuple[PathSearch, Feed]:
+    def start(self, search: PathSearch, feed: Feed) -> keras.Model:
+        """Gives a supernet the weights of the teacher, which it returns."""
+        model = network_files.load_model(str(self.runs / "teacher"), "teacher")
+        order_channels(model, self.space.unpruned())
+        images, _ = next(iter(feed.batches(0, 1)))
+        search.supernet.start_from(model, images)
+        return model
+
+    def supernet(self, seed: int) -> tuple[PathSearch, Feed]:
         """Returns the search of a seed as it begins, and the images that measure."""
         gin_config.load([self.gin_file], self._bindings(seed))
-        experiment = self._experiment(seed)
+        self.experiment = experiment = self._experiment(seed)
         experiment.data.prepare(seed)
         search = PathSearch(experiment.supernet(self.space), None, seed)
         budgets = cost.parse_targets(experiment.target, self.space, experiment.tolerance)

@@ -79,3 +79,21 @@ def test_it_ranks_and_goes_on_from_what_it_has(tmp_path):
     for name, row in first.items():
         assert row["kendall"] == again[name]["kendall"]  # nothing was trained or measured anew
     assert len((pathlib.Path(tmp_path) / "runs/ranking/search_1/scores.jsonl").read_text()) > 0
+
+
+@pytest.mark.slow
+def test_ablations_differ_and_go_on_from_what_they_have(tmp_path):
+    (tmp_path / "networks.json").write_text(json.dumps(networks()))
+    (tmp_path / "spec.gin").write_text(SPEC)
+    command = [sys.executable, str(PROJECT / "benchmarks/ablations.py"), "--json=found.json"]
+    command += ["--gin_file=spec.gin", "--networks=networks.json", "--scored=4", "--seeds", "0"]
+    tables = []
+    for variants in (["as it is"], ["as it is", "two paths a step", "the paper's streams"]):
+        asked = [*command, "--variants", *variants]
+        done = subprocess.run(asked, cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr[-2000:]
+        tables.append(json.loads((tmp_path / "found.json").read_text())["rows"])
+    first, again = tables
+    assert again[0] == first[0] and len(again) == 3
+    values = [tuple(v for k, v in row.items() if ", " in k) for row in again]
+    assert len(values[0]) == 6 and len(set(values)) == 3
