@@ -62,9 +62,9 @@ VARIANTS = {
     "normalization shared": Variant(('Supernet.normalization = "shared"',)),
     "labels in place of the teacher": Variant(taught=False),
     "two paths a step": Variant(paths=2),
-    "a third of the steps": Variant(("SEARCH_EPOCHS = 1",)),
-    "twice the steps": Variant(("SEARCH_EPOCHS = 6",)),
-    "twice the steps, shared": Variant(("SEARCH_EPOCHS = 6", 'Supernet.normalization = "shared"')),
+    "one epoch": Variant(("SEARCH_EPOCHS = 1",)),
+    "six epochs": Variant(("SEARCH_EPOCHS = 6",)),
+    "500 measured": Variant(("Measurement.paths = 500",)),
 }
 
 
