@@ -90,7 +90,7 @@ class Programme:
             return None
         inside = [costs for costs in table if self._are_in_bands(costs)]
         if inside:
-            best = min(inside, key=lambda costs: table[costs][0])
+            best = min(inside, key=lambda costs: (table[costs][0], -costs[0]))
         elif self.budgets[0].kind.peak:
             return None
         elif not table:
@@ -243,9 +243,9 @@ class Programme:
         values, trace = self._walk(programme)
         if everywhere:
             order = np.arange(len(values))[::-1]
-        else:
+        else:  # of equal regrets the dearest first
             band = programme.band()
-            order = band.start + np.argsort(values[band], kind="stable")
+            order = band.stop - 1 - np.argsort(values[band][::-1], kind="stable")
         for level in order[np.isfinite(values[order])]:
             yield self._solution(trace.labels(level))
 

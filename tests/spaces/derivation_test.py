@@ -244,3 +244,13 @@ def test_most_probable_has_the_largest_probability(space, seed):
     assert space.architecture(*indices) == argmax(space, *logits)
     for table, chosen in zip(tables, indices, strict=True):
         assert list(table.argmax(axis=1)) == chosen
+
+
+@pytest.mark.parametrize("kind", ["macs", "parameters", "latency"])
+def test_of_equally_probable_networks_the_dearest_is_taken(kind):
+    space = SearchSpace.resnet(20)
+    logits = spaces.random_logits(space, 0, scale=0.0)
+    kind = spaces.kind_of(kind, space)
+    budget = Budget(kind, 0.6 * cost(space.unpruned(), kind), cost(space.unpruned(), kind))
+    derived = derive(space, *logits, [budget])
+    assert 0.995 * budget.amount <= cost(derived.architecture, kind) <= budget.amount
