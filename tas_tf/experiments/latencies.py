@@ -56,7 +56,8 @@ def asked(targets: Any) -> Asked:
         targets: As a spec gives them.
 
     Raises:
-        BudgetError: If it cannot be read where, or other costs are measured somewhere.
+        BudgetError: If it cannot be read where, other costs are measured somewhere, or there are
+            several budgets of milliseconds.
     """
     several = [*targets] if isinstance(targets, (list, tuple)) else [targets]
     settings: list[Setting] = []
@@ -70,6 +71,10 @@ def asked(targets: Any) -> Asked:
                     field="target",
                 )
             settings.append(_setting(where, target))
+    if sum(map(_is_latency, several)) > 1:
+        raise BudgetError(
+            f"expected one budget of latency at most. Received: {targets!r}", field="target"
+        )
     plain = several if isinstance(targets, (list, tuple)) else several[0]
     if settings:
         return Asked(plain, settings[0], is_said=True)

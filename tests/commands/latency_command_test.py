@@ -126,6 +126,7 @@ def test_refuses_a_budget_out_of_reach(capsys):
         ("latency: 0.6 @ litert, batch 0", r"expected text such as 'latency: 0\.6 @ litert_int8"),
         ("latency: 0.6 @ litert; batch 1", r"expected text such as"),
         ("macs: 0.6 @ litert", r"expected '@' behind a budget of latency alone"),
+        (["latency: 0.6", "latency: 0.5 @ saved_model"], r"expected one budget of latency at most"),
     ],
 )
 def test_refuses_what_is_said_of_a_runtime(target, said, capsys):
