@@ -49,11 +49,13 @@ class Variant:
         bindings: Settings.
         taught: Whether paths learn from the teacher, or from the labels.
         paths: Paths in a step, all on the same batch.
+        started: Whether paths have the teacher's weights at first.
     """
 
     bindings: tuple[str, ...] = ()
     taught: bool = True
     paths: int = 1
+    started: bool = True
 
 
 VARIANTS = {
@@ -61,6 +63,7 @@ VARIANTS = {
     "the paper's streams": Variant(('Supernet.streams = "paper"',)),
     "normalization shared": Variant(('Supernet.normalization = "shared"',)),
     "labels in place of the teacher": Variant(taught=False),
+    "from new weights": Variant(started=False),
     "two paths a step": Variant(paths=2),
     "one epoch": Variant(("SEARCH_EPOCHS = 1",)),
     "six epochs": Variant(("SEARCH_EPOCHS = 6",)),
@@ -105,7 +108,7 @@ def trained(ladder: Ladder, variant: Variant, seed: int) -> tuple[PathSearch, Fe
     search, half = ladder.supernet(seed)
     experiment = ladder.experiment
     feed = experiment.data.training(experiment.batch_size, seed, "weights")
-    teacher = ladder.start(search, feed)
+    teacher = ladder.start(search, feed) if variant.started else ladder.teacher()
     several = SeveralPaths(search, teacher if variant.taught else None, variant.paths)
     peak = float(search.optimizer.learning_rate.numpy())
     several.learning_rate = warm_cosine(peak, experiment.epochs * feed.steps_per_epoch)

@@ -189,9 +189,13 @@ class Ladder:
         found[:, :count] *= separable.present(self.space, rows[:, count:])
         return found.sum(axis=1)
 
+    def teacher(self) -> keras.Model:
+        """Returns the trained teacher."""
+        return network_files.load_model(str(self.runs / "teacher"), "teacher")
+
     def start(self, search: PathSearch, feed: Feed) -> keras.Model:
         """Gives a supernet the weights of the teacher, which it returns."""
-        model = network_files.load_model(str(self.runs / "teacher"), "teacher")
+        model = self.teacher()
         order_channels(model, self.space.unpruned())
         images, _ = next(iter(feed.batches(0, 1)))
         search.supernet.start_from(model, images)
