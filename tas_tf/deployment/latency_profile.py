@@ -19,6 +19,7 @@ from tas_tf.deployment import runners
 from tas_tf.deployment.latency_runners import Loader, Setting
 from tas_tf.deployment.latency_subjects import Subjects, subjects_of
 from tas_tf.deployment.runners import Clock
+from tas_tf.deployment.running import Runner
 from tas_tf.errors import RunDirectoryError
 from tas_tf.runtime import files
 from tas_tf.spaces.architecture import Architecture
@@ -28,14 +29,15 @@ from tas_tf.spaces.model_space import ModelArchitecture, ModelSpace
 from tas_tf.spaces.search_space import SearchSpace
 from tas_tf.training.callbacks import duration
 
-_GROUP = 8  # networks that are timed in turn
+_GROUP = 9  # networks that are timed in turn, the next two among them
+_EMPTY, _REFERENCE = "empty", "reference"  # what stands first in every group
 _LONGER = 15  # whole networks are timed so many times as long as parts: all else is fitted to them
 _LINE_SECONDS = 10.0
 
 
-# A whole network, or a layer or a piece with a width for each of its axes; None is a reference,
-# always the same, that stands first in every group.
-Subject = Architecture | ModelArchitecture | tuple[Any, tuple[int, ...]] | None
+# A whole network, a layer or a piece with a width for each of its axes, or a name of the two that
+# stand in every group.
+Subject = Architecture | ModelArchitecture | tuple[Any, tuple[int, ...]] | str
 
 
 def profile(
@@ -68,14 +70,9 @@ def profile(
     clock = runners.clock_of(setting.runtime, setting.threads)
     order = _order(len(parts), len(subjects.networks))
     everything = [*parts, *subjects.networks]
-    measured = _steadied(
-        _measure(
-            _with_references([everything[place] for place in order]),
-            functools.partial(_times, loader=loader, clock=clock, seconds=seconds),
-            partial,
-            asked,
-        )
-    )
+    grouped = _grouped([everything[place] for place in order])
+    timed = functools.partial(_times, loader=loader, clock=clock, seconds=seconds)
+    measured = _steadied(grouped, _measure(grouped, timed, partial, asked))
     nanoseconds = [ns for _, ns in sorted(zip(order, measured, strict=True))]
     times = iter(nanoseconds)
     grids = tuple(
@@ -103,20 +100,29 @@ def _order(parts: int, networks: int) -> list[int]:
     return sorted(range(parts + networks), key=lambda place: (place_of.get(place, place), -place))
 
 
-def _with_references(subjects: Sequence[Subject]) -> list[Subject]:
-    """Returns subjects with the reference before every few of them, which makes a group."""
-    steps = range(0, len(subjects), _GROUP - 1)
-    return [each for at in steps for each in (None, *subjects[at : at + _GROUP - 1])]
+def _grouped(subjects: Sequence[Subject]) -> list[Subject]:
+    """Returns subjects with an empty network and a reference before every few of them."""
+    size = _GROUP - 2
+    steps = range(0, len(subjects), size)
+    return [each for at in steps for each in (_EMPTY, _REFERENCE, *subjects[at : at + size])]
 
 
-def _steadied(nanoseconds: Sequence[int]) -> list[int]:
-    """Returns what subjects take as if the reference had always taken what it mostly does.
+def _steadied(subjects: Sequence[Subject], nanoseconds: Sequence[int]) -> list[int]:
+    """Returns what parts take less an empty network, and what whole networks take.
 
-    Other work on the machine takes caches and halves of cores, for seconds at a time.
+    It is what they would take if the reference had always taken what it mostly does: other work on
+    the machine takes caches and halves of cores, for seconds at a time.
     """
-    groups = [nanoseconds[at : at + _GROUP] for at in range(0, len(nanoseconds), _GROUP)]
-    usual = float(np.median([group[0] for group in groups]))
-    return [max(1, round(value * usual / group[0])) for group in groups for value in group[1:]]
+    steps = range(0, len(subjects), _GROUP)
+    groups = [np.array(nanoseconds[at : at + _GROUP], np.float64) for at in steps]
+    usual = np.median([group[1] for group in groups])
+    steady = [group * usual / group[1] for group in groups]
+    empty = np.median([group[0] for group in steady])
+    return [
+        max(1, round(time - empty if _is_part(subject) else time))
+        for subject, time in zip(subjects, np.concatenate(steady), strict=True)
+        if not isinstance(subject, str)
+    ]
 
 
 def _nested(values: Iterator[int], shape: Sequence[int]) -> Any:
@@ -267,7 +273,7 @@ def _left(subjects: Sequence[Subject], seconds: dict[bool, list[float]]) -> floa
 
 
 def _is_part(subject: Subject) -> bool:
-    return subject is None or isinstance(subject, tuple)
+    return isinstance(subject, (str, tuple))
 
 
 def _read_partial(partial: str, asked: dict[str, Any]) -> list[int]:
@@ -293,24 +299,20 @@ def _read_partial(partial: str, asked: dict[str, Any]) -> list[int]:
 
 
 def _times(group: Sequence[Subject], loader: Loader, clock: Clock, seconds: float) -> list[int]:
-    """Returns the times of parts, less that of an empty network, and of whole networks.
+    """Returns what calls take.
 
     They are lower quartiles: beside other work, medians differ ten times as much from time to time.
     """
     keras.utils.clear_session()
-    loaded = [loader.empty]
-    for subject in group:
-        if subject is None:
-            loaded.append(loader.reference)
-        elif isinstance(subject, tuple):
-            loaded.append(loader.part(*subject))
-        else:
-            loaded.append(loader.network(subject))
-    calls = {index: runner.run for index, runner in enumerate(loaded)}
-    weights = [1 if _is_part(subject) else _LONGER for subject in group]
-    times = runners.time_calls(calls, seconds * (1 + sum(weights)), clock)
-    empty, *others = (1e6 * times[index].p25_ms for index in calls)
-    return [
-        max(1, round(value - empty if _is_part(subject) else value))
-        for subject, value in zip(group, others, strict=True)
-    ]
+    calls = {index: _loaded(subject, loader).run for index, subject in enumerate(group)}
+    longer = sum(1 if _is_part(subject) else _LONGER for subject in group)
+    times = runners.time_calls(calls, seconds * longer, clock)
+    return [max(1, round(1e6 * times[index].p25_ms)) for index in calls]
+
+
+def _loaded(subject: Subject, loader: Loader) -> Runner:
+    if isinstance(subject, tuple):
+        return loader.part(*subject)
+    if isinstance(subject, str):
+        return {_EMPTY: loader.empty, _REFERENCE: loader.reference}[subject]
+    return loader.network(subject)

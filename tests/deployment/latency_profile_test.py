@@ -37,7 +37,7 @@ def test_profile_goes_on_where_it_was_killed(tmp_path, monkeypatch, capsys):
     real, asked = runners.time_calls, []
 
     def killed_in_the_second_group(calls, *how):
-        asked.append(len(calls) - 1)  # and an empty network
+        asked.append(len(calls))
         if len(asked) == 2:
             raise Killed
         return real(calls, *how)
@@ -54,8 +54,8 @@ def test_profile_goes_on_where_it_was_killed(tmp_path, monkeypatch, capsys):
     assert [path.name for path in tmp_path.iterdir()] == ["table.json"]
     assert LatencyTable.from_json(pathlib.Path(output).read_text()) == table
     found = [ns for grid in table.grids for row in grid.nanoseconds for ns in row]
-    references = -(-(len(found) + 5) // (asked[0] - 1))  # one in each group
-    assert sum(asked) - asked[1] == len(found) + 5 + references  # nothing is measured twice
+    groups = -(-(len(found) + 5) // (asked[0] - 2))  # each with an empty network and a reference
+    assert sum(asked) - asked[1] == len(found) + 5 + 2 * groups  # nothing is measured twice
     assert (table.runtime, table.batch_size, table.threads) == ("keras", 2, 1)
     assert table.error["networks"] == 2 and 0 <= table.error["mean"] <= table.error["largest"]
     table.check(SPACE)
@@ -75,6 +75,22 @@ def test_what_slows_down_a_group_is_taken_out_by_its_reference(tmp_path, monkeyp
         monkeypatch.setattr(runners, "time_calls", timed)
         tables.append(latency_profile.profile(SPACE, str(tmp_path / "table.json"), SETTING))
         assert next(factors, None) is None  # every group was asked for
+    assert tables[0] == tables[1] == tables[2]
+
+
+def test_an_empty_network_that_is_slow_for_once_makes_no_part_slow(tmp_path, monkeypatch):
+    """What a call takes by itself is that of all groups, and a reference counts with it."""
+    tables = []
+    for empty in (0.01, 0.0199, 0.05):  # the reference takes 0.02
+        first = iter([0.01, empty])
+
+        def timed(calls, *how, of=first):
+            by_itself = next(of, 0.01)
+            times = [by_itself, *(0.01 * (1 + index) for index in calls if index)]
+            return {index: runners.Times(times[index], 0, 0, 0, 1) for index in calls}
+
+        monkeypatch.setattr(runners, "time_calls", timed)
+        tables.append(latency_profile.profile(SPACE, str(tmp_path / "table.json"), SETTING))
     assert tables[0] == tables[1] == tables[2]
 
 
