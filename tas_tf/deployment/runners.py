@@ -18,6 +18,8 @@ from tas_tf.runtime import devices
 
 WARM_ROUNDS = 5
 LEAST_ROUNDS, MOST_ROUNDS = 20, 2_000
+# Of rounds that take seconds fewer do: as many as take so long, but not fewer than that.
+_ENOUGH_SECONDS, _FEWEST_ROUNDS = 5.0, 5
 
 Clock = Callable[[], float]  # seconds since whenever
 
@@ -153,12 +155,16 @@ def time_calls(
     Args:
         calls: Name to what is timed, such as `Runner.run` of several runners; a call returns when
             its work is done.
-        seconds: About how long to go on, after the warm-up; at least 20 rounds are timed.
+        seconds: About how long to go on, after the warm-up; at least 20 rounds are timed, or five
+            where they take seconds.
         clock: What tells the seconds.
     """
-    warm = in_turn(calls, WARM_ROUNDS, clock)
-    rounds = int(1e3 * seconds / max(sum(times[-1] for times in warm.values()), 1e-3))
-    rounds = min(max(rounds, LEAST_ROUNDS), MOST_ROUNDS)
+    begun = in_turn(calls, 2, clock)
+    round_seconds = max(sum(times[-1] for times in begun.values()) / 1e3, 1e-6)
+    enough = int(_ENOUGH_SECONDS / round_seconds)
+    in_turn(calls, min(WARM_ROUNDS - 2, max(enough, 1)), clock)
+    least = min(LEAST_ROUNDS, max(_FEWEST_ROUNDS, enough))
+    rounds = min(max(int(seconds / round_seconds), least), MOST_ROUNDS)
     return {name: Times.of(times) for name, times in in_turn(calls, rounds, clock).items()}
 
 

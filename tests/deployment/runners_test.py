@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import itertools
 import time
 
 import keras
@@ -46,6 +47,13 @@ def test_times_are_those_of_the_calls():
     assert 1 <= found["short"].median_ms < 4 <= found["long"].median_ms < 40
     assert found["long"].median_ms <= found["long"].p90_ms <= found["long"].p99_ms
     assert found["short"].rounds == found["long"].rounds >= runners.LEAST_ROUNDS
+
+
+@pytest.mark.parametrize(("seconds", "rounds"), [(0.1, 20), (0.5, 10), (3, 5)])
+def test_of_rounds_that_take_seconds_fewer_do(seconds, rounds):
+    ticks = itertools.count(step=seconds)
+    found = runners.time_calls({"call": lambda: None}, seconds=1, clock=lambda: next(ticks))
+    assert found["call"].rounds == rounds
 
 
 def test_calls_are_timed_in_turn():
