@@ -1,8 +1,8 @@
 """Networks in every runtime: the same logits, and times that are those of the calls."""
 
+import itertools
 import subprocess
 import sys
-import itertools
 import time
 
 import keras
