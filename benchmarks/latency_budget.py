@@ -26,9 +26,10 @@ import numpy as np
 from tas_tf.deployment import formats, runners
 from tas_tf.deployment.latency_profile import profile, share_of_time
 from tas_tf.deployment.latency_runners import Setting
+from tas_tf.deployment.latency_subjects import subjects_of
 from tas_tf.errors import BudgetError
 from tas_tf.experiments import kept
-from tas_tf.experiments.latencies import SECONDS
+from tas_tf.experiments.latencies import SECONDS, check_floor
 from tas_tf.models.model_spaces import space_of
 from tas_tf.spaces.cost import cost, parse_targets
 from tas_tf.spaces.derivation import derive
@@ -80,6 +81,7 @@ def measured(space, share: float, logits: str, table: LatencyTable, seconds: flo
     setting, unpruned = Setting(table.runtime, table.batch_size, table.threads), space.unpruned()
     row = {"asked": f"{share:.0%}", "logits": logits, "table's error": f"{table.error['mean']:.1%}"}
     try:
+        check_floor(subjects_of(space), f"latency: {share}", setting)
         result = found(space, share, table, logits)
     except BudgetError as error:
         return row | {"measured": f"refused: {error.message}"}

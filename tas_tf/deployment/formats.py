@@ -59,7 +59,7 @@ class Resizable(Implementation, Protocol):
 
         Args:
             content: What `content` returns, of widths that occur as no other size in it.
-            widths: What takes the place of each.
+            widths: What takes the place of each; none leaves the network as it is.
             threads: Number of threads.
         """
 

@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import itertools
 import json
+import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -32,6 +33,7 @@ from tas_tf.training.callbacks import duration
 _GROUP = 9  # networks that are timed in turn, the next two among them
 _EMPTY, _REFERENCE = "empty", "reference"  # what stands first in every group
 _LONGER = 15  # whole networks are timed so many times as long as parts: all else is fitted to them
+_LOADINGS = 5  # of a network whose share of the time is asked
 _LINE_SECONDS = 10.0
 
 
@@ -202,12 +204,22 @@ def corrected(
 
 
 def share_of_time(
-    space: SearchSpace | ModelSpace, network: Any, setting: Setting, seconds: float = 1.0
+    space: SearchSpace | ModelSpace, network: Any, setting: Setting, seconds: float = 1.5
 ) -> float:
-    """Returns what a network takes of the unpruned one's time, both timed now in turn."""
-    pair = [network, space.unpruned()]
-    of_network, of_unpruned = times_of(subjects_of(space), pair, setting, seconds)
-    return of_network / of_unpruned
+    """Returns what a network takes of the unpruned one's time, both timed now in turn.
+
+    It is the median of some loadings: a network of int8 that is loaded again finds its memory
+    elsewhere, and may be ten per cent faster or slower.
+    """
+    loader = Loader(subjects_of(space), setting)
+    loads = [loader.loads(each) for each in (network, space.unpruned())]
+    clock = runners.clock_of(setting.runtime, setting.threads)
+    shares = []
+    for _ in range(_LOADINGS):
+        calls = {number: load().run for number, load in enumerate(loads)}
+        times = runners.time_calls(calls, seconds / _LOADINGS, clock)
+        shares.append(times[0].p25_ms / times[1].p25_ms)
+    return statistics.median(shares)
 
 
 def times_of(

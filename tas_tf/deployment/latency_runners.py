@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Callable
 from typing import Any, cast
 
 import keras
@@ -60,6 +61,16 @@ class Loader:
     def network(self, network: Any) -> Runner:
         """Returns a whole network."""
         return self._loaded(self._subjects.build_network(network))
+
+    def loads(self, network: Any) -> Callable[[], Runner]:
+        """Returns what loads a whole network: anew each time where its runtime converts it once."""
+        made, model = FORMATS[self._setting.runtime], self._subjects.build_network(network)
+        if not made.resizable:
+            loaded = self._loaded(model)
+            return lambda: loaded
+        runtime = cast(Resizable, made.load())
+        content = runtime.content(model, self._setting.batch_size, None)
+        return lambda: runtime.resized(content, {}, self._setting.threads)
 
     def part(self, part: Any, widths: tuple[int, ...]) -> Runner:
         """Returns a layer or a piece at a width of each of its axes."""

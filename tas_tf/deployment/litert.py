@@ -66,7 +66,7 @@ def content(model: keras.Model, batch_size: int, samples: np.ndarray | None) -> 
 
 def resized(content: bytes, widths: Mapping[int, int], threads: int) -> LiteRTRunner:
     """Returns what a file says at other widths in an interpreter, with random images in it."""
-    made = LiteRTRunner(at_widths(content, widths), threads)
+    made = LiteRTRunner(at_widths(content, widths) if widths else content, threads)
     made.load(random_values(made.input_shape))
     return made
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import statistics
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -26,8 +25,6 @@ MOST = 4  # derivations: the second is mostly enough
 # A share of time that is taken for in the band is so far out of it at most: that of a small network
 # differs by a per cent from time to time.
 SLACK = 0.02
-# A network that is loaded anew finds its memory elsewhere, and is a per cent faster or slower.
-_REPEATS, _SECONDS = 3, 0.5
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,16 +125,10 @@ class _Clock:
         """Returns what a network takes of the unpruned one's time."""
         name = hashlib.sha256(network.to_json().encode()).hexdigest()
         if name not in self._known:
-            self._known[name] = share_now(self._space, network, self._setting)
+            self._known[name] = share_of_time(self._space, network, self._setting)
             if self._directory is not None:
                 self._directory.write_json(TIMED, {"shares": self._known})
         return self._known[name]
-
-
-def share_now(space: SearchSpace | ModelSpace, network: Any, setting: Setting) -> float:
-    """Returns what a network takes of the unpruned one's time: the median of some loadings."""
-    each = [share_of_time(space, network, setting, _SECONDS) for _ in range(_REPEATS)]
-    return statistics.median(each)
 
 
 def _contains(budget: Budget, share: float, slack: float = 0.0) -> bool:

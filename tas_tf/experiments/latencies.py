@@ -30,7 +30,7 @@ from tas_tf.training.search_records import LATENCY_TABLE
 # About how long a layer or a network is timed within a run; `profile_device` takes more.
 SECONDS = 0.01
 # What the smallest network takes is refused as a budget below this part of it: it is timed quickly.
-_SURELY, _FLOOR_SECONDS = 0.9, 0.3
+_SURELY, _FLOOR_SECONDS = 0.95, 1.0
 _SETTING = re.compile(r"\s*(\w+)\s*(?:,\s*batch\s+([1-9]\d*)\s*)?(?:,\s*threads\s+([1-9]\d*)\s*)?")
 
 
@@ -157,12 +157,21 @@ def _of_this_device(
         print("Budget: its milliseconds are known then")
         return None
     _check_measurable(setting)
-    _check_floor(subjects, asked.targets, setting)
+    check_floor(subjects, asked.targets, setting)
     return profile(space, kept, setting, SECONDS)
 
 
-def _check_floor(subjects: Subjects, targets: Any, setting: Setting) -> None:
-    """Refuses a budget far below what the smallest network takes, before the device is profiled."""
+def check_floor(subjects: Subjects, targets: Any, setting: Setting) -> None:
+    """Refuses a budget below what the smallest network takes, before the device is profiled.
+
+    Args:
+        subjects: What is measured of the space.
+        targets: The targets.
+        setting: Where it is measured.
+
+    Raises:
+        BudgetError: With what can be reached.
+    """
     ends = subjects.networks[:2]  # the unpruned network and the smallest
     unpruned, least = times_of(subjects, ends, setting, _FLOOR_SECONDS)
     for target in targets if isinstance(targets, (list, tuple)) else [targets]:

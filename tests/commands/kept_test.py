@@ -30,12 +30,12 @@ def kept_within(share, table, truth, monkeypatch, directory=None, power=1.0):
     """
     timed = []
 
-    def share_now(space, network, setting):
+    def share_of_time(space, network, setting):
         assert (space, str(setting)) == (SPACE, "litert, batch 1, threads 1")
         timed.append((cost(network, truth.kind) / cost(SPACE.unpruned(), truth.kind)) ** power)
         return timed[-1]
 
-    monkeypatch.setattr(kept, "share_now", share_now)
+    monkeypatch.setattr(kept, "share_of_time", share_of_time)
     values = [
         np.random.default_rng(0).normal(size=shape)
         for shape in ((len(SPACE.choices), 8), (len(SPACE.depths), 3))
