@@ -29,7 +29,7 @@ from tas_tf.deployment.latency_runners import Setting
 from tas_tf.deployment.latency_subjects import subjects_of
 from tas_tf.errors import BudgetError
 from tas_tf.experiments import kept
-from tas_tf.experiments.latencies import SECONDS, check_floor
+from tas_tf.experiments.latencies import check_floor, hasty_seconds
 from tas_tf.models.model_spaces import space_of
 from tas_tf.spaces.cost import cost, parse_targets
 from tas_tf.spaces.derivation import derive
@@ -59,7 +59,7 @@ def space_named(name: str, size: int):
 def table_of(space, file: pathlib.Path, setting: Setting) -> LatencyTable:
     """Returns the table of a space, measured now unless it lies there."""
     if not file.exists():
-        return profile(space, str(file), setting, SECONDS)
+        return profile(space, str(file), setting, hasty_seconds(setting))
     table = LatencyTable.from_json(file.read_text(), str(file))
     table.check(space)
     return table

@@ -34,6 +34,7 @@ _GROUP = 9  # networks that are timed in turn, the next two among them
 _EMPTY, _REFERENCE = "empty", "reference"  # what stands first in every group
 _LONGER = 15  # whole networks are timed so many times as long as parts: all else is fitted to them
 _LOADINGS = 5  # of a network whose share of the time is asked
+_POWERS = 0.25, 4.0  # of a table by which a network's time may grow
 _LINE_SECONDS = 10.0
 
 
@@ -181,11 +182,13 @@ def corrected(
     networks: Sequence[Any],
     times: Sequence[float],
     amount: float,
+    *,
+    with_constant: bool = True,
 ) -> LatencyTable:
     """Returns the table that is right of the unpruned network, and as far as it can be of others.
 
     Where that would take a constant below 0, the table is right of networks that take `amount`, if
-    times grow with a power of what the table says.
+    times grow with a power of what the table says, as the last of them does.
 
     Args:
         table: The table.
@@ -193,12 +196,16 @@ def corrected(
         networks: The others.
         times: Nanoseconds that the unpruned network and they take.
         amount: Nanoseconds that are wanted.
+        with_constant: Whether the table may have a constant.
     """
     plain = dataclasses.replace(table, scale=1.0, overhead_ns=0).kind
     sums = np.array([cost(each, plain) for each in (unpruned, *networks)], np.float64)
     scale, overhead = _line(sums, np.array(times))
-    if not overhead:
-        power = np.log(times[-1] / times[0]) / np.log(sums[-1] / sums[0])
+    if not overhead or not with_constant:
+        overhead = 0.0
+        least, most = _POWERS
+        rise = min(np.log(sums[-1] / sums[0]), -1e-3)
+        power = np.clip(np.log(times[-1] / times[0]) / rise, least, most)
         scale = float(amount / (sums[0] * (amount / times[0]) ** (1 / power)))
     return dataclasses.replace(table, scale=scale, overhead_ns=round(overhead))
 

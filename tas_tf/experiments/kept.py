@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 from collections.abc import Callable, Sequence
@@ -90,18 +91,30 @@ def keep(
             break
         networks = [each.derived.architecture for each in tries]
         times = [budget.unpruned * share for share in (1.0, *(each["share"] for each in timed))]
-        latency = corrected(latency, space.unpruned(), networks, times, budget.amount)
-        again = [each for each in kept.budgets if each is not budget]
-        again.insert(kept.budgets.index(budget), dataclasses.replace(budget, kind=latency.kind))
-        try:
-            kept = Kept(*derive(again), again, latency, {})
-        except BudgetError:  # the smallest network takes more than was asked
+        known = latency, space.unpruned(), networks, times, budget.amount
+        tables = corrected(*known), corrected(*known, with_constant=False)
+        again = _derived_again(derive, kept, budget, tables)
+        if again is None or again.derived.architecture in networks:
             break
-        if kept.derived.architecture in networks:
-            break
+        kept = again
     high = budget.amount / budget.unpruned
     ranks = [(e["share"] > (1 + SLACK) * high, abs(e["share"] - high)) for e in timed]
     return tries[ranks.index(min(ranks))]
+
+
+def _derived_again(
+    derive: Callable[[Sequence[Budget]], tuple[Derivation, Any]],
+    before: Kept,
+    budget: Budget,
+    tables: Sequence[LatencyTable],
+) -> Kept | None:
+    """Returns what is derived by the first of some tables by which a network keeps the budgets."""
+    for table in tables:
+        within = dataclasses.replace(budget, kind=table.kind)
+        budgets = [within if each is budget else each for each in before.budgets]
+        with contextlib.suppress(BudgetError):
+            return Kept(*derive(budgets), budgets, table, {})
+    return None
 
 
 class _Clock:

@@ -9,6 +9,7 @@ import json
 import os
 import re
 import tempfile
+import time
 from typing import Any, cast
 
 import tensorflow as tf
@@ -27,8 +28,9 @@ from tas_tf.spaces.model_space import ModelSpace
 from tas_tf.spaces.search_space import SearchSpace
 from tas_tf.training.search_records import LATENCY_TABLE
 
-# About how long a layer or a network is timed within a run; `profile_device` takes more.
-SECONDS = 0.01
+# About how long a layer or a network is timed within a run, in processor time and by the clock on
+# the wall, whose times differ more; `profile_device` takes more.
+_ALONE_SECONDS, _WALL_SECONDS = 0.01, 0.05
 # What the smallest network takes is refused as a budget below this part of it: it is timed quickly.
 _SURELY, _FLOOR_SECONDS = 0.95, 1.0
 _SETTING = re.compile(r"\s*(\w+)\s*(?:,\s*batch\s+([1-9]\d*)\s*)?(?:,\s*threads\s+([1-9]\d*)\s*)?")
@@ -158,7 +160,13 @@ def _of_this_device(
         return None
     _check_measurable(setting)
     check_floor(subjects, asked.targets, setting)
-    return profile(space, kept, setting, SECONDS)
+    return profile(space, kept, setting, hasty_seconds(setting))
+
+
+def hasty_seconds(setting: Setting) -> float:
+    """Returns about how long a layer or a network is timed within a run."""
+    clock = runners.clock_of(setting.runtime, setting.threads)
+    return _WALL_SECONDS if clock is time.perf_counter else _ALONE_SECONDS
 
 
 def check_floor(subjects: Subjects, targets: Any, setting: Setting) -> None:

@@ -142,7 +142,7 @@ def derive(
         architecture: Any = space.architecture(*indices)
         regret, in_band, gap = found.regret, found.in_band, found.optimality_gap
     else:
-        programme = Programme(space, widths, depths, budgets, levels, bounded)
+        programme = Programme(space, widths, depths, budgets, levels, bounded=bounded)
         (regret, architecture), in_band, gap = programme.solve()
     return Derivation(
         architecture=architecture,

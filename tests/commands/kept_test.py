@@ -81,6 +81,12 @@ def test_a_table_that_flatters_the_unpruned_network_is_corrected(share, monkeypa
     assert found.derived.in_band and found.latency.overhead_ns == 0
 
 
+def test_where_no_network_is_left_by_a_constant_the_table_is_scaled(monkeypatch):
+    found, timed = kept_within(0.6, PLAIN, PLAIN, monkeypatch, power=0.45)
+    assert timed[0] > 0.75 and 0.57 * (1 - kept.SLACK) <= timed[-1] <= 0.6 * (1 + kept.SLACK)
+    assert found.derived.in_band and found.latency.overhead_ns == 0
+
+
 def test_a_run_that_goes_on_derives_what_it_derived_before(monkeypatch, tmp_path):
     directory = RunDirectory(str(tmp_path))
     first, timed = kept_within(0.6, TABLE, other_line(2.0, 0), monkeypatch, directory)
