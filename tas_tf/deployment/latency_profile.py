@@ -6,14 +6,16 @@ import dataclasses
 import functools
 import itertools
 import json
+import math
 import statistics
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
+from scipy.optimize import isotonic_regression
 
 from tas_tf import json_schema
 from tas_tf.deployment import runners
@@ -34,6 +36,7 @@ _GROUP = 9  # networks that are timed in turn, the next two among them
 _EMPTY, _REFERENCE = "empty", "reference"  # what stands first in every group
 _LONGER = 15  # whole networks are timed so many times as long as parts: all else is fitted to them
 _LOADINGS = 5  # of a network whose share of the time is asked
+_SWEEPS = 3  # of a smoothing along each axis
 _POWERS = 0.25, 4.0  # of a table by which a network's time may grow
 _LINE_SECONDS = 10.0
 
@@ -78,14 +81,17 @@ def profile(
     measured = _steadied(grouped, _measure(grouped, timed, partial, asked))
     nanoseconds = [ns for _, ns in sorted(zip(order, measured, strict=True))]
     times = iter(nanoseconds)
-    grids = tuple(
-        Grid(part, axes, _nested(times, [len(widths) for widths in axes]))
-        for part, axes in subjects.grids.items()
-    )
+    grids = []
+    for part, axes in subjects.grids.items():
+        shape = [len(widths) for widths in axes]
+        values = np.array([next(times) for _ in range(math.prod(shape))]).reshape(shape)
+        if clock is time.perf_counter:
+            values = _rising(values)
+        grids.append(Grid(part, axes, _nested(values)))
     error = {"networks": 0, "mean": 0.0, "largest": 0.0}
     table = LatencyTable(
         **dataclasses.asdict(setting), device=device, space=subjects.space, scale=1.0,
-        overhead_ns=0, error=error, grids=grids, source=output,
+        overhead_ns=0, error=error, grids=tuple(grids), source=output,
     )  # fmt: skip
     table = calibrate(table, subjects.networks, nanoseconds[len(parts) :], subjects.fitted)
     files.write_whole(output, table.to_json())
@@ -128,11 +134,21 @@ def _steadied(subjects: Sequence[Subject], nanoseconds: Sequence[int]) -> list[i
     ]
 
 
-def _nested(values: Iterator[int], shape: Sequence[int]) -> Any:
-    """Returns as many of some values as an array of a shape has, in tuples within tuples."""
-    if not shape:
-        return next(values)
-    return tuple(_nested(values, shape[1:]) for _ in range(shape[0]))
+def _rising(values: np.ndarray) -> np.ndarray:
+    """Returns times that fall along no axis, as near to those of an array as averages are.
+
+    By the clock on the wall times differ more than widths do, and a derivation would choose the
+    widths that seem fast.
+    """
+    for _ in range(_SWEEPS):
+        for axis in range(values.ndim):
+            values = np.apply_along_axis(lambda row: isotonic_regression(row).x, axis, values)
+    return values.round().astype(np.int64)
+
+
+def _nested(values: np.ndarray) -> Any:
+    """Returns an array as tuples within tuples."""
+    return tuple(map(_nested, values)) if values.ndim else int(values)
 
 
 def calibrate(

@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import time
 
 import keras
 import numpy as np
@@ -170,3 +171,23 @@ def test_layers_on_their_own_are_those_of_the_network(depth, family):
         assert alone.output_shape == (None, *maps, out_channels)
         ends = layer.kind == "convolution" and not layer.relu
         assert any(isinstance(part, keras.layers.Add) for part in alone.layers) == ends
+
+
+def test_by_the_clock_on_the_wall_no_width_seems_faster_than_a_narrower_one(tmp_path, monkeypatch):
+    """A derivation would choose the widths whose times came out low by chance."""
+    random = np.random.default_rng(0)
+
+    def timed(calls, *how):
+        return {n: runners.Times(random.uniform(0.5, 1.5), 0, 0, 0, 1) for n in calls}
+
+    monkeypatch.setattr(runners, "time_calls", timed)
+    space = SearchSpace.resnet(8, 10, (8, 8, 1))
+    steady = {}
+    for clock in (time.perf_counter, time.process_time):
+        monkeypatch.setattr(runners, "clock_of", lambda *how, of=clock: of)
+        table = latency_profile.profile(space, str(tmp_path / "table.json"), SETTING)
+        grids = [np.array(grid.nanoseconds) for grid in table.grids]
+        steady[clock] = all(
+            (np.diff(grid, axis=axis) >= 0).all() for grid in grids for axis in (0, 1)
+        )
+    assert steady == {time.perf_counter: True, time.process_time: False}
