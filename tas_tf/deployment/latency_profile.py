@@ -128,8 +128,8 @@ def _steadied(subjects: Sequence[Subject], nanoseconds: Sequence[int]) -> list[i
     steady = [group * usual / group[1] for group in groups]
     empty = np.median([group[0] for group in steady])
     return [
-        max(1, round(time - empty if _is_part(subject) else time))
-        for subject, time in zip(subjects, np.concatenate(steady), strict=True)
+        max(1, round(value - empty if _is_part(subject) else value))
+        for subject, value in zip(subjects, np.concatenate(steady), strict=True)
         if not isinstance(subject, str)
     ]
 
@@ -231,8 +231,7 @@ def share_of_time(
 ) -> float:
     """Returns what a network takes of the unpruned one's time, both timed now in turn.
 
-    It is the median of some loadings: a network of int8 that is loaded again finds its memory
-    elsewhere, and may be ten per cent faster or slower.
+    It is the median of some loadings, which differ by a per cent.
     """
     loader = Loader(subjects_of(space), setting)
     loads = [loader.loads(each) for each in (network, space.unpruned())]
