@@ -106,6 +106,7 @@ def test_what_is_frozen_has_no_gate():
     assert training.log_alpha.shape == (whole,)
 
 
+@pytest.mark.slow
 def test_training_goes_on_as_one():
     """Gates are functions of seed and step, and a checkpoint holds all that moves."""
     space = small_runs.space()

@@ -69,6 +69,7 @@ def test_measured_is_the_loss_of_the_derived_network():
         assert measured[name] == pytest.approx(expected, rel=2e-3), name
 
 
+@pytest.mark.slow
 def test_inner_widths_and_depths_of_basic_blocks_likewise():
     """Where a stream is narrowed, the derived network normalizes its new projection."""
     measured = measured_of(BASIC)

@@ -60,6 +60,7 @@ def test_every_kind_gives_an_architecture_that_the_training_takes(kind, teacher,
     assert before == {path: path.stat().st_mtime_ns for path in pathlib.Path("run").rglob("*")}
 
 
+@pytest.mark.slow
 def test_training_starts_with_inherited_weights(teacher, capsys):
     assert baseline("l0", teacher) == 0
     start = bindings("run_training.start_from = 'run'")

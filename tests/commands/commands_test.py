@@ -65,6 +65,7 @@ def test_help_explains_every_flag(command):
     assert f"python -m tas_tf.{command} " in stdout and "Exit codes: 0 " in stdout
 
 
+@pytest.mark.slow
 def test_messages_of_tensorflow_are_shown_to_who_asks(monkeypatch):
     monkeypatch.delenv("TF_CPP_MIN_LOG_LEVEL", raising=False)
     code, _, stderr = finished("search", QUICK, RUN, "--dry_run")

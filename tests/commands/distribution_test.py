@@ -31,7 +31,7 @@ CheckpointInterval.steps = 4
 @pytest.mark.parametrize(
     ("way", "cases"),
     [
-        ("2 devices", ["search, plain float64"]),
+        ("2 devices", ["distillation float64"]),
         pytest.param("2 workers", ["distillation float64"], marks=SLOW),
         pytest.param("2 devices", list(replicas.CASES), marks=SLOW),
         pytest.param("4 devices", list(replicas.CASES), marks=SLOW),

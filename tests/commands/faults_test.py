@@ -149,6 +149,7 @@ def test_a_lock_is_not_held_on_a_full_disk(disk):
     lock.check_free(disk)
 
 
+@pytest.mark.slow
 def test_a_run_that_may_not_write_goes_on_when_it_may(tmp_path, capsys, monkeypatch):
     """A limit on the size of files stands for a disk that fills up during a checkpoint."""
     monkeypatch.chdir(tmp_path)

@@ -48,6 +48,7 @@ def interrupt_at(monkeypatch, epoch):
     monkeypatch.setattr(callbacks.MetricsLog, "on_epoch_end", interrupted)
 
 
+@pytest.mark.slow
 def test_the_whole_path_in_memory(spec, monkeypatch, capsys):
     found = RunDirectory("ram://runs/search")
     undisturbed = RunDirectory("ram://runs/undisturbed")

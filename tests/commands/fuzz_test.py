@@ -173,6 +173,7 @@ def check_run(capsys, command, *arguments):
     assert "Traceback" not in capsys.readouterr().err
 
 
+@pytest.mark.slow
 @examples(40)
 @hypothesis.given(**DAMAGE)
 def test_damaged_finished_run(trained, capsys, which, kind, content, seed):
@@ -183,6 +184,7 @@ def test_damaged_finished_run(trained, capsys, which, kind, content, seed):
         check_run(capsys, "train", *TINY, f"--run_dir={copy}")
 
 
+@pytest.mark.slow
 @examples(4)
 @hypothesis.given(**DAMAGE)
 def test_damaged_half_finished_run(trained, capsys, which, kind, content, seed):

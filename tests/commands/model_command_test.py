@@ -106,6 +106,7 @@ def test_what_is_said_and_reported(capsys):
     assert capsys.readouterr().out.count("Already done") == 3
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("here")
 def test_the_smaller_model_is_exported_for_other_runtimes(capsys):
     arguments = [
@@ -317,6 +318,7 @@ MEASURED = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "more",
     [

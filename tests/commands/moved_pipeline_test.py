@@ -13,6 +13,7 @@ from command_line import bindings, check_refused, run, training_arguments
 pytestmark = pytest.mark.usefixtures("empty_directory")
 
 
+@pytest.mark.slow
 def test_a_pipeline_goes_on_wherever_it_was_moved(pipeline, tmp_path, monkeypatch, capsys):
     folder, code, _ = pipeline
     moved, spec = tmp_path / "it's moved", f"--gin_file={folder.parent / 'small.gin'}"
@@ -63,6 +64,7 @@ def test_another_network_in_the_place_of_a_teacher_is_refused(pipeline, teacher,
     )
 
 
+@pytest.mark.slow
 def test_killed_export_comes_to_the_same(pipeline, monkeypatch):
     """The other short form: the export of a derived network, whose calls are timed."""
     monkeypatch.chdir(pipeline[0].parent)

@@ -195,6 +195,7 @@ def test_terminated_pipeline_says_how_to_go_on(pipeline):
     assert not list(pathlib.Path("run").rglob("run.lock"))
 
 
+@pytest.mark.slow
 def test_killed_search_comes_to_the_same(pipeline, monkeypatch):
     """The short form of `tools/kill_test`."""
     monkeypatch.chdir(pipeline[0].parent)

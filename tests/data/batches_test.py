@@ -152,6 +152,7 @@ def test_enlarged_images_stream_with_resized_crops(enlarged_dir):
     assert not np.array_equal(plain[0], whole[0][0])
 
 
+@pytest.mark.slow
 def test_cifar10_streams_with_resized_crops(data_dir):
     arguments = {"image_size": (224, 224), "augmentation": "resized_crop", **IDENTITY}
     images = prepared("cifar10", str(data_dir), **arguments)

@@ -71,6 +71,7 @@ def test_mean_and_deviation_follow_the_split():
     assert digits.mean == prepared("digits", holdout=0.3, seed=1).mean
 
 
+@pytest.mark.slow
 def test_cifar10_is_described_normalised_and_fed(data_dir):
     images = prepared("cifar10", str(data_dir), holdout=0.1)
     info = images.describe()

@@ -118,6 +118,7 @@ def stepped(net):
     return run
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("strategy", "normalization"),
     [

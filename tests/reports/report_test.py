@@ -303,6 +303,7 @@ def test_a_value_that_is_not_what_it_should_be_does_no_harm(data, tmp_path_facto
     check_no_harm(run, record)
 
 
+@pytest.mark.slow
 def test_bytes_that_are_not_what_they_should_be_do_no_harm(tmp_path):
     draw = random.Random(0)
     for name in RECORDS:

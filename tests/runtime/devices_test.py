@@ -39,6 +39,7 @@ def counted(number, cores, **variables):
     return json.loads(done.stdout)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not os.path.isdir("/proc/self/task"), reason="Linux lists threads there")
 def test_threads_are_those_in_force():
     one = [min(os.sched_getaffinity(0))]

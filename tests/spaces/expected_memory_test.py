@@ -88,6 +88,7 @@ def peak_memory(model) -> int:
 
 
 # Deep networks take Keras seconds each to put together.
+@pytest.mark.slow
 @pytest.mark.parametrize("deep", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_reference_networks(reference_dir, deep):
     for name, architecture, _, _ in reference_networks(reference_dir):
@@ -104,6 +105,7 @@ def random_indices(space: SearchSpace, random) -> tuple[list[int], list[int]]:
     return widths, [int(random.integers(len(depths))) for depths in space.depths]
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=8)
 @given(space=spaces.small_spaces(), seed=SEEDS)
 def test_random_networks(space, seed):

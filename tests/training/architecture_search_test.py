@@ -56,6 +56,7 @@ def test_a_search_that_was_cut_off_goes_on_as_if_it_was_not(undisturbed, feed, t
     assert_equal(small_runs.values(second), small_runs.values(undisturbed[0]))
 
 
+@pytest.mark.slow
 def test_a_search_that_was_cut_off_within_an_epoch_logs_the_whole_epoch(
     undisturbed, feed, tmp_path
 ):

@@ -82,6 +82,7 @@ def test_a_trained_model_becomes_a_smaller_one(trained, digits):
     assert accuracy(trained, digits) > 0.8  # it stays as it was
 
 
+@pytest.mark.slow
 def test_a_search_that_was_cut_off_goes_on_as_if_it_was_not(trained, digits, tmp_path):
     batches = [
         tf.data.Dataset.from_tensor_slices(half).batch(64, drop_remainder=True).take(3)
