@@ -88,7 +88,6 @@ def peak_memory(model) -> int:
 
 
 # Deep networks take Keras seconds each to put together.
-@pytest.mark.slow
 @pytest.mark.parametrize("deep", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_reference_networks(reference_dir, deep):
     for name, architecture, _, _ in reference_networks(reference_dir):
