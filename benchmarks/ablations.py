@@ -11,8 +11,10 @@ networks' own scores (`raw`). `--folder` keeps what is done: the same command go
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import json
+import math
 import os
 import pathlib
 import time
@@ -104,9 +106,9 @@ class SeveralPaths(PathSearch):
 
 def trained(ladder: Ladder, variant: Variant, seed: int) -> tuple[PathSearch, Feed]:
     """Returns a supernet that was trained as a variant says, and the images that measure."""
-    ladder.bindings = [*variant.bindings]
     search, half = ladder.supernet(seed)
     experiment = ladder.experiment
+    experiment.data.prepare(seed)
     feed = experiment.data.training(experiment.batch_size, seed, "weights")
     teacher = ladder.start(search, feed) if variant.started else ladder.teacher()
     several = SeveralPaths(search, teacher if variant.taught else None, variant.paths)
@@ -119,7 +121,8 @@ def trained(ladder: Ladder, variant: Variant, seed: int) -> tuple[PathSearch, Fe
 
 def scores_of(search: PathSearch, feed: Feed, wanted: Sequence[Indices], images: int) -> np.ndarray:
     """Returns loss and share of errors of paths (paths, 2), by the batch's statistics."""
-    batches = [*feed.batches(0, max(2, images // len(next(iter(feed.batches(0, 1)))[1])))]
+    (_, labels), *_ = feed.batches(0, 1)
+    batches = [*feed.batches(0, max(2, math.ceil(images / len(labels))))]
 
     @tf.function(autograph=False)
     def of_batch(batch: Batch, draw: Draw) -> tf.Tensor:
@@ -136,10 +139,12 @@ def scores_of(search: PathSearch, feed: Feed, wanted: Sequence[Indices], images:
     return np.array(found)
 
 
-def row_of(ladder: Ladder, name: str, seed: int) -> dict[str, float | str]:
+def row_of(flags: argparse.Namespace, name: str, seed: int) -> dict[str, float | str]:
     """Returns what is printed of a variant and a seed."""
+    variant = VARIANTS[name]
+    ladder = Ladder(argparse.Namespace(**{**vars(flags), "gin_bindings": variant.bindings}))
     begun = time.monotonic()
-    search, feed = trained(ladder, VARIANTS[name], seed)
+    search, feed = trained(ladder, variant, seed)
     plan, space = ladder.experiment.measurement, ladder.space
     random = [random_path(space, seed, number) for number in range(plan.paths)]
     measured = scores_of(search, feed, random, plan.images)
@@ -176,16 +181,15 @@ def main() -> None:
     flags = parser.parse_args()
     flags.folder.mkdir(parents=True, exist_ok=True)
     file = flags.folder / "rows.json"
-    ladder = Ladder(flags)
-    ladder.teach()
+    Ladder(flags).teach()
     rows = json.loads(file.read_text()) if file.exists() else []
     for seed in flags.seeds:
         for name in flags.variants:
             if not any((row["variant"], row["seed"]) == (name, seed) for row in rows):
-                rows.append(row_of(ladder, name, seed))
+                rows.append(row_of(flags, name, seed))
                 file.write_text(json.dumps(rows, indent=2) + "\n")
                 print(rows[-1], flush=True)
-    measuring.report(rows, flags.json, networks=len(ladder.networks))
+    measuring.report(rows, flags.json)
 
 
 if __name__ == "__main__":

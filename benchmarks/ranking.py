@@ -204,7 +204,7 @@ class Ladder:
     def supernet(self, seed: int) -> tuple[PathSearch, Feed]:
         """Returns the search of a seed as it begins, and the images that measure."""
         gin_config.load([self.gin_file], self._bindings(seed))
-        self.experiment = experiment = self._experiment(seed)
+        experiment = self._experiment(seed)
         experiment.data.prepare(seed)
         search = PathSearch(experiment.supernet(self.space), None, seed)
         budgets = cost.parse_targets(experiment.target, self.space, experiment.tolerance)

@@ -85,7 +85,7 @@ def profile(
     for part, axes in subjects.grids.items():
         shape = [len(widths) for widths in axes]
         values = np.array([next(times) for _ in range(math.prod(shape))]).reshape(shape)
-        if clock is time.perf_counter:
+        if not runners.is_alone(setting.runtime, setting.threads):
             values = _rising(values)
         grids.append(Grid(part, axes, _nested(values)))
     error = {"networks": 0, "mean": 0.0, "largest": 0.0}

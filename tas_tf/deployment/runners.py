@@ -135,14 +135,21 @@ def time_models(
     return time_calls(calls, seconds)
 
 
+def is_alone(runtime: str, threads: int) -> bool:
+    """Returns whether a call is timed in processor time, which other work hardly changes.
+
+    On a single thread a call takes the time that this process computes, as long as nothing but the
+    processor does. TensorFlow has threads of its own.
+    """
+    return threads == 1 and not FORMATS[runtime].by_tensorflow
+
+
 def clock_of(runtime: str, threads: int) -> Clock:
     """Returns the clock of calls that other work on the machine shall not slow down.
 
-    On a single thread a call takes the time that this process computes, as long as nothing but the
-    processor does: in long calls, other than in short ones, other processes have their turns.
+    In long calls, other than in short ones, other processes have their turns.
     """
-    is_alone = threads == 1 and not FORMATS[runtime].by_tensorflow
-    return time.process_time if is_alone else time.perf_counter
+    return time.process_time if is_alone(runtime, threads) else time.perf_counter
 
 
 def time_calls(

@@ -9,7 +9,6 @@ import json
 import os
 import re
 import tempfile
-import time
 from typing import Any, cast
 
 import tensorflow as tf
@@ -165,8 +164,8 @@ def _of_this_device(
 
 def hasty_seconds(setting: Setting) -> float:
     """Returns about how long a layer or a network is timed within a run."""
-    clock = runners.clock_of(setting.runtime, setting.threads)
-    return _WALL_SECONDS if clock is time.perf_counter else _ALONE_SECONDS
+    is_alone = runners.is_alone(setting.runtime, setting.threads)
+    return _ALONE_SECONDS if is_alone else _WALL_SECONDS
 
 
 def check_floor(subjects: Subjects, targets: Any, setting: Setting) -> None:

@@ -130,13 +130,7 @@ class SearchExperiment:
             search = self._build(plan, net, feed)
             seconds = self._fit(search, feed, plan)
             logits, entropies = search.logits(), search.entropies()
-            found = kept.keep(
-                lambda budgets: (derivation.derive(plan.space, *logits, budgets), None),
-                plan.space,
-                plan.budgets,
-                plan.latency,
-                plan.directory,
-            )
+            found = _kept(plan, logits)
             plan = dataclasses.replace(plan, budgets=found.budgets, latency=found.latency)
             more = {**entropies, "seconds": seconds, **found.record}
             _record(search, plan, found.derived, logits, more)
@@ -184,13 +178,7 @@ class SearchExperiment:
             return derivation.of_measured(plan.space, values, budgets, found), choice
 
         # The model's best is derived at once: it corrects the table before finalists are measured.
-        best = kept.keep(
-            lambda budgets: (derivation.derive(plan.space, *values, budgets), None),
-            plan.space,
-            plan.budgets,
-            plan.latency,
-            plan.directory,
-        )
+        best = plan if plan.latency is None else _kept(plan, values)
         found = kept.keep(within, plan.space, best.budgets, best.latency, plan.directory)
         choice = found.told
         plan = dataclasses.replace(plan, budgets=found.budgets, latency=found.latency)
@@ -264,6 +252,17 @@ class SearchExperiment:
             cost_formula=self.cost_formula,
         )
         return search
+
+
+def _kept(plan: Plan, values: tuple[np.ndarray, np.ndarray]) -> kept.Kept:
+    """Returns what is derived from logits, or from what stands for them, and keeps the budgets."""
+    return kept.keep(
+        lambda budgets: (derivation.derive(plan.space, *values, budgets), None),
+        plan.space,
+        plan.budgets,
+        plan.latency,
+        plan.directory,
+    )
 
 
 def _uniform(space: SearchSpace | ModelSpace, budgets: Sequence[Budget]) -> Any:

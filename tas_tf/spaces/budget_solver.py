@@ -19,7 +19,7 @@ from tas_tf.spaces.dynamic_program import (
     ExactCosts,
     Label,
     TooManyCosts,
-    Weighed,
+    Ways,
     linked,
     reachable,
     walk,
@@ -50,7 +50,6 @@ class Programme:
         budgets: The budgets, peaks last. The first sum is met by dynamic programming, other sums
             by Lagrange multipliers, a peak by leaving out what exceeds it.
         levels: Number of cost levels up to the budget.
-        bounded: Whether the largest possible gap is computed, which takes longer than the rest.
     """
 
     space: SearchSpace
@@ -58,7 +57,6 @@ class Programme:
     depths: Sequence[np.ndarray]
     budgets: Sequence[Budget]
     levels: int
-    bounded: bool = True
 
     def solve(self) -> tuple[Solution, bool, float | None]:
         """Returns the best solution, whether it is in all bands, and the largest possible gap.
@@ -126,8 +124,6 @@ class Programme:
         for multiplier in _SINGLE:
             for solution in self._best_by_level([multiplier] + [0.0] * (len(self.budgets) - 1)):
                 if self._is_in_bands(solution):
-                    if not self.bounded:
-                        return solution, None
                     return solution, max(0.0, float(solution[0] - self.dual_bound()))
         return None, None
 
@@ -139,9 +135,11 @@ class Programme:
         it, what attains the minimum is too cheap.
         """
         budget = self.budgets[0]
+        ways = Ways(budget.kind)
+        self._walk(ways)
 
         def minimum(weight: float) -> tuple[float, float, float]:
-            value, spent = self._walk(Weighed(budget, weight))
+            value, spent = ways.best(weight / budget.amount)
             limit = budget.amount if weight >= 0 else budget.floor
             return value - weight * limit / budget.amount, spent, limit
 

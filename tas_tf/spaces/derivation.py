@@ -109,7 +109,6 @@ def derive(
     depth_logits: np.ndarray,
     budgets: Sequence[Budget],
     levels: int = LEVELS,
-    bounded: bool = True,
 ) -> Derivation:
     """Returns the most probable architecture within the budgets' bands (docs/method.md 8).
 
@@ -125,7 +124,6 @@ def derive(
         budgets: One budget or several; the first sum is met by dynamic programming, other sums by
             Lagrange multipliers, a peak by leaving out what exceeds it.
         levels: Number of cost levels up to the budget.
-        bounded: Whether the optimality gap is computed where it takes longer than all else.
 
     Raises:
         BudgetError: If every architecture of the space exceeds a budget.
@@ -142,7 +140,7 @@ def derive(
         architecture: Any = space.architecture(*indices)
         regret, in_band, gap = found.regret, found.in_band, found.optimality_gap
     else:
-        programme = Programme(space, widths, depths, budgets, levels, bounded=bounded)
+        programme = Programme(space, widths, depths, budgets, levels)
         (regret, architecture), in_band, gap = programme.solve()
     return Derivation(
         architecture=architecture,

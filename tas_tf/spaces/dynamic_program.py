@@ -287,26 +287,44 @@ class CostLevels:
         return slice(max(low, 0), self.size)
 
 
-class Weighed:
-    """Smallest regret plus weighed cost, along the chain, with the cost of what attains it.
+class Ways:
+    """All ways along the chain as a graph, on which a cost is weighed anew without another walk.
+
+    An element is the number of a node, which the ways so far lead to.
 
     Args:
-        budget: The budget.
-        multiplier: Nats added to the regret for spending the whole of the budget.
+        kind: The cost that is weighed, which adds up.
     """
 
-    def __init__(self, budget: Budget, multiplier: float):
-        self.layer = budget.kind.layer
-        self.weight = multiplier / budget.amount
-        self.start = (0.0, 0)
+    def __init__(self, kind: CostKind):
+        self._layer = kind.layer
+        # Of every node but the first: the nodes before it, with the regret and the cost between.
+        self._edges: list[list[tuple[int, float, int]]] = []
+        self.start = 0
 
     def extend(
-        self, element: tuple[float, int], built: Built, regret: float, label: Label
-    ) -> tuple[float, int]:
-        """Returns (regret plus weighed cost, cost) of the longer network."""
-        added = sum(self.layer(*placed) for placed in built)
-        return element[0] + regret + self.weight * added, element[1] + added
+        self, element: int, built: Built, regret: float, label: Label
+    ) -> tuple[int, float, int]:
+        """Returns an edge to the longer network."""
+        return element, regret, sum(self._layer(*placed) for placed in built)
 
-    def merge(self, elements: list[tuple[float, int]]) -> tuple[float, int]:
-        """Returns the best of several ways."""
-        return min(elements)
+    def merge(self, edges: list[tuple[int, float, int]]) -> int:
+        """Returns the node that edges lead to."""
+        self._edges.append(edges)
+        return len(self._edges)
+
+    def best(self, weight: float) -> tuple[float, int]:
+        """Returns the smallest regret plus weighed cost, and the cost of what attains it.
+
+        Args:
+            weight: Nats for a unit of cost.
+        """
+        found = [(0.0, 0)]
+        for edges in self._edges:
+            found.append(
+                min(
+                    (found[node][0] + regret + weight * added, found[node][1] + added)
+                    for node, regret, added in edges
+                )
+            )
+        return found[-1]

@@ -41,8 +41,8 @@ _POINTS = 12
 _BAND = 0.05
 # Random paths whose capacity is fitted.
 _KNOWN = 1000
-# The derivation by a model that is only drawn: of few levels of cost, and without a bound.
-_derive_roughly = functools.partial(derivation.derive, levels=500, bounded=False)
+# Levels of cost of a derivation by a model that is only drawn.
+_COARSE = 500
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -337,7 +337,7 @@ def _near(
     """Returns the best within budgets by a model that is drawn from the posterior."""
     space = search.supernet.space
     drawn = model.drawn(np.random.default_rng([search.seed, stream, number]))
-    found = _derive_roughly(space, *drawn.logits(), budgets)
+    found = derivation.derive(space, *drawn.logits(), budgets, levels=_COARSE)
     return space.indices(found.architecture)
 
 
@@ -393,7 +393,7 @@ def _curve(measured: Measured, budgets: Sequence[Budget]) -> list[tuple[float, f
     points = {}
     for share in np.linspace(smallest, largest, _POINTS + 1)[1:]:
         budget = Budget(kind, share * unpruned, unpruned, _BAND)
-        found = _derive_roughly(space, *model.logits(), [budget]).architecture
+        found = derivation.derive(space, *model.logits(), [budget], levels=_COARSE).architecture
         (value,) = model.predict([space.indices(found)])
         points[cost(found, kind) / unpruned] = float(value)
     return sorted(points.items())

@@ -1,7 +1,5 @@
 """Several budgets, peaks among them, and the bound of the gap, against all architectures."""
 
-import dataclasses
-
 import numpy as np
 import pytest
 import spaces
@@ -162,13 +160,11 @@ def test_dual_bound_is_close(share):
     logits = spaces.random_logits(space, 3, scale=0.5)
     (budget,) = parse_targets(share, space)
     problem = programme(space, logits, [budget])
-    (regret, architecture), in_band, gap = problem.solve()
+    (regret, _), in_band, gap = problem.solve()
     bound = problem.dual_bound()
     assert in_band and 0 < bound <= regret
     assert gap == pytest.approx(regret - bound)
     assert gap < 0.2 * regret
-    unbounded = dataclasses.replace(problem, bounded=False)
-    assert unbounded.solve() == ((regret, architecture), True, None)
 
 
 def test_bisection_takes_the_best_that_it_meets(monkeypatch):
