@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import itertools
 import json
 import os
 import platform
@@ -109,7 +110,7 @@ def describe(machine: Mapping[str, Any]) -> str:
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Returns a Markdown table: keys of the first row as titles, floats with three digits."""
+    """Returns a Markdown table: keys as titles, floats with three digits, `-` for what lacks."""
 
     def line(cells):
         return "| " + " | ".join(cells) + " |"
@@ -119,8 +120,8 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
             return str(value)
         return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
-    titles = list(rows[0])
-    body = [line(shown(row[title]) for title in titles) for row in rows]
+    titles = list(dict.fromkeys(itertools.chain.from_iterable(rows)))
+    body = [line(shown(row.get(title, "-")) for title in titles) for row in rows]
     return "\n".join([line(titles), line(["---"] * len(titles)), *body])
 
 

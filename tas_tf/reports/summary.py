@@ -37,10 +37,17 @@ def lead(run: Run) -> str:
     if run.missing:
         texts.append("This run is not complete: the first section says what is missing.")
     if network is not None and unpruned is not None and run.derivation is not None:
-        texts.append(
-            f"The network found has {amount(cost(network), 'macs')} MACs, "
-            f"{percent(cost(network) / cost(unpruned), 1)} of {network_name(unpruned)}'s."
-        )
+        share = percent(cost(network) / cost(unpruned), 1)
+        name, time = network_name(unpruned), _time(run)
+        if time is not None:
+            texts.append(
+                f"The network found takes {amount(time['cost'], 'latency')}, "
+                f"{percent(time['cost'] / time['unpruned'], 1)} of {name}'s time, "
+                f"and has {share} of its MACs."
+            )
+        else:
+            macs = amount(cost(network), "macs")
+            texts.append(f"The network found has {macs} MACs, {share} of {name}'s.")
         result = run.derivation.result
         if result is not None and not result["derivation"]["in_band"]:
             texts.append("It lies OUTSIDE the budget's band.")
@@ -51,6 +58,12 @@ def lead(run: Run) -> str:
     if said:
         texts.append(f"Accuracy on the test split: {', '.join(said)}.")
     return " ".join(texts) or "Nothing has been found yet."
+
+
+def _time(run: Run) -> dict[str, float] | None:
+    """Returns the derived network's place in a budget of milliseconds, if there is one."""
+    result = run.derivation.result if run.derivation is not None else None
+    return result["derivation"]["budgets"].get("latency") if result is not None else None
 
 
 def _lead_texts(measured: Measured) -> Iterator[str]:
@@ -87,6 +100,9 @@ def tiles(run: Run) -> dict[str, str]:
     network, unpruned = network_of(run), unpruned_of(run)
     chosen = {}
     if network is not None and unpruned is not None:
+        time = _time(run)
+        if time is not None:
+            chosen["time kept"] = percent(time["cost"] / time["unpruned"], 1)
         chosen["MACs kept"] = percent(cost(network) / cost(unpruned), 1)
         chosen["parameters kept"] = percent(
             cost(network, "parameters") / cost(unpruned, "parameters"), 1

@@ -182,6 +182,19 @@ def test_first_lines_say_where_it_is_hardly_faster(run):
         assert "93.0 %" in text and "1.86 ms" in text
 
 
+def test_first_lines_begin_with_the_milliseconds_that_were_asked(run):
+    path = run / "search/result.json"
+    result = read_json(path)
+    (budget,) = result["derivation"]["budgets"].values()
+    asked = {"cost": 1.2e6, "unpruned": 2e6, "floor": 1.1e6, "amount": 1.2e6, "argmax_cost": 1.5e6}
+    result["derivation"]["budgets"]["latency"] = budget | asked
+    path.write_text(json.dumps(result))
+    page = written(run).replace("\N{NO-BREAK SPACE}", " ")
+    expected = "takes 1.2 ms, 60.0 % of ResNet-20&#39;s time, and has 54.9 % of its MACs."
+    assert f"The network found {expected}" in page
+    assert page.index("<dt>time kept</dt><dd>60.0 %</dd>") < page.index("<dt>MACs kept</dt>")
+
+
 def test_first_lines_are_silent_on_what_is_fast_or_was_not_timed(run):
     timed(run, saved_model=0.6, litert=0.6, litert_int8=0.6)
     assert "HARDLY" not in written(run)
