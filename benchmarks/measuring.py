@@ -110,7 +110,7 @@ def describe(machine: Mapping[str, Any]) -> str:
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Returns a Markdown table: keys as titles, floats with three digits, `-` for what lacks."""
+    """Returns a Markdown table: keys as titles, floats with three digits, `-` where it has none."""
 
     def line(cells):
         return "| " + " | ".join(cells) + " |"

@@ -37,17 +37,17 @@ def lead(run: Run) -> str:
     if run.missing:
         texts.append("This run is not complete: the first section says what is missing.")
     if network is not None and unpruned is not None and run.derivation is not None:
-        share = percent(cost(network) / cost(unpruned), 1)
-        name, time = network_name(unpruned), _time(run)
+        time = _time(run)
         if time is not None:
             texts.append(
-                f"The network found takes {amount(time['cost'], 'latency')}, "
-                f"{percent(time['cost'] / time['unpruned'], 1)} of {name}'s time, "
-                f"and has {share} of its MACs."
+                "By the table of latencies the network found takes "
+                f"{amount(time['cost'], 'latency')}, "
+                f"{percent(time['cost'] / time['unpruned'], 1)} of the unpruned network's time."
             )
-        else:
-            macs = amount(cost(network), "macs")
-            texts.append(f"The network found has {macs} MACs, {share} of {name}'s.")
+        texts.append(
+            f"The network found has {amount(cost(network), 'macs')} MACs, "
+            f"{percent(cost(network) / cost(unpruned), 1)} of {network_name(unpruned)}'s."
+        )
         result = run.derivation.result
         if result is not None and not result["derivation"]["in_band"]:
             texts.append("It lies OUTSIDE the budget's band.")
