@@ -146,8 +146,9 @@ def _of_training(run: pathlib.Path) -> dict[str, Any] | None:
 
 
 def _device(run: pathlib.Path) -> str:
-    """Returns what a run computed on."""
-    return json.loads((run / "machine.json").read_bytes())["device_names"][0]
+    """Returns what a run computed on; nothing of a baseline that read no image."""
+    machine = run / "machine.json"
+    return json.loads(machine.read_bytes())["device_names"][0] if machine.exists() else ""
 
 
 def _of_network(run: pathlib.Path) -> dict[str, Any] | None:

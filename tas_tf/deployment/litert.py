@@ -25,6 +25,7 @@ from tas_tf.deployment.running import (
     images_of,
     in_parts,
     random_values,
+    traced,
 )
 from tas_tf.runtime.stderr import held_back
 
@@ -174,9 +175,12 @@ def litert_bytes(model: keras.Model, batch_size: int, samples: np.ndarray | None
         samples: (images, height, width, channels) float32, normalized: from their ranges all of it
             becomes int8, input and output too. None keeps float32.
     """
-    # Constants: the calibration of int8 reads no variables.
-    constant = frozen(model, images_of(model, batch_size))
-    converter = tf.lite.TFLiteConverter.from_concrete_functions([constant], tf.Module())
+    images = images_of(model, batch_size)
+    # Constants for int8, whose calibration reads no variables; of float32 the converter makes them.
+    function = traced(model, images) if samples is None else frozen(model, images)
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([function], tf.Module())
+    # Else it writes a SavedModel first, and reads it: a third of its time.
+    converter.experimental_lower_to_saved_model = False
     if samples is not None:
         batches = [samples[i : i + batch_size] for i in range(0, len(samples), batch_size)]
         batches = [np.resize(batch, (batch_size, *batch.shape[1:])) for batch in batches]

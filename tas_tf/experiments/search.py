@@ -38,7 +38,7 @@ from tas_tf.spaces.cost import Budget
 from tas_tf.spaces.derivation import Derivation
 from tas_tf.spaces.model_space import ModelSpace
 from tas_tf.spaces.search_space import SearchSpace
-from tas_tf.training import search_records
+from tas_tf.training import measurement, search_records
 from tas_tf.training.architecture_search import ArchitectureSearch
 from tas_tf.training.measurement import Choice, Measurement
 from tas_tf.training.path_search import PathSearch
@@ -182,8 +182,10 @@ class SearchExperiment:
         found = kept.keep(within, plan.space, best.budgets, best.latency, plan.directory)
         choice = found.told
         plan = dataclasses.replace(plan, budgets=found.budgets, latency=found.latency)
+        curve = measurement.curve(measured.model, plan.budgets[0].kind)
+        record = {**choice.record(), "curve": curve}
         seconds += time.monotonic() - begun
-        more = {"measurement": choice.record(), "seconds": seconds, **found.record}
+        more = {"measurement": record, "seconds": seconds, **found.record}
         measured_search.draw_choice(choice, plan.directory, int(search.step.numpy()))
         _record(search, plan, found.derived, values, more)
         measured_search.say_choice(choice)

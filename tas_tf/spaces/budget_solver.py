@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 import math
 from collections.abc import Iterable, Iterator, Sequence
@@ -81,11 +82,9 @@ class Programme:
 
     def _solve_exactly(self) -> tuple[Solution, bool] | None:
         """Returns the best solution and whether it is in all bands, if few enough costs occur."""
-        programme = ExactCosts(self.budgets, MOST_COSTS)
-        try:
-            table = self._walk(programme)
-        except TooManyCosts:
+        if not _has_few_costs(self.space, tuple(self.budgets), MOST_COSTS):
             return None
+        table = self._walk(ExactCosts(self.budgets, MOST_COSTS))
         inside = [costs for costs in table if self._are_in_bands(costs)]
         if inside:
             best = min(inside, key=lambda costs: (table[costs][0], -costs[0]))
@@ -277,6 +276,18 @@ class Programme:
         return BudgetError(
             f"no architecture of the space was found within all of {budgets}", field="target"
         )
+
+
+@functools.lru_cache(maxsize=64)
+def _has_few_costs(space: SearchSpace, budgets: tuple[Budget, ...], most: int) -> bool:
+    """Returns whether every different cost can be kept: no regret has a part in that."""
+    widths = [np.zeros(len(choice.candidates)) for choice in space.choices]
+    depths = [np.zeros(len(stage)) for stage in space.depths]
+    try:
+        walk(space, widths, depths, ExactCosts(budgets, most))
+    except TooManyCosts:
+        return False
+    return True
 
 
 def _regret(solution: Solution) -> float:

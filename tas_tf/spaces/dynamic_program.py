@@ -168,8 +168,9 @@ class ExactCosts:
     def extend(self, element: dict, built: Built, regret: float, label: Label) -> dict:
         """Returns the costs of the longer network."""
         extended: dict = {}
+        added = [_added(budget, built) for budget in self.budgets]
         for costs, (total, labels) in element.items():
-            after = tuple(map(_cost_within, self.budgets, costs, itertools.repeat(built)))
+            after = tuple(map(_cost_within, self.budgets, costs, added))
             # Where a peak reaches its band, costs below it and in it become one.
             best = extended.get(after, (np.inf, None))[0]
             if None not in after and total + regret < best:
@@ -188,13 +189,18 @@ class ExactCosts:
         return best
 
 
-def _cost_within(budget: Budget, before: float, built: Built) -> float | None:
+def _added(budget: Budget, built: Built) -> float:
+    """Returns the cost of what is built."""
+    return budget.kind.of([budget.kind.layer(*placed) for placed in built])
+
+
+def _cost_within(budget: Budget, before: float, added: float) -> float | None:
     """Returns the cost with what is built added; None beyond the budget.
 
     Of a peak only matters whether it has reached the band: it is 0 or the band's floor.
     """
     kind = budget.kind
-    after = kind.of([before, *(kind.layer(*placed) for placed in built)])
+    after = max(before, added) if kind.peak else before + added
     if after > budget.amount:
         return None
     return budget.floor * (after >= budget.floor) if kind.peak else after
@@ -267,7 +273,7 @@ class CostLevels:
             offset = zlib.crc32(built[0][0].name.encode()) / 2**32
         for weighed_cost, weight in self.weights:
             regret += weight * sum(weighed_cost(*placed) for placed in built)
-        if any(_cost_within(peak, 0, built) is None for peak in self.peaks):
+        if any(_added(peak, built) > peak.amount for peak in self.peaks):
             regret = np.inf
         return values, regret, (trace, int(added + offset), label)
 

@@ -21,7 +21,7 @@ from tas_tf.errors import SpecError
 from tas_tf.layers.sampling import Draw
 from tas_tf.layers.searchable_unit import Mode
 from tas_tf.spaces import derivation, separable
-from tas_tf.spaces.cost import Budget, cost
+from tas_tf.spaces.cost import Budget, CostKind, cost
 from tas_tf.spaces.separable import Indices, Separable, Space
 from tas_tf.training import losses
 from tas_tf.training.loop import Batch, batch_share
@@ -154,7 +154,6 @@ class Choice:
         leads: For the runner-up (None if there is none) and for every reference, by name: by how
             much value the chosen one leads on the images that judge, and the standard error
             (infinite if a single batch judges).
-        curve: Shares of the unpruned network's cost, and the expected value of the best there.
     """
 
     architecture: Any
@@ -162,7 +161,6 @@ class Choice:
     finalists: list[Score]
     values: list[float]
     leads: dict[str, tuple[float, float]]
-    curve: list[tuple[float, float]]
 
     def record(self) -> dict[str, Any]:
         """Returns what reports say about it."""
@@ -175,7 +173,6 @@ class Choice:
             "width_errors": width_errors,
             "depth_terms": depths,
             "depth_errors": depth_errors,
-            "curve": [{"share": share, "value": value} for share, value in self.curve],
             "finalists": [
                 {**score.record(), "value": value}
                 for score, value in zip(self.finalists, self.values, strict=True)
@@ -306,7 +303,7 @@ def choose(
 
     finalists = [score(indices) for indices in _finalists(measured, budgets)]
     compared = [score(space.indices(each), name) for name, each in references.items()]
-    return _choose(measured, budgets, finalists, compared)
+    return _choose(measured, finalists, compared)
 
 
 def _score(scorer: Scorer, scores: Scores, wanted: Score, images: int, show: Show) -> Score:
@@ -354,12 +351,7 @@ def _finalists(measured: Measured, budgets: Sequence[Budget]) -> list[Indices]:
     return list(found)
 
 
-def _choose(
-    measured: Measured,
-    budgets: Sequence[Budget],
-    finalists: Sequence[Score],
-    references: Sequence[Score],
-) -> Choice:
+def _choose(measured: Measured, finalists: Sequence[Score], references: Sequence[Score]) -> Choice:
     """Returns the finalist of the best value on the first half of its batches.
 
     On the other half its leads are measured: those on which it was chosen would flatter it.
@@ -381,13 +373,20 @@ def _choose(
         finalists=compared,
         values=[float(by_batch(score, 1).mean()) for score in compared],
         leads=leads,
-        curve=_curve(measured, budgets),
     )
 
 
-def _curve(measured: Measured, budgets: Sequence[Budget]) -> list[tuple[float, float]]:
-    """Returns the best that the model knows for budgets of the first kind, by their shares."""
-    space, kind, model = measured.search.supernet.space, budgets[0].kind, measured.model
+def curve(model: Separable, kind: CostKind) -> list[dict[str, float]]:
+    """Returns the expected value of the best for budgets of all sizes.
+
+    Args:
+        model: The fitted model.
+        kind: What the budgets limit.
+
+    Returns:
+        For each its `share` of the unpruned network's cost, and its `value`.
+    """
+    space = model.space
     unpruned = cost(space.unpruned(), kind)
     smallest, largest = (amount / unpruned for amount in derivation.reachable(space, kind))
     points = {}
@@ -396,4 +395,4 @@ def _curve(measured: Measured, budgets: Sequence[Budget]) -> list[tuple[float, f
         found = derivation.derive(space, *model.logits(), [budget], levels=_COARSE).architecture
         (value,) = model.predict([space.indices(found)])
         points[cost(found, kind) / unpruned] = float(value)
-    return sorted(points.items())
+    return [{"share": share, "value": value} for share, value in sorted(points.items())]

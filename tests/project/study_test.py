@@ -205,6 +205,16 @@ def test_a_network_of_a_model_is_recorded(tmp_path):
     assert recorded == Records(records.path, grid, "runs/s").get(network)
 
 
+def test_a_baseline_that_reads_no_image_is_recorded(tmp_path):
+    """It has no record of the machine: nothing was computed."""
+    grid, network = study(), Network("plain", 0.4, 1)
+    folder = tmp_path / f"root/networks/{network.key}"
+    words = ["--kind=uniform_width", "--gin_file=specs/base/digits.gin", f"--run_dir={folder}"]
+    subprocess.run([sys.executable, "-m", "tas_tf.baseline", *words], cwd=ROOT, check=True)
+    recorded = Records(tmp_path / "records.json", grid, "runs/s").take(network, tmp_path / "root")
+    assert recorded["device"] == "" and recorded["shares"]["macs"] == pytest.approx(0.5, abs=0.05)
+
+
 def test_records_outlive_the_runs(made):
     grid, root, records = made
     before = records.path.read_text()
