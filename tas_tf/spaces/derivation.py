@@ -220,10 +220,13 @@ def check_reachable(space: Space, budgets: Sequence[Budget]) -> None:
     Raises:
         BudgetError: With the reachable range.
     """
-    narrowest = space.architecture([0] * len(space.choices), [0] * len(space.depths))
+    # The narrowest network and the widest, which nearly always show at once that a budget can be met.
+    ends = [
+        space.architecture([at] * len(space.choices), [at] * len(space.depths)) for at in (0, -1)
+    ]
     for budget in budgets:
-        # Nearly always these two show at once that it can be met.
-        if cost.cost(narrowest, budget.kind) <= budget.amount and budget.floor <= budget.unpruned:
+        low, high = (cost.cost(each, budget.kind) for each in ends)
+        if low <= budget.amount and budget.floor <= high:
             continue
         smallest, largest = reachable(space, budget.kind)
         if smallest > budget.amount or largest < budget.floor:

@@ -220,6 +220,13 @@ def test_refuses_what_no_architecture_meets(target, range_):
         assert range_ in str(caught.value)
 
 
+def test_refuses_what_is_dearer_than_the_widest_candidates():
+    space = SearchSpace.resnet(20, ratios=(0.25, 0.5))
+    budgets = parse_targets(0.9, space)
+    with pytest.raises(BudgetError, match=r"that is 0\.0\d+ to 0\.\d+ of the unpruned"):
+        check_reachable(space, budgets)
+
+
 @pytest.mark.parametrize("share", [0.2, 0.5, 0.72])
 def test_resnet164_is_quick_and_close(share):
     space = SearchSpace.resnet(164)
