@@ -220,7 +220,7 @@ def check_reachable(space: Space, budgets: Sequence[Budget]) -> None:
     Raises:
         BudgetError: With the reachable range.
     """
-    # The narrowest network and the widest, which nearly always show at once that a budget can be met.
+    # The narrowest network and the widest nearly always show at once that a budget can be met.
     ends = [
         space.architecture([at] * len(space.choices), [at] * len(space.depths)) for at in (0, -1)
     ]
