@@ -337,7 +337,8 @@ def _times(group: Sequence[Subject], loader: Loader, clock: Clock, seconds: floa
 
     They are lower quartiles: beside other work, medians differ ten times as much from time to time.
     """
-    keras.utils.clear_session()
+    if not all(map(_is_part, group)):  # now and then: it takes longer than a group of parts
+        keras.utils.clear_session()
     calls = {index: _loaded(subject, loader).run for index, subject in enumerate(group)}
     longer = sum(1 if _is_part(subject) else _LONGER for subject in group)
     times = runners.time_calls(calls, seconds * longer, clock)
