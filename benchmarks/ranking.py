@@ -11,9 +11,9 @@ networks of the file. A variant, such as `--variant=paper` with `--gin_bindings=
 
 For every seed it prints the correlation with the true accuracies of raw scores, and of the model
 that is fitted to the scores of random paths; beside them that of the MACs, the parameters, and the
-sensitivities of the teacher. `top` is Kendall's in the best quarter. The cost of a search, with its
-scores and without its teacher, is in training epochs of the unpruned network by stock Keras, whose
-steps are timed in the same run.
+sensitivities of the teacher; `corrections alone` are capacity and streams without losses. `top` is
+Kendall's in the best quarter. The cost of a search, with its scores and without its teacher, is in
+training epochs of the unpruned network by stock Keras, whose steps are timed in the same run.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ from tas_tf.training.scores import Score, Scores, read_scores
 
 STOCK_STEPS = 15
 # Weights of capacity and streams beside those of a search, each with a row for every seed.
-OTHER_WEIGHTS = ((0.0, 0.0), (0.4, 0.0), (0.4, 0.2), (0.4, 0.4))
+OTHER_WEIGHTS = ((0.0, 0.0), (0.4, 0.0), (0.4, 0.2), (0.4, 0.4), (0.8, 1.0))
 
 
 def correlations(values: np.ndarray, accuracies: np.ndarray) -> dict[str, float]:
@@ -153,6 +153,7 @@ class Ladder:
         predictions = {
             "fitted": values.predicted(random, self.networks),
             "fitted, as terms": values.fitted(random).predict(self.networks),
+            "corrections alone": np.array([values.of(each, 0.0) for each in self.networks]),
         }
         for capacity, streams in OTHER_WEIGHTS:
             values = PathValues(self.space, random, capacity, streams)

@@ -199,11 +199,10 @@ def _cost_within(budget: Budget, before: float, added: float) -> float | None:
 
     Of a peak only matters whether it has reached the band: it is 0 or the band's floor.
     """
-    kind = budget.kind
-    after = max(before, added) if kind.peak else before + added
+    after = budget.kind.of([before, added])
     if after > budget.amount:
         return None
-    return budget.floor * (after >= budget.floor) if kind.peak else after
+    return budget.floor * (after >= budget.floor) if budget.kind.peak else after
 
 
 def linked(labels: tuple | None) -> Iterator[Label]:
@@ -267,7 +266,7 @@ class CostLevels:
     ) -> tuple[np.ndarray, float, tuple[Trace, int, Label]]:
         """Returns values, what is added, and where they came from; `merge` moves them."""
         values, trace = element
-        added = sum(self.budget.kind.layer(*placed) for placed in built) / self.unit
+        added = _added(self.budget, built) / self.unit
         offset = 0.0
         if self.unit > 1.0 and built:
             offset = zlib.crc32(built[0][0].name.encode()) / 2**32
