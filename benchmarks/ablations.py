@@ -36,8 +36,8 @@ from tas_tf.layers.searchable_unit import Mode
 from tas_tf.spaces.separable import Indices
 from tas_tf.training import losses
 from tas_tf.training.loop import Batch, batch_share, faults_after, gradients_of
-from tas_tf.training.measurement import PathValues, random_path
 from tas_tf.training.path_search import PathSearch
+from tas_tf.training.path_values import PathValues, random_path
 from tas_tf.training.progress import Progress
 from tas_tf.training.schedules import warm_cosine
 from tas_tf.training.scores import Score

@@ -38,8 +38,8 @@ from tas_tf.runtime.run_directory import RunDirectory
 from tas_tf.spaces import cost
 from tas_tf.training import losses
 from tas_tf.training.loop import Batch
-from tas_tf.training.measurement import PathValues
 from tas_tf.training.path_search import PathSearch
+from tas_tf.training.path_values import PathValues
 from tas_tf.training.scores import read_scores
 
 TEMPERATURES = {

@@ -18,6 +18,7 @@ training epochs of the unpruned network by stock Keras, whose steps are timed in
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import json
 import os
@@ -47,8 +48,9 @@ from tas_tf.spaces import cost, separable
 from tas_tf.spaces.architecture import Architecture
 from tas_tf.spaces.search_space import SearchSpace
 from tas_tf.spaces.separable import Indices
-from tas_tf.training.measurement import PathValues, Scorer
+from tas_tf.training.measurement import Scorer
 from tas_tf.training.path_search import PathSearch
+from tas_tf.training.path_values import PathValues
 from tas_tf.training.scores import Score, Scores, read_scores
 
 STOCK_STEPS = 15
@@ -221,7 +223,8 @@ class Ladder:
         directory.make()
         known = Scores(directory)
         images = self.experiment.measurement.images
-        scorer = Scorer(search, feed, images)
+        plan = dataclasses.replace(self.experiment.measurement, final_images=images)
+        scorer = Scorer(search, feed, plan)
         values = []
         for indices in wanted:
             score = known.next(

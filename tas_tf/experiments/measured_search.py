@@ -7,31 +7,31 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from tas_tf.data.batches import Feed
+from tas_tf.experiments import messages
 from tas_tf.reports import canvas, measurement_plots, model_plots, shape_plots
 from tas_tf.runtime.run_directory import RunDirectory
 from tas_tf.spaces.cost import Budget
 from tas_tf.spaces.model_space import ModelSpace
 from tas_tf.training import measurement
 from tas_tf.training.event_files import EventFiles
-from tas_tf.training.measurement import Choice, Measured, Measurement, Show
+from tas_tf.training.measurement import Choice, Measured, Scorer, Show
 from tas_tf.training.path_search import PathSearch
 from tas_tf.training.progress import Progress
 from tas_tf.training.scores import Scores
 
 
-def measure(search: PathSearch, feed: Feed, plan: Measurement, directory: RunDirectory) -> Measured:
+def measure(search: PathSearch, scorer: Scorer, directory: RunDirectory) -> Measured:
     """Measures paths of a trained supernet, showing how far it is.
 
     Args:
         search: The search, whose supernet is trained.
-        feed: Batches of the architecture half, not augmented.
-        plan: How much is measured.
+        scorer: Measures its paths.
         directory: The run directory, which keeps the scores.
     """
-    scores = Scores(directory)
+    scores, plan = Scores(directory), scorer.plan
+    messages.say_measurement(plan)
     with _shown("measurement", plan.paths + plan.near, scores) as show:
-        return measurement.measure(search, feed, plan, scores, show)
+        return measurement.measure(search, scorer, scores, show)
 
 
 def choose(measured: Measured, budgets: Sequence[Budget], references: dict[str, Any]) -> Choice:
@@ -42,7 +42,7 @@ def choose(measured: Measured, budgets: Sequence[Budget], references: dict[str, 
         budgets: The budgets.
         references: Architectures that the choice is compared with, by name.
     """
-    total = measured.plan.finalists + len(references)
+    total = measured.scorer.plan.finalists + len(references)
     with _shown("finalists", total, measured.scores) as show:
         return measurement.choose(measured, budgets, references, show)
 

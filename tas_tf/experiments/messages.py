@@ -24,6 +24,7 @@ from tas_tf.spaces.model_space import ModelArchitecture, ModelSpace
 from tas_tf.spaces.search_space import SearchSpace
 from tas_tf.training.architecture_search import UNDECIDED
 from tas_tf.training.callbacks import duration
+from tas_tf.training.measurement import Measurement
 
 
 def _say(text: str) -> None:
@@ -104,6 +105,15 @@ def say_how(precision: str, shapes: str | None = None) -> None:
     replicas = tf.distribute.get_strategy().num_replicas_in_sync
     several = f", {replicas} replicas" if replicas > 1 else ""
     _say(f"Computes in {precision}{rounded}, {devices.threads()} threads{several}{computed}")
+
+
+def say_measurement(plan: Measurement) -> None:
+    """Says on how many images networks are measured, and which of these judge."""
+    _say(
+        f"Measures {plan.paths + plan.near} paths on {plan.images} images of the architecture half "
+        f"and {plan.finalists} finalists on {plan.final_images}, of which those that have no part "
+        "in the choice judge it"
+    )
 
 
 def say_skipped(skipped: Mapping[str, Sequence[str]]) -> None:

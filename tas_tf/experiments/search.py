@@ -40,7 +40,7 @@ from tas_tf.spaces.model_space import ModelSpace
 from tas_tf.spaces.search_space import SearchSpace
 from tas_tf.training import measurement, search_records
 from tas_tf.training.architecture_search import ArchitectureSearch
-from tas_tf.training.measurement import Choice, Measurement
+from tas_tf.training.measurement import Choice, Measurement, Scorer
 from tas_tf.training.path_search import PathSearch
 from tas_tf.training.schedules import warm_cosine
 from tas_tf.training.scores import read_scores
@@ -165,10 +165,11 @@ class SearchExperiment:
         self._start(plan, net)
         search = PathSearch(net, self._teacher(plan), self.seed)
         search.compile(self.optimizer, plan.budgets, self._schedule(feed))
+        half = self.data.training(self.batch_size, self.seed, "architecture", augment=False)
+        scorer = Scorer(search, half, self.measurement)  # refuses too few images before training
         seconds = self._fit(search, feed, plan)
         begun = time.monotonic()
-        half = self.data.training(self.batch_size, self.seed, "architecture", augment=False)
-        measured = measured_search.measure(search, half, self.measurement, plan.directory)
+        measured = measured_search.measure(search, scorer, plan.directory)
         values = measured.model.logits()
 
         def within(budgets: Sequence[Budget]) -> tuple[Derivation, Choice]:

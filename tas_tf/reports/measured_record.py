@@ -70,7 +70,7 @@ class Finalist:
         is_reference: Whether the others are compared with it, and it could not be chosen.
         network: The network.
         loss: Mean cross-entropy on the images that judge.
-        corrected: That loss, corrected for capacity: minus the value (`measurement.PathValues`).
+        corrected: That loss, corrected for capacity: minus the value (`path_values.PathValues`).
         lead: By how much the chosen one leads it there.
         error: The standard error of that; infinite where it is not known.
     """
@@ -141,9 +141,9 @@ def _finalists(records: list[dict[str, Any]], space: Space) -> Iterator[Finalist
     batches = {len(score.losses) for score in scores}
     if len(batches) != 1 or min(batches) < 2:
         raise ValueError("finalists: expected the losses of the same batches, two at least")
-    first = scores[0].halves[1]
+    first = scores[0].parts[1]
     for place, (of, score) in enumerate(zip(records, scores, strict=True), start=1):
-        losses = score.halves[1]
+        losses = score.parts[1]
         yield Finalist(
             name=score.name or {1: CHOSEN, 2: RUNNER_UP}.get(place, f"finalist {place}"),
             is_reference=score.name is not None,

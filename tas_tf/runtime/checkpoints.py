@@ -36,21 +36,24 @@ _NAME = re.compile(r"\.?ckpt-(\d+)[._].*")
 
 @dataclasses.dataclass(frozen=True)
 class CheckpointInterval:
-    """How often a run saves a checkpoint within an epoch; it also saves at the end of each.
+    """How often a run saves a checkpoint; it always saves one at its end.
 
     Attributes:
-        seconds: After how many seconds.
+        epochs: At the ends of every so many epochs.
+        seconds: Within an epoch, after how many seconds.
         steps: Also at the multiples of this number of steps; None leaves it to the seconds.
     """
 
+    epochs: int = 1
     seconds: float = 600.0
     steps: int | None = None
 
     def __post_init__(self) -> None:
-        for name, value in (("seconds", self.seconds), ("steps", self.steps)):
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
             if value is not None and not value > 0:
                 raise SpecError(
-                    f"CheckpointInterval.{name}: expected a number above 0. Received: {value}"
+                    f"CheckpointInterval.{field.name}: expected a number above 0. Received: {value}"
                 )
 
 
@@ -109,6 +112,10 @@ class Checkpoints:
                 "another `run_dir`"
             )
         return False
+
+    def due_after(self, epoch: int) -> bool:
+        """Whether it is time to save at the end of an epoch, counted from 1."""
+        return epoch % self._interval.epochs == 0
 
     def due(self, step: int) -> bool:
         """Whether it is time to save within an epoch, after this number of steps in all."""

@@ -80,6 +80,23 @@ class Programme:
         below = self._nearest_below()
         return below, self._is_in_bands(below), None
 
+    def best_of_each(self, budgets: Sequence[Budget]) -> list[Architecture]:
+        """Returns the best in the band of each of some budgets, where levels find one.
+
+        Args:
+            budgets: Budgets of the programme's first cost, none of them larger.
+        """
+        programme = self._by_levels([0.0])
+        values, trace = self._walk(programme)
+        found = []
+        for budget in budgets:
+            for level in _in_order(values, programme.band(budget)):
+                _, architecture = self._solution(trace.labels(level))
+                if budget.contains(cost(architecture, budget.kind)):
+                    found.append(architecture)
+                    break
+        return found
+
     def _solve_exactly(self) -> tuple[Solution, bool] | None:
         """Returns the best solution and whether it is in all bands, if few enough costs occur."""
         if not _has_few_costs(self.space, tuple(self.budgets), MOST_COSTS):
@@ -235,16 +252,19 @@ class Programme:
             multipliers: Nats added to the regret for spending the whole of each budget.
             everywhere: Whether to yield those of all levels, the dearest first.
         """
-        steps = len(self.space.unit_choices) + 1
-        programme = CostLevels(self.budgets, multipliers, self.levels, steps)
+        programme = self._by_levels(multipliers)
         values, trace = self._walk(programme)
+        dearest_first = np.arange(len(values))[::-1]
         if everywhere:
-            order = np.arange(len(values))[::-1]
-        else:  # of equal regrets the dearest first
-            band = programme.band()
-            order = band.stop - 1 - np.argsort(values[band][::-1], kind="stable")
-        for level in order[np.isfinite(values[order])]:
+            order = dearest_first[np.isfinite(values[dearest_first])]
+        else:
+            order = _in_order(values, programme.band(self.budgets[0]))
+        for level in order:
             yield self._solution(trace.labels(level))
+
+    def _by_levels(self, multipliers: Sequence[float]) -> CostLevels:
+        steps = len(self.space.unit_choices) + 1
+        return CostLevels(self.budgets, multipliers, self.levels, steps)
 
     def _walk(self, algebra: Algebra) -> Any:
         return walk(self.space, self.widths, self.depths, algebra)
@@ -288,6 +308,12 @@ def _has_few_costs(space: SearchSpace, budgets: tuple[Budget, ...], most: int) -
     except TooManyCosts:
         return False
     return True
+
+
+def _in_order(values: np.ndarray, band: slice) -> np.ndarray:
+    """Returns the levels of a band that have a network: smallest regret first, then dearest."""
+    order = band.stop - 1 - np.argsort(values[band][::-1], kind="stable")
+    return order[np.isfinite(values[order])]
 
 
 def _regret(solution: Solution) -> float:

@@ -28,6 +28,8 @@ Space = SearchSpace | ModelSpace
 
 # Cost levels of the dynamic programme: more is finer, and takes time and memory in proportion.
 LEVELS = 4_000
+# Levels where a model is only drawn, or a curve.
+COARSE_LEVELS = 500
 
 
 @dataclasses.dataclass(frozen=True)
@@ -150,6 +152,29 @@ def derive(
         argmax=argmax(space, width_logits, depth_logits),
         argmax_log_probability=float(best_sum),
     )
+
+
+def derive_each(
+    space: Space, width_logits: np.ndarray, depth_logits: np.ndarray, budgets: Sequence[Budget]
+) -> list[Any]:
+    """Returns what `derive` finds for each of many budgets of one cost, sooner and less finely.
+
+    Of a space that is built, one programme has the best of every level of cost. Budgets in whose
+    bands it finds nothing are left out.
+
+    Args:
+        space: The search space.
+        width_logits: (choices, max candidates).
+        depth_logits: (stages, max depths).
+        budgets: The budgets, ascending, each alone.
+    """
+    if isinstance(space, ModelSpace) or budgets[-1].kind.peak:
+        alone = [
+            derive(space, width_logits, depth_logits, [budget], COARSE_LEVELS) for budget in budgets
+        ]
+        return [derived.architecture for derived in alone if derived.in_band]
+    widths, depths = _regrets(space, width_logits, depth_logits)
+    return Programme(space, widths, depths, budgets[-1:], LEVELS).best_of_each(budgets)
 
 
 def of_expected(

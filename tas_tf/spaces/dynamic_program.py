@@ -286,10 +286,11 @@ class CostLevels:
         trace = Trace(chosen.astype(np.uint16), [option for _, _, option in extended])
         return moved[chosen, np.arange(self.size)], trace
 
-    def band(self) -> slice:
-        """The levels in which a cost inside the band may have been rounded."""
-        low = int(self.budget.floor / self.unit) - self.slack
-        return slice(max(low, 0), self.size)
+    def band(self, budget: Budget) -> slice:
+        """The levels to which a cost in a budget's band may have been rounded."""
+        low = int(budget.floor / self.unit) - self.slack
+        high = int(budget.amount / self.unit) + self.slack + 1
+        return slice(max(low, 0), min(high, self.size))
 
 
 class Ways:

@@ -155,8 +155,8 @@ class Loop:
             epochs: Number of epochs in all.
             callbacks: Keras callbacks; they see `on_train_begin/end`, `on_epoch_begin/end` and
                 `on_train_batch_end`, which gets means of the epoch so far once a second.
-            checkpoints: Where a checkpoint is saved after each epoch, and within it where one is
-                due. With them, SIGINT and SIGTERM save one and end the run.
+            checkpoints: Where a checkpoint is saved at the end, and wherever else one is due. With
+                them, SIGINT and SIGTERM save one and end the run.
 
         Returns:
             The logs of every epoch; one that was begun by another process is logged as a whole.
@@ -185,7 +185,7 @@ class Loop:
                     logs = self._epoch(fit, epoch)
                     history.append(logs)
                     shown.on_epoch_end(epoch, logs)
-                    self._save(checkpoints, (epoch + 1) * steps)
+                    self._save_after(fit, epoch + 1)
         finally:
             shown.on_train_end()
         return history
@@ -236,10 +236,15 @@ class Loop:
             self._check_finite(fit.steps)
             self._save(fit.saved, step)
 
-    def _save(self, checkpoints: Checkpoints | None, step: int) -> None:
-        """Saves a checkpoint of this many steps; ends the run if a signal asked for that."""
-        if checkpoints is None:
+    def _save_after(self, fit: _Fit, epoch: int) -> None:
+        """Saves a checkpoint at the end of an epoch, counted from 1, where one is due."""
+        if fit.saved is None:
             return
+        if self._interruption.signal or epoch == fit.epochs or fit.saved.due_after(epoch):
+            self._save(fit.saved, epoch * fit.steps)
+
+    def _save(self, checkpoints: Checkpoints, step: int) -> None:
+        """Saves a checkpoint of this many steps; ends the run if a signal asked for that."""
         self.step.assign(step)
         checkpoints.save(step)
         self._interruption.unsaved = False

@@ -1,14 +1,13 @@
 """Measurement of the paths of a trained supernet, and the choice among them (docs/method.md 13).
 
 Three rounds: `random` paths of the whole space; paths `near` the best within the budget, by models
-drawn from the posterior of the first fit; the `final` few, on more images. The choice is made on
-the first half of the final images, and judged on the second.
+drawn from the posterior of the first fit; the `final` few, on more images. All that chooses sees a
+third of these, and the others judge the choice.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -20,13 +19,14 @@ from tas_tf.data.batches import Feed
 from tas_tf.errors import SpecError
 from tas_tf.layers.sampling import Draw
 from tas_tf.layers.searchable_unit import Mode
-from tas_tf.spaces import derivation, separable
+from tas_tf.spaces import derivation
 from tas_tf.spaces.cost import Budget, CostKind, cost
-from tas_tf.spaces.separable import Indices, Separable, Space
+from tas_tf.spaces.separable import Indices, Separable
 from tas_tf.training import losses
 from tas_tf.training.loop import Batch, batch_share
 from tas_tf.training.path_search import PathSearch
-from tas_tf.training.scores import Score, Scores, standard_error
+from tas_tf.training.path_values import PathValues, random_path
+from tas_tf.training.scores import Score, Scores, choosing, standard_error
 
 # Is told how many scores there are, whether the last was measured now, and its loss.
 Show = Callable[[int, bool, float], None]
@@ -39,10 +39,6 @@ _DRAWS = 4
 # Points of the curve of loss against cost, and the band in which each is looked for.
 _POINTS = 12
 _BAND = 0.05
-# Random paths whose capacity is fitted.
-_KNOWN = 1000
-# Levels of cost of a derivation by a model that is only drawn.
-_COARSE = 500
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -53,9 +49,10 @@ class Measurement:
         paths: Random paths of the whole space.
         near: Paths near the best within the budget.
         finalists: Architectures among which the last round chooses.
-        images: Images of the architecture half for each path.
-        final_images: Images for each finalist.
-        capacity: Weight of the capacity in a value, see `PathValues`.
+        images: Images of the architecture half for each path, of those by which finalists are
+            chosen.
+        final_images: Images for each finalist: a third chooses, the others judge.
+        capacity: Weight of the capacity in a value, see `path_values`.
         streams: Weight of the widths of residual streams in a value, likewise.
 
     Raises:
@@ -78,68 +75,6 @@ class Measurement:
                 raise SpecError(
                     f"Measurement.{field.name}: expected at least {smallest}. Received: {value}"
                 )
-
-
-class PathValues:
-    """What paths are worth: `-loss + deviation * (capacity * z_1 + streams * z_2)`.
-
-    Paths train for so few steps that they hardly use what they have: losses rank networks of many
-    parameters too low, and those of wide residual streams. `z_1` is the logarithm of the parameters
-    and `z_2` the mean logarithm of the blocks' output shares, both standardized over random paths;
-    `deviation` is that of the random paths' losses (benchmarks/README.md, Ranking).
-
-    Args:
-        space: The search space.
-        random: Scores of random paths.
-        capacity: The weight of `z_1`.
-        streams: The weight of `z_2`.
-    """
-
-    def __init__(self, space: Space, random: Sequence[Score], capacity: float, streams: float):
-        self._space = space
-        known = np.array([self._logarithms(score.indices) for score in random])
-        deviation = float(np.std([score.loss for score in random]))
-        self._means = known.mean(axis=0)
-        weights = np.array([capacity, streams])
-        self._slopes = weights * deviation / np.maximum(known.std(axis=0), 1e-12)
-
-    def of(self, indices: Indices, loss: float) -> float:
-        """Returns the value of a path of this loss."""
-        return -loss + self._capacity(indices)
-
-    def fitted(self, scores: Sequence[Score]) -> Separable:
-        """Returns the separable model of the values of scores.
-
-        Losses and capacity are fitted apart: the capacity is known exactly, of any paths.
-        """
-        of_losses = self._of_losses(scores)
-        return dataclasses.replace(of_losses, mean=of_losses.mean + self._capacity_terms)
-
-    def predicted(self, scores: Sequence[Score], architectures: Sequence[Indices]) -> np.ndarray:
-        """Returns the values (n,) that scores make expect of architectures, capacity exact."""
-        expected = self._of_losses(scores).predict(architectures)
-        return expected + np.array([self._capacity(indices) for indices in architectures])
-
-    @functools.cached_property
-    def _capacity_terms(self) -> np.ndarray:
-        """The coefficients (features,) of the capacity as a separable model."""
-        known = [random_path(self._space, 0, number) for number in range(_KNOWN)]
-        capacities = np.array([self._capacity(indices) for indices in known])
-        return separable.fit(self._space, known, capacities).mean
-
-    def _of_losses(self, scores: Sequence[Score]) -> Separable:
-        negative = np.array([-score.loss for score in scores])
-        return separable.fit(self._space, [score.indices for score in scores], negative)
-
-    def _capacity(self, indices: Indices) -> float:
-        return float(self._slopes @ (self._logarithms(indices) - self._means))
-
-    def _logarithms(self, indices: Indices) -> np.ndarray:
-        """Returns those of the parameters, and of the mean share of residual streams."""
-        architecture: Any = self._space.architecture(*indices)
-        parameters = cost(architecture, "parameters")
-        streams = self._space.stream_shares(architecture) or [1.0]
-        return np.array([np.log(parameters), np.log(streams).mean()])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -194,14 +129,31 @@ class Scorer:
     Args:
         search: The search, whose supernet is trained.
         feed: Batches of the architecture half, not augmented.
-        images: Images that are held for it at most; the number of batches is rounded up.
+        plan: How much is measured.
+
+    Attributes:
+        plan: The same by the batches that there are: images of whole batches, and those of a path
+            among those that choose, since what finds a network must not judge it.
+
+    Raises:
+        SpecError: If there is no batch to choose by and another one to judge by.
     """
 
-    def __init__(self, search: PathSearch, feed: Feed, images: int):
+    def __init__(self, search: PathSearch, feed: Feed, plan: Measurement):
         self._search = search
         _, labels = next(iter(feed.batches(0, 1)))
         self._size = len(labels)
-        count = min(self._count(images), feed.steps_per_epoch)
+        count = min(max(math.ceil(plan.final_images / self._size), 2), feed.steps_per_epoch)
+        if count < 2:
+            raise SpecError(
+                "a search by measurement expects two batches of the architecture half at least, to "
+                f"choose by and to judge by. Received: one of {self._size} images. Give a smaller "
+                "`batch_size`"
+            )
+        of_path = min(math.ceil(plan.images / self._size), choosing(count))
+        self.plan = dataclasses.replace(
+            plan, images=of_path * self._size, final_images=count * self._size
+        )
         self._batches = list(iter(feed.distributed(0, count, search.strategy)))
 
     def losses(self, indices: Indices, images: int) -> list[float]:
@@ -209,16 +161,12 @@ class Scorer:
 
         Args:
             indices: The candidates of the path.
-            images: Images that it is measured on.
+            images: Images that it is measured on, rounded up to whole batches.
         """
         supernet = self._search.supernet
         draw = supernet.fixed_draw(supernet.space.architecture(*indices))
-        batches = self._batches[: self._count(images)]
+        batches = self._batches[: math.ceil(images / self._size)]
         return [float(part) for part in [self._loss(batch, draw) for batch in batches]]
-
-    def _count(self, images: int) -> int:
-        """Returns the number of batches, at least one to choose by and one to judge by."""
-        return max(math.ceil(images / self._size), 2)
 
     @tf.function(autograph=False)
     def _loss(self, batch: Batch, draw: Draw) -> tf.Tensor:
@@ -238,7 +186,6 @@ class Measured:
 
     Args:
         search: The search, whose supernet is trained.
-        plan: How much is measured.
         scorer: Measures paths.
         scores: The scores so far.
         values: What paths are worth.
@@ -246,27 +193,22 @@ class Measured:
     """
 
     search: PathSearch
-    plan: Measurement
     scorer: Scorer
     scores: Scores
     values: PathValues
     model: Separable
 
 
-def measure(
-    search: PathSearch, feed: Feed, plan: Measurement, scores: Scores, show: Show
-) -> Measured:
+def measure(search: PathSearch, scorer: Scorer, scores: Scores, show: Show) -> Measured:
     """Measures random paths and paths near the best, and fits the model.
 
     Args:
         search: The search, whose supernet is trained.
-        feed: Batches of the architecture half, not augmented.
-        plan: How much is measured.
+        scorer: Measures its paths.
         scores: The scores so far.
         show: See `Show`.
     """
-    scorer = Scorer(search, feed, max(plan.images, plan.final_images))
-    space = search.supernet.space
+    space, plan = search.supernet.space, scorer.plan
 
     def score(name_of_round: str, indices: Indices) -> Score:
         return _score(scorer, scores, Score(name_of_round, indices, ()), plan.images, show)
@@ -280,8 +222,8 @@ def measure(
         score("near", _near(search, model, search.budgets, 2, number))
         for number in range(plan.near)
     ]
-    return Measured(search=search, plan=plan, scorer=scorer, scores=scores, values=values,
-                    model=values.fitted(measured))  # fmt: skip
+    model = values.fitted(measured)
+    return Measured(search=search, scorer=scorer, scores=scores, values=values, model=model)
 
 
 def choose(
@@ -298,7 +240,7 @@ def choose(
     space = measured.search.supernet.space
 
     def score(indices: Indices, name: str | None = None) -> Score:
-        wanted, images = Score("final", indices, (), name), measured.plan.final_images
+        wanted, images = Score("final", indices, (), name), measured.scorer.plan.final_images
         return _score(measured.scorer, measured.scores, wanted, images, show)
 
     finalists = [score(indices) for indices in _finalists(measured, budgets)]
@@ -314,33 +256,19 @@ def _score(scorer: Scorer, scores: Scores, wanted: Score, images: int, show: Sho
     return score
 
 
-def random_path(space: Space, seed: int, number: int) -> Indices:
-    """Returns candidates of a random path, all equally probable.
-
-    Args:
-        space: The search space.
-        seed: Seed of the search.
-        number: Number of the path.
-    """
-    random = np.random.default_rng([seed, 1, number])
-    widths = (int(random.integers(len(choice.candidates))) for choice in space.choices)
-    depths = (int(random.integers(len(candidates))) for candidates in space.depths)
-    return tuple(widths), tuple(depths)
-
-
 def _near(
     search: PathSearch, model: Separable, budgets: Sequence[Budget], stream: int, number: int
 ) -> Indices:
     """Returns the best within budgets by a model that is drawn from the posterior."""
     space = search.supernet.space
     drawn = model.drawn(np.random.default_rng([search.seed, stream, number]))
-    found = derivation.derive(space, *drawn.logits(), budgets, levels=_COARSE)
+    found = derivation.derive(space, *drawn.logits(), budgets, derivation.COARSE_LEVELS)
     return space.indices(found.architecture)
 
 
 def _finalists(measured: Measured, budgets: Sequence[Budget]) -> list[Indices]:
     """Returns distinct architectures within budgets: the best, and the best by drawn models."""
-    search, model, count = measured.search, measured.model, measured.plan.finalists
+    search, model, count = measured.search, measured.model, measured.scorer.plan.finalists
     space = search.supernet.space
     best = derivation.derive(space, *model.logits(), budgets)
     found: dict[Indices, None] = {space.indices(best.architecture): None}
@@ -352,13 +280,13 @@ def _finalists(measured: Measured, budgets: Sequence[Budget]) -> list[Indices]:
 
 
 def _choose(measured: Measured, finalists: Sequence[Score], references: Sequence[Score]) -> Choice:
-    """Returns the finalist of the best value on the first half of its batches.
+    """Returns the finalist of the best value on the batches that choose.
 
-    On the other half its leads are measured: those on which it was chosen would flatter it.
+    On the others its leads are measured: those on which it was chosen would flatter it.
     """
 
-    def by_batch(score: Score, half: int) -> np.ndarray:
-        return np.array([measured.values.of(score.indices, loss) for loss in score.halves[half]])
+    def by_batch(score: Score, part: int) -> np.ndarray:
+        return np.array([measured.values.of(score.indices, loss) for loss in score.parts[part]])
 
     first, *others = sorted(finalists, key=lambda score: -by_batch(score, 0).mean())
     rivals = [dataclasses.replace(others[0], name=RUNNER_UP)] if others else []
@@ -388,11 +316,10 @@ def curve(model: Separable, kind: CostKind) -> list[dict[str, float]]:
     """
     space = model.space
     unpruned = cost(space.unpruned(), kind)
-    smallest, largest = (amount / unpruned for amount in derivation.reachable(space, kind))
+    amounts = np.linspace(*derivation.reachable(space, kind), _POINTS + 1)[1:]
+    budgets = [Budget(kind, float(amount), unpruned, _BAND) for amount in amounts]
     points = {}
-    for share in np.linspace(smallest, largest, _POINTS + 1)[1:]:
-        budget = Budget(kind, share * unpruned, unpruned, _BAND)
-        found = derivation.derive(space, *model.logits(), [budget], levels=_COARSE).architecture
+    for found in derivation.derive_each(space, *model.logits(), budgets):
         (value,) = model.predict([space.indices(found)])
         points[cost(found, kind) / unpruned] = float(value)
     return [{"share": share, "value": value} for share, value in sorted(points.items())]

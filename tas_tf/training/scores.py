@@ -40,10 +40,10 @@ class Score:
         return float(np.mean(self.losses))
 
     @property
-    def halves(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    def parts(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """The losses by which finalists are chosen, and those by which the choice is judged."""
-        half = len(self.losses) // 2
-        return self.losses[:half], self.losses[half:]
+        first = choosing(len(self.losses))
+        return self.losses[:first], self.losses[first:]
 
     def record(self) -> dict[str, Any]:
         """Returns it as plain data."""
@@ -55,6 +55,14 @@ class Score:
             "depths": [*depths],
             "losses": [*self.losses],
         }
+
+
+def choosing(batches: int) -> int:
+    """Returns how many of a finalist's batches choose: a third, at least one; the others judge.
+
+    Finalists differ by more than a third leaves open; whether one leads takes the most images.
+    """
+    return max(batches // 3, 1)
 
 
 def standard_error(differences: Sequence[float] | np.ndarray) -> float:

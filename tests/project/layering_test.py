@@ -46,7 +46,7 @@ LAYERS = (
     (
         "training",
         "losses optimizers schedules event_files callbacks progress loop objective supervised "
-        "search_loop architecture_search path_search scores measurement search_records",
+        "search_loop architecture_search path_search scores path_values measurement search_records",
     ),
     (
         "baselines",

@@ -190,9 +190,12 @@ def test_when_one_is_due(directory):
     often = Checkpoints(directory, CheckpointInterval(seconds=1e-9), **state())
     assert often.due(1)
     assert not Checkpoints(directory, **state()).due(1)
+    tenth = Checkpoints(directory, CheckpointInterval(epochs=10), **state())
+    assert [epoch for epoch in range(1, 25) if tenth.due_after(epoch)] == [10, 20]
+    assert all(every.due_after(epoch) for epoch in range(1, 25))
 
 
-@pytest.mark.parametrize("wrong", [{"steps": 0}, {"steps": -1}, {"seconds": 0.0}])
+@pytest.mark.parametrize("wrong", [{"epochs": 0}, {"steps": 0}, {"steps": -1}, {"seconds": 0.0}])
 def test_an_interval_that_makes_no_sense_is_refused(wrong):
     (name,) = wrong
     with pytest.raises(SpecError, match=f"CheckpointInterval.{name}: expected a number above 0"):

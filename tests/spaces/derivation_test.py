@@ -90,6 +90,39 @@ def test_coarse_levels_stay_within_budget_and_gap(problem, levels):
         assert best <= derived.log_probability + derived.optimality_gap + 1e-9
 
 
+@settings(deadline=None, max_examples=40)
+@given(problem=problems(), shares=st.lists(st.integers(1, 1_000), min_size=1, max_size=6))
+def test_many_budgets_at_once(problem, shares):
+    space, logits, budget = problem
+    top = reachable(space, budget.kind)[1]
+    amounts = sorted(top * share / 1_000 for share in (*shares, 1_000))
+    budgets = [Budget(budget.kind, amount, budget.unpruned, 0.1) for amount in amounts]
+    oracle = Oracle(space, logits, [budget.kind])
+    best = [value for value in (oracle.best([each]) for each in budgets) if value is not None]
+    found = derivation.derive_each(space, *logits, budgets)
+    # Levels are at least as fine as these costs, or nearly: nothing is lost but where they round.
+    assert found and len(found) <= len(best)
+    for architecture in found:
+        assert any(each.contains(cost(architecture, each.kind)) for each in budgets)
+    assert budgets[-1].contains(cost(found[-1], budget.kind))
+
+
+def test_many_budgets_of_a_whole_network_are_as_good_as_one_by_one():
+    space = SearchSpace.resnet(20, 10, (8, 8, 1))
+    logits = spaces.random_logits(space, 0)
+    kind, unpruned = cost_kind("macs"), cost(space.unpruned(), "macs")
+    amounts = np.linspace(*reachable(space, kind), 13)[1:]
+    budgets = [Budget(kind, float(amount), unpruned) for amount in amounts]
+    found = derivation.derive_each(space, *logits, budgets)
+    assert len(found) == len(budgets)
+    for budget, architecture in zip(budgets, found, strict=True):
+        alone = derive(space, *logits, [budget])
+        assert budget.contains(cost(architecture, kind))
+        received = derivation.of_measured(space, logits, [budget], architecture).log_probability
+        best = derivation.of_measured(space, logits, [budget], alone.architecture).log_probability
+        assert best - 0.05 <= received <= best + 0.05
+
+
 @pytest.mark.parametrize("levels", [1, 40, 4_000])
 def test_cheapest_architecture_is_found_among_more_probable_ones(levels):
     space = SearchSpace.resnet(20, search="width")

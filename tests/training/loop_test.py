@@ -97,6 +97,26 @@ def test_a_run_that_was_cut_off_within_an_epoch_logs_the_whole_epoch(undisturbed
         np.testing.assert_array_equal(value, expected)
 
 
+def test_every_second_epoch_and_the_last_are_saved(undisturbed, feed, tmp_path):
+    directory, every_second = RunDirectory(str(tmp_path)), CheckpointInterval(epochs=2)
+    first = small_runs.training()
+    checkpoints = Checkpoints(directory, every_second, **first.state())
+    with pytest.raises(small_runs.Killed):
+        first.fit(feed, 3, [small_runs.KillAt(1)], checkpoints)
+    assert checkpoints.saved is None
+    second = small_runs.training()
+    second.learning_rate = lambda step: 0.05 / (1 + step)
+    checkpoints = Checkpoints(directory, every_second, **second.state())
+    assert not checkpoints.restore()
+    second.fit(feed, 3, checkpoints=checkpoints)
+    names = {path.name for path in (tmp_path / "checkpoints").glob("*.json")}
+    assert names == {"ckpt-8.json", "ckpt-12.json"}
+    for value, expected in zip(
+        small_runs.values(second), small_runs.values(undisturbed[0]), strict=True
+    ):
+        np.testing.assert_array_equal(value, expected)
+
+
 def test_a_run_that_is_done_does_nothing_more(undisturbed, feed):
     loop, *_ = undisturbed
     before = small_runs.values(loop)
@@ -167,6 +187,20 @@ def test_a_signal_saves_and_ends_the_run(undisturbed, feed, tmp_path, name):
     assert small_runs.without_times(history) == small_runs.without_times(full_history[1:])
     for value, expected in zip(small_runs.values(second), small_runs.values(whole), strict=True):
         np.testing.assert_array_equal(value, expected)
+
+
+def test_a_signal_between_epochs_saves_what_the_last_of_them_did_not(feed, tmp_path):
+    loop = small_runs.training()
+
+    class AtEnd(small_runs.Recorder):
+        def on_epoch_end(self, epoch, logs=None):
+            signal.raise_signal(signal.SIGTERM)
+
+    interval = CheckpointInterval(epochs=10)
+    checkpoints = Checkpoints(RunDirectory(str(tmp_path)), interval, **loop.state())
+    with pytest.raises(Interrupted, match="^SIGTERM; the checkpoint of step 4 is saved$"):
+        loop.fit(feed, 3, [AtEnd()], checkpoints)
+    assert checkpoints.restore() and int(loop.step.numpy()) == 4
 
 
 def test_a_second_signal_ends_the_run_at_once(feed, tmp_path, capsys):

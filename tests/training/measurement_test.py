@@ -7,12 +7,13 @@ import pytest
 import small_runs
 import tensorflow as tf
 
-from tas_tf.errors import RunDirectoryError
+from tas_tf.errors import RunDirectoryError, SpecError
 from tas_tf.layers.searchable_unit import Mode
 from tas_tf.runtime.run_directory import RunDirectory
 from tas_tf.spaces.cost import cost
-from tas_tf.training import losses, measurement
+from tas_tf.training import losses
 from tas_tf.training.measurement import Measurement, Scorer, choose, measure
+from tas_tf.training.path_values import PathValues, random_path
 from tas_tf.training.scores import SCORES, Score, Scores
 
 PLAN = Measurement(paths=12, near=3, finalists=3, images=128, final_images=256)
@@ -36,7 +37,7 @@ def measured(search, feed, folder, plan=PLAN, **options):
     references = {"unpruned": search.supernet.space.unpruned()}
     seen = []
     show = options.pop("show", lambda *told: seen.append(told))
-    paths = measure(search, feed, plan, Scores(directory), show)
+    paths = measure(search, Scorer(search, feed, plan), Scores(directory), show)
     return choose(paths, search.budgets, references, show), seen
 
 
@@ -48,8 +49,8 @@ def whole(search, feed, tmp_path_factory):
 
 def test_a_score_is_the_loss_of_the_derived_shape_by_the_batch_s_statistics(search, feed):
     net = search.supernet
-    indices = measurement.random_path(net.space, 0, 5)
-    scorer = Scorer(search, feed, 100)
+    indices = random_path(net.space, 0, 5)
+    scorer = Scorer(search, feed, dataclasses.replace(PLAN, final_images=100))
     draw = net.fixed_draw(net.space.architecture(*indices))
     expected = [
         float(
@@ -58,7 +59,7 @@ def test_a_score_is_the_loss_of_the_derived_shape_by_the_batch_s_statistics(sear
         for images, labels in feed.batches(0, 2)
     ]
     np.testing.assert_allclose(scorer.losses(indices, 100), expected, rtol=1e-5)
-    more = Scorer(search, feed, 200)
+    more = Scorer(search, feed, dataclasses.replace(PLAN, final_images=200))
     assert len(more.losses(indices, 200)) == 4
     np.testing.assert_allclose(more.losses(indices, 100), expected, rtol=1e-5)
 
@@ -69,12 +70,13 @@ def test_the_choice_is_within_the_budget_and_the_best_of_the_finalists(search, w
     assert budget.contains(cost(choice.architecture, budget.kind))
     finals = [score for score in choice.finalists if score.name is None]
     assert len(finals) == PLAN.finalists
-    half = len(finals[0].losses) // 2
+    third = len(finals[0].losses) // 3
+    assert third == 1
     random = [
         score for score in Scores(RunDirectory(str(folder))).scores if score.round == "random"
     ]
-    values = measurement.PathValues(search.supernet.space, random, PLAN.capacity, PLAN.streams)
-    means = [values.of(score.indices, np.mean(score.losses[:half])) for score in finals]
+    values = PathValues(search.supernet.space, random, PLAN.capacity, PLAN.streams)
+    means = [values.of(score.indices, np.mean(score.losses[:third])) for score in finals]
     assert means == sorted(means, reverse=True)
     space = search.supernet.space
     assert space.architecture(*finals[0].indices) == choice.architecture
@@ -83,7 +85,7 @@ def test_the_choice_is_within_the_budget_and_the_best_of_the_finalists(search, w
 
 def test_values_add_the_capacity_and_the_streams_that_losses_lack(search):
     space = search.supernet.space
-    paths = [measurement.random_path(space, 0, number) for number in range(40)]
+    paths = [random_path(space, 0, number) for number in range(40)]
     random = np.random.default_rng(0)
     scores = [Score("random", path, (float(random.normal()),)) for path in paths]
     logarithms = np.log([cost(space.architecture(*path), "parameters") for path in paths])
@@ -98,29 +100,29 @@ def test_values_add_the_capacity_and_the_streams_that_losses_lack(search):
         outputs.append(np.mean([np.log(a[-1] / b[-1]) for pair in pairs for a, b in pair]))
     z, streams = ((v - np.mean(v)) / np.std(v) for v in (logarithms, np.array(outputs)))
     expected = -losses_ + losses_.std() * (0.4 * z + 0.3 * streams)
-    values = measurement.PathValues(space, scores, 0.4, 0.3)
+    values = PathValues(space, scores, 0.4, 0.3)
     received = [values.of(score.indices, score.loss) for score in scores]
     np.testing.assert_allclose(received, expected, rtol=1e-9)
     # The derivation's model has the capacity as a sum of terms, a prediction has it exactly.
     model = values.fitted(scores)
-    alone = measurement.PathValues(space, scores, 0.0, 0.0).fitted(scores)
+    alone = PathValues(space, scores, 0.0, 0.0).fitted(scores)
     exact = values.predicted(scores, paths)
     np.testing.assert_allclose(exact - alone.predict(paths), expected + losses_, atol=1e-9)
     assert np.corrcoef(model.predict(paths), exact)[0, 1] > 0.95
-    without = measurement.PathValues(space, scores, 0.0, 0.0)
+    without = PathValues(space, scores, 0.0, 0.0)
     assert without.of(paths[0], 2.0) == -2
 
 
-def test_leads_are_measured_on_the_other_half(search, whole):
+def test_leads_are_measured_on_images_that_had_no_part_in_the_choice(search, whole):
     folder, choice, _ = whole
     first, *_, unpruned = choice.finalists
     assert unpruned.name == "unpruned"
-    half = len(first.losses) // 2
+    third = len(first.losses) // 3
     random = [
         score for score in Scores(RunDirectory(str(folder))).scores if score.round == "random"
     ]
-    values = measurement.PathValues(search.supernet.space, random, PLAN.capacity, PLAN.streams)
-    ahead, behind = ([values.of(s.indices, x) for x in s.losses[half:]] for s in (first, unpruned))
+    values = PathValues(search.supernet.space, random, PLAN.capacity, PLAN.streams)
+    ahead, behind = ([values.of(s.indices, x) for x in s.losses[third:]] for s in (first, unpruned))
     differences = np.subtract(ahead, behind)
     lead, error = choice.leads["unpruned"]
     assert lead == pytest.approx(differences.mean())
@@ -142,9 +144,29 @@ def test_a_single_batch_that_judges_decides_nothing(search, feed, whole, tmp_pat
     (tmp_path / SCORES).write_text("".join(lines[: PLAN.paths + PLAN.near]))
     plan = dataclasses.replace(PLAN, finalists=2, final_images=100)
     choice, _ = measured(search, feed, tmp_path, plan)
-    assert [len(half) for half in choice.finalists[0].halves] == [1, 1]
+    assert [len(part) for part in choice.finalists[0].parts] == [1, 1]
     for lead in choice.record()["leads"].values():
         assert lead["standard_error"] is None and not lead["decided"]
+
+
+def test_paths_are_measured_on_images_that_do_not_judge(search, feed, whole):
+    assert Scorer(search, feed, PLAN).plan == dataclasses.replace(PLAN, images=64)
+    plan = dataclasses.replace(PLAN, images=10_000, final_images=10_000)
+    batches = feed.steps_per_epoch
+    held = Scorer(search, feed, plan).plan
+    assert (held.images, held.final_images) == (64 * (batches // 3), 64 * batches)
+    folder, choice, _ = whole
+    scores = Scores(RunDirectory(str(folder))).scores
+    assert {len(score.losses) for score in scores if score.round != "final"} == {1}
+    assert len(choice.finalists[0].losses) == 4
+
+
+def test_a_single_batch_cannot_choose_and_judge(search):
+    data = small_runs.digits()
+    few = data.training(800, 0, "architecture", augment=False)
+    assert few.steps_per_epoch == 1
+    with pytest.raises(SpecError, match="Received: one of .* images. Give a smaller `batch_size`"):
+        Scorer(search, few, PLAN)
 
 
 def test_every_score_is_shown_once(whole):
