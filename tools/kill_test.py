@@ -39,6 +39,7 @@ include 'specs/base/digits.gin'
 DEPTH = 8
 EPOCHS = 3
 SEARCH_EPOCHS = 5
+CheckpointInterval.epochs = 2
 CheckpointInterval.steps = 3
 Measurement.paths = 25
 Measurement.near = 3

@@ -111,8 +111,7 @@ def say_measurement(plan: Measurement) -> None:
     """Says on how many images networks are measured, and which of these judge."""
     _say(
         f"Measures {plan.paths + plan.near} paths on {plan.images} images of the architecture half "
-        f"and {plan.finalists} finalists on {plan.final_images}, of which those that have no part "
-        "in the choice judge it"
+        f"and {plan.finalists} finalists on {plan.final_images}: a third chooses, the others judge"
     )
 
 

@@ -8,6 +8,7 @@ third of these, and the others judge the choice.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -154,7 +155,12 @@ class Scorer:
         self.plan = dataclasses.replace(
             plan, images=of_path * self._size, final_images=count * self._size
         )
-        self._batches = list(iter(feed.distributed(0, count, search.strategy)))
+        self._feed, self._held = feed, count
+
+    @functools.cached_property
+    def _batches(self) -> list[Batch]:
+        """The images, which are read when the first path is measured."""
+        return list(iter(self._feed.distributed(0, self._held, self._search.strategy)))
 
     def losses(self, indices: Indices, images: int) -> list[float]:
         """Returns the mean cross-entropy of each of the first batches.

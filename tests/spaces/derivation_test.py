@@ -100,8 +100,13 @@ def test_many_budgets_at_once(problem, shares):
     oracle = Oracle(space, logits, [budget.kind])
     best = [value for value in (oracle.best([each]) for each in budgets) if value is not None]
     found = derivation.derive_each(space, *logits, budgets)
-    # Levels are at least as fine as these costs, or nearly: nothing is lost but where they round.
     assert found and len(found) <= len(best)
+    if top <= derivation.LEVELS:  # every cost has a level of its own
+        received = [
+            derivation.of_measured(space, logits, budgets, each).log_probability for each in found
+        ]
+        whole = derive(space, *logits, budgets[-1:]).argmax_log_probability
+        assert received == pytest.approx([value - whole for value in best], abs=1e-9)
     for architecture in found:
         assert any(each.contains(cost(architecture, each.kind)) for each in budgets)
     assert budgets[-1].contains(cost(found[-1], budget.kind))
