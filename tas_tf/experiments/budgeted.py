@@ -74,11 +74,12 @@ class Plan:
     network: keras.Model | None = None
 
 
-def check(experiment: Budgeted, **ranges: float) -> Plan:
+def check(experiment: Budgeted, *, batches: int = 1, **ranges: float) -> Plan:
     """Refuses whatever can be refused before anything is built or written.
 
     Args:
         experiment: The experiment.
+        batches: Batches that each half of the training set must hold.
         ranges: Further settings of it whose range is checked.
     """
     directory, config, info = common.begin(
@@ -86,6 +87,7 @@ def check(experiment: Budgeted, **ranges: float) -> Plan:
         experiment.run_dir,
         experiment.data,
         parts=2,
+        batches=batches,
         epochs=experiment.epochs,
         batch_size=experiment.batch_size,
         seed=experiment.seed,

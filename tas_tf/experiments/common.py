@@ -82,6 +82,7 @@ def begin(
     run_dir: str,
     data: ImageData,
     parts: int = 1,
+    batches: int = 1,
     **values: float,
 ) -> tuple[RunDirectory, str, DataInfo]:
     """Checks what an experiment is asked for, before anything is read or written.
@@ -91,6 +92,7 @@ def begin(
         run_dir: The run directory.
         data: The images.
         parts: Parts of the training set that batches are drawn from.
+        batches: Batches that each part must hold.
         values: Settings whose range is checked; `batch_size` among them.
 
     Returns:
@@ -103,7 +105,7 @@ def begin(
     check_free(directory)
     info = data.describe()
     provenance.check_images(directory, info.identity)
-    _check_batch(experiment, int(values["batch_size"]), info, parts)
+    _check_batch(experiment, int(values["batch_size"]), info, parts, batches)
     return directory, config, info
 
 
@@ -140,12 +142,15 @@ def load_network(
     return model
 
 
-def _check_batch(experiment: str, batch_size: int, info: DataInfo, parts: int) -> None:
-    """Refuses a batch larger than what it is drawn from, the training set or each half of it."""
-    if info.train_images is not None and batch_size > info.train_images // parts:
+def _check_batch(
+    experiment: str, batch_size: int, info: DataInfo, parts: int, batches: int
+) -> None:
+    """Refuses a batch too large for what it is drawn from, the training set or each half of it."""
+    if info.train_images is not None and batch_size > info.train_images // parts // batches:
         parameter = gin_config.described(f"{experiment}.batch_size")
         raise SpecError(
-            f"{parameter}: expected at most {info.train_images // parts}, the images in "
+            f"{parameter}: expected at most {info.train_images // parts // batches}, "
+            f"{'half of ' if batches == 2 else ''}the images in "
             f"{'each half of ' if parts == 2 else ''}the training set. Received: {batch_size}"
         )
 

@@ -179,6 +179,12 @@ def test_binding_is_refused(capsys, binding, expected):
     check_refused(capsys, "search", *arguments, expected=[expected])
 
 
+def test_a_search_by_measurement_needs_two_batches_of_each_half(capsys):
+    wrong = bindings("BATCH_SIZE = 405", "run_search.decide = 'measurement'")
+    expected = "at most 404, half of the images in each half of the training set"
+    check_refused(capsys, "search", QUICK, RUN, "--data_dir=.", *wrong, expected=[expected])
+
+
 def architecture_text(**fields):
     space = tas_tf.SearchSpace.resnet(8, 10, (8, 8, 1))
     return json.dumps({**json.loads(space.unpruned().to_json()), **fields})
