@@ -159,8 +159,8 @@ def derive_each(
 ) -> list[Any]:
     """Returns what `derive` finds for each of many budgets of one cost, sooner and less finely.
 
-    Of a space that is built, one programme has the best of every level of cost. Budgets in whose
-    bands it finds nothing are left out.
+    Of a space that is built, one programme has the best of every level of a sum: budgets in whose
+    bands there is none are left out. Elsewhere each is derived.
 
     Args:
         space: The search space.
@@ -169,10 +169,8 @@ def derive_each(
         budgets: The budgets, ascending, each alone.
     """
     if isinstance(space, ModelSpace) or budgets[-1].kind.peak:
-        alone = [
-            derive(space, width_logits, depth_logits, [budget], COARSE_LEVELS) for budget in budgets
-        ]
-        return [derived.architecture for derived in alone if derived.in_band]
+        logits = width_logits, depth_logits
+        return [derive(space, *logits, [each], COARSE_LEVELS).architecture for each in budgets]
     widths, depths = _regrets(space, width_logits, depth_logits)
     return Programme(space, widths, depths, budgets[-1:], LEVELS).best_of_each(budgets)
 

@@ -2,6 +2,7 @@
 
 import ast
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -125,6 +126,13 @@ def before(name: str) -> set[str]:
     above = ORDER[: ORDER.index(name)]
     whole = {package for package in EXPORTS if _named(package, EXPORTS[package]) in above}
     return {*above, *(whole - {name.rpartition(".")[0]})}
+
+
+@pytest.mark.parametrize(("package", "files"), [layer for layer in LAYERS if layer[0]])
+def test_the_readme_s_picture_names_the_files_of_a_package_in_order(package, files):
+    text = (PACKAGE.parent / "README.md").read_text()
+    (shown,) = re.findall(rf'\b{package}\(?\["{package}: .*?<br>(.*?)"\]', text)
+    assert re.split(r",(?:<br>| )", shown) == files.split()
 
 
 def test_every_file_has_its_place_and_every_place_its_file():
