@@ -74,12 +74,12 @@ class Plan:
     network: keras.Model | None = None
 
 
-def check(experiment: Budgeted, *, batches: int = 1, **ranges: float) -> Plan:
+def check(experiment: Budgeted, *, least_batches: int = 1, **ranges: float) -> Plan:
     """Refuses whatever can be refused before anything is built or written.
 
     Args:
         experiment: The experiment.
-        batches: Batches that each half of the training set must hold.
+        least_batches: Batches that each half of the training set must hold at least.
         ranges: Further settings of it whose range is checked.
     """
     directory, config, info = common.begin(
@@ -87,7 +87,7 @@ def check(experiment: Budgeted, *, batches: int = 1, **ranges: float) -> Plan:
         experiment.run_dir,
         experiment.data,
         parts=2,
-        batches=batches,
+        least_batches=least_batches,
         epochs=experiment.epochs,
         batch_size=experiment.batch_size,
         seed=experiment.seed,

@@ -82,7 +82,7 @@ def begin(
     run_dir: str,
     data: ImageData,
     parts: int = 1,
-    batches: int = 1,
+    least_batches: int = 1,
     **values: float,
 ) -> tuple[RunDirectory, str, DataInfo]:
     """Checks what an experiment is asked for, before anything is read or written.
@@ -92,7 +92,7 @@ def begin(
         run_dir: The run directory.
         data: The images.
         parts: Parts of the training set that batches are drawn from.
-        batches: Batches that each part must hold.
+        least_batches: Batches that each part must hold at least.
         values: Settings whose range is checked; `batch_size` among them.
 
     Returns:
@@ -105,7 +105,7 @@ def begin(
     check_free(directory)
     info = data.describe()
     provenance.check_images(directory, info.identity)
-    _check_batch(experiment, int(values["batch_size"]), info, parts, batches)
+    _check_batch(experiment, int(values["batch_size"]), info, parts, least_batches)
     return directory, config, info
 
 

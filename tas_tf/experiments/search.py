@@ -198,7 +198,7 @@ class SearchExperiment:
         plan = budgeted.check(
             self,
             # By measurement, one batch chooses and another judges.
-            batches=2 if self.decide == "measurement" else 1,
+            least_batches=2 if self.decide == "measurement" else 1,
             weight_warmup_epochs=self.weight_warmup_epochs,
             temperature=min(self.temperature(epoch, self.epochs) for epoch in (0, self.epochs - 1)),
         )
