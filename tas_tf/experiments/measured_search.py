@@ -15,23 +15,21 @@ from tas_tf.spaces.model_space import ModelSpace
 from tas_tf.training import measurement
 from tas_tf.training.event_files import EventFiles
 from tas_tf.training.measurement import Choice, Measured, Scorer, Show
-from tas_tf.training.path_search import PathSearch
 from tas_tf.training.progress import Progress
 from tas_tf.training.scores import Scores
 
 
-def measure(search: PathSearch, scorer: Scorer, directory: RunDirectory) -> Measured:
+def measure(scorer: Scorer, directory: RunDirectory) -> Measured:
     """Measures paths of a trained supernet, showing how far it is.
 
     Args:
-        search: The search, whose supernet is trained.
-        scorer: Measures its paths.
+        scorer: Measures the paths of a search, whose supernet is trained.
         directory: The run directory, which keeps the scores.
     """
     scores, plan = Scores(directory), scorer.plan
     messages.say_measurement(plan)
     with _shown("measurement", plan.paths + plan.near, scores) as show:
-        return measurement.measure(search, scorer, scores, show)
+        return measurement.measure(scorer, scores, show)
 
 
 def choose(measured: Measured, budgets: Sequence[Budget], references: dict[str, Any]) -> Choice:

@@ -169,7 +169,7 @@ class SearchExperiment:
         scorer = Scorer(search, half, self.measurement)  # refuses too few images before training
         seconds = self._fit(search, feed, plan)
         begun = time.monotonic()
-        measured = measured_search.measure(search, scorer, plan.directory)
+        measured = measured_search.measure(scorer, plan.directory)
         values = measured.model.logits()
 
         def within(budgets: Sequence[Budget]) -> tuple[Derivation, Choice]:

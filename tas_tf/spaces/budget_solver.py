@@ -254,9 +254,8 @@ class Programme:
         """
         programme = self._by_levels(multipliers)
         values, trace = self._walk(programme)
-        dearest_first = np.arange(len(values))[::-1]
         if everywhere:
-            order = dearest_first[np.isfinite(values[dearest_first])]
+            order = np.flatnonzero(np.isfinite(values))[::-1]
         else:
             order = _in_order(values, programme.band(self.budgets[0]))
         for level in order:

@@ -133,15 +133,16 @@ class Scorer:
         plan: How much is measured.
 
     Attributes:
-        plan: The same by the batches that there are: images of whole batches, and those of a path
-            among those that choose, since what finds a network must not judge it.
+        search: The search.
+        plan: What was asked, by the batches that there are: images of whole batches, and those of
+            a path among those that choose, since what finds a network must not judge it.
 
     Raises:
         SpecError: If there is no batch to choose by and another one to judge by.
     """
 
     def __init__(self, search: PathSearch, feed: Feed, plan: Measurement):
-        self._search = search
+        self.search = search
         _, labels = next(iter(feed.batches(0, 1)))
         self._size = len(labels)
         count = min(max(math.ceil(plan.final_images / self._size), 2), feed.steps_per_epoch)
@@ -160,7 +161,7 @@ class Scorer:
     @functools.cached_property
     def _batches(self) -> list[Batch]:
         """The images, which are read when the first path is measured."""
-        return list(iter(self._feed.distributed(0, self._held, self._search.strategy)))
+        return list(iter(self._feed.distributed(0, self._held, self.search.strategy)))
 
     def losses(self, indices: Indices, images: int) -> list[float]:
         """Returns the mean cross-entropy of each of the first batches.
@@ -169,14 +170,14 @@ class Scorer:
             indices: The candidates of the path.
             images: Images that it is measured on, rounded up to whole batches.
         """
-        supernet = self._search.supernet
+        supernet = self.search.supernet
         draw = supernet.fixed_draw(supernet.space.architecture(*indices))
         batches = self._batches[: math.ceil(images / self._size)]
         return [float(part) for part in [self._loss(batch, draw) for batch in batches]]
 
     @tf.function(autograph=False)
     def _loss(self, batch: Batch, draw: Draw) -> tf.Tensor:
-        search = self._search
+        search = self.search
 
         def share(images: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
             logits = search.supernet(images, draw, mode=Mode.ARCHITECTURE)
@@ -191,30 +192,28 @@ class Measured:
     """The paths that were measured.
 
     Args:
-        search: The search, whose supernet is trained.
         scorer: Measures paths.
         scores: The scores so far.
         values: What paths are worth.
         model: The model that is fitted to that.
     """
 
-    search: PathSearch
     scorer: Scorer
     scores: Scores
     values: PathValues
     model: Separable
 
 
-def measure(search: PathSearch, scorer: Scorer, scores: Scores, show: Show) -> Measured:
+def measure(scorer: Scorer, scores: Scores, show: Show) -> Measured:
     """Measures random paths and paths near the best, and fits the model.
 
     Args:
-        search: The search, whose supernet is trained.
-        scorer: Measures its paths.
+        scorer: Measures the paths of a search, whose supernet is trained.
         scores: The scores so far.
         show: See `Show`.
     """
-    space, plan = search.supernet.space, scorer.plan
+    search, plan = scorer.search, scorer.plan
+    space = search.supernet.space
 
     def score(name_of_round: str, indices: Indices) -> Score:
         return _score(scorer, scores, Score(name_of_round, indices, ()), plan.images, show)
@@ -229,7 +228,7 @@ def measure(search: PathSearch, scorer: Scorer, scores: Scores, show: Show) -> M
         for number in range(plan.near)
     ]
     model = values.fitted(measured)
-    return Measured(search=search, scorer=scorer, scores=scores, values=values, model=model)
+    return Measured(scorer=scorer, scores=scores, values=values, model=model)
 
 
 def choose(
@@ -243,7 +242,7 @@ def choose(
         references: Architectures of the space that the choice is compared with, by name.
         show: See `Show`.
     """
-    space = measured.search.supernet.space
+    space = measured.scorer.search.supernet.space
 
     def score(indices: Indices, name: str | None = None) -> Score:
         wanted, images = Score("final", indices, (), name), measured.scorer.plan.final_images
@@ -274,7 +273,8 @@ def _near(
 
 def _finalists(measured: Measured, budgets: Sequence[Budget]) -> list[Indices]:
     """Returns distinct architectures within budgets: the best, and the best by drawn models."""
-    search, model, count = measured.search, measured.model, measured.scorer.plan.finalists
+    search, count = measured.scorer.search, measured.scorer.plan.finalists
+    model = measured.model
     space = search.supernet.space
     best = derivation.derive(space, *model.logits(), budgets)
     found: dict[Indices, None] = {space.indices(best.architecture): None}
@@ -302,7 +302,7 @@ def _choose(measured: Measured, finalists: Sequence[Score], references: Sequence
         leads[str(rival.name)] = (float(differences.mean()), standard_error(differences))
     compared = [first, *others, *references]
     return Choice(
-        architecture=measured.search.supernet.space.architecture(*first.indices),
+        architecture=measured.scorer.search.supernet.space.architecture(*first.indices),
         model=measured.model,
         finalists=compared,
         values=[float(by_batch(score, 1).mean()) for score in compared],

@@ -37,7 +37,7 @@ def measured(search, feed, folder, plan=PLAN, **options):
     references = {"unpruned": search.supernet.space.unpruned()}
     seen = []
     show = options.pop("show", lambda *told: seen.append(told))
-    paths = measure(search, Scorer(search, feed, plan), Scores(directory), show)
+    paths = measure(Scorer(search, feed, plan), Scores(directory), show)
     return choose(paths, search.budgets, references, show), seen
 
 
