@@ -177,7 +177,7 @@ def main() -> None:
     parser.add_argument("--variants", choices=VARIANTS, nargs="+", default=[*VARIANTS])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--scored", type=int, default=100, help="networks that are scored raw")
-    parser.set_defaults(gin_bindings=[], variant="")
+    parser.set_defaults(gin_bindings=[], variant="", only="")
     flags = parser.parse_args()
     flags.folder.mkdir(parents=True, exist_ok=True)
     file = flags.folder / "rows.json"

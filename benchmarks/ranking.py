@@ -3,7 +3,8 @@
     python benchmarks/ranking.py --networks=networks.json --data_dir=~/tensorflow_datasets
 
 The file has a list `networks` of pairs: the widths of a network from the stem on, and its accuracy;
-or it has the records of a study (benchmarks/ladder.json). A spec (`--gin_file`, by default
+or it has the records of a study (benchmarks/ladder.json), of which `--only` takes the trainings
+whose names a regular expression finds. A spec (`--gin_file`, by default
 `benchmarks/ranking.gin`) says how the supernet is trained and how many paths are measured. All lies
 under `--runs`, and goes on from there: the trained teacher, a search for every seed, and scores of
 networks of the file. A variant, such as `--variant=paper` with `--gin_bindings='Supernet.streams =
@@ -23,6 +24,7 @@ import functools
 import json
 import os
 import pathlib
+import re
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -55,7 +57,7 @@ from tas_tf.training.scores import Score, Scores, read_scores
 
 STOCK_STEPS = 15
 # Weights of capacity and streams beside those of a search, each with a row for every seed.
-OTHER_WEIGHTS = ((0.0, 0.0), (0.4, 0.0), (0.4, 0.2), (0.4, 0.4), (0.8, 1.0))
+OTHER_WEIGHTS = ((0.0, 0.0), (0.4, 0.0), (0.4, 0.3), (0.8, 1.0), (1.2, 0.9))
 
 
 def correlations(values: np.ndarray, accuracies: np.ndarray) -> dict[str, float]:
@@ -81,6 +83,7 @@ class Ladder:
         self.bindings = [*flags.gin_bindings]
         self.scored = flags.scored
         self.variant = flags.variant
+        self.only = flags.only
         self.data_dir = flags.data_dir
         gin_config.load([flags.gin_file], self._bindings(0))
         self.experiment = self._experiment(0)
@@ -110,14 +113,16 @@ class Ladder:
         found = json.loads(path.read_text())
         if "trainings" not in found:
             return [(self._indices(widths), accuracy) for widths, accuracy in found["networks"]]
-        pairs = []
+        accuracies: dict[str, list[float]] = {}
         for key, record in found["trainings"].items():
             network, _, _ = key.rsplit("/", 2)
-            if network != "unpruned":
-                text = json.dumps(found["networks"][network]["architecture"])
-                indices = self.space.indices(Architecture.from_json(text))
-                pairs.append((indices, record["accuracy"]))
-        return pairs
+            if network != "unpruned" and re.search(self.only, key):
+                accuracies.setdefault(network, []).append(record["accuracy"])
+        texts = {name: json.dumps(found["networks"][name]["architecture"]) for name in accuracies}
+        return [
+            (self.space.indices(Architecture.from_json(text)), float(np.mean(accuracies[name])))
+            for name, text in texts.items()
+        ]
 
     def _indices(self, widths: Sequence[int]) -> Indices:
         """Returns the candidates of a network whose widths follow each other from the stem on."""
@@ -256,7 +261,8 @@ def main() -> None:
     parser.add_argument("--runs", default="runs/ranking")
     parser.add_argument("--variant", default="", help="name of what the bindings make different")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--scored", type=int, default=100, help="networks that are scored raw")
+    parser.add_argument("--scored", type=int, default=100, help="networks to score raw, if any")
+    parser.add_argument("--only", default="", help="which trainings of a study are taken")
     flags = parser.parse_args()
     ladder = Ladder(flags)
     ladder.teach()
@@ -270,8 +276,10 @@ def main() -> None:
     found: dict[str, list[dict[str, float]]] = {}
     for seed in range(flags.seeds):
         epochs = ladder.search(seed) / ladder.stock_epoch()
-        raw = correlations(ladder.raw(seed), ladder.accuracies[: flags.scored])
-        of_seed = {"raw": raw}
+        of_seed = {}
+        if flags.scored:
+            raw = ladder.raw(seed)
+            of_seed["raw"] = correlations(raw, ladder.accuracies[: flags.scored])
         for name, predicted in ladder.fitted(seed).items():
             of_seed[name] = correlations(predicted, ladder.accuracies)
         for name, values in of_seed.items():

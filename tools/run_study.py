@@ -45,7 +45,7 @@ def plan(
     for group, (count, seconds) in estimates(study, records, cells).items():
         each = "unknown time" if seconds is None else duration(seconds)
         yield f"  {group}: {count} left, {each} each"
-    yield f"Left: {remaining(study, records, cells, jobs)}"
+    yield f"Left: {remaining(study, records, cells, jobs) if left else 'nothing'}"
     for number, item in enumerate((item for item in left if isinstance(item, Cell)), 1):
         yield f"  {number}. {item.key}"
     if left:

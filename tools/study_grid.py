@@ -21,6 +21,8 @@ WAYS = {
     "inherited": _INHERITED,
     "inherited_distilled": (*_DISTILLED, *_INHERITED),
 }
+# Words, and tuples of them: what several arms have in common.
+Words = Sequence[str | Sequence[str]]
 MAKERS = ("search", "baseline")  # commands that make networks
 _TEACHER = "{teacher}"
 
@@ -101,7 +103,8 @@ class Study:
         bindings: What all commands bind besides.
         unpruned: What the trainings of the teachers bind besides, where their schedule differs.
         arms: For every arm the command that makes its networks (one of `MAKERS`, with flags), then
-            what that command binds. `{teacher}` stands for the teacher's run directory.
+            what that command binds, some in tuples of their own. `{teacher}` stands for the
+            teacher's run directory.
         rounds: The parts of the grid, the most informative first.
         searches: Networks that an arm makes for a budget, by seeds 1, 2, ...
         once: Arms that make one network for a budget, such as those that no seed changes.
@@ -116,7 +119,7 @@ class Study:
 
     name: str
     spec: str
-    arms: Mapping[str, Sequence[str]]
+    arms: Mapping[str, Words]
     rounds: Sequence[Round]
     bindings: Sequence[str] = ()
     unpruned: Sequence[str] = ()
@@ -133,11 +136,16 @@ class Study:
             _check("Round.ways", part.ways, WAYS)
         _check("run_study.once", self.once, self.arms)
         _check("run_study.reference", [self.reference], self.arms)
-        commands = [(shlex.split(words[0]) if words else [""])[0] for words in self.arms.values()]
+        every = [self._words(arm) for arm in self.arms]
+        commands = [(shlex.split(words[0]) if words else [""])[0] for words in every]
         _check("run_study.arms", commands, MAKERS)
         for name in ("searches", "teachers"):
             if getattr(self, name) < 1:
                 raise SpecError(f"run_study.{name}: expected at least 1")
+
+    def _words(self, arm: str) -> list[str]:
+        """Returns what the spec says of an arm, those in tuples of their own in their place."""
+        return [w for word in self.arms[arm] for w in ([word] if isinstance(word, str) else word)]
 
     def cells(self) -> list[Cell]:
         """Returns all trainings: with few seeds of everything first, and then by round."""
@@ -168,7 +176,7 @@ class Study:
         if isinstance(item, str):
             return []
         if isinstance(item, Network):
-            has_teacher = any(_TEACHER in word for word in self.arms[item.arm])
+            has_teacher = any(_TEACHER in word for word in self._words(item.arm))
             teacher = [self.teacher(item.search)] if has_teacher else []
             return [*teacher, *([TABLE] if _is_latency(item.target) else [])]
         network = [] if item.network.arm == UNPRUNED else [item.network]
@@ -193,7 +201,7 @@ class Study:
         teacher = run_dir(self.teacher(seed), root)
         end = [f"--seed={seed}", f"--run_dir={run_dir(item, root)}"]
         if isinstance(item, Network):
-            called, *own = self.arms[item.arm]
+            called, *own = self._words(item.arm)
             name, *flags = shlex.split(called)
             told = [f"TARGET = {json.dumps(item.target)}"]
             if _is_latency(item.target):

@@ -174,7 +174,10 @@ class ModelSpace:
         )
 
     def stream_shares(self, architecture: ModelArchitecture) -> list[float]:
-        """Returns which share of its channels every tensor keeps that an addition gives."""
+        """Returns which share of its channels every tensor of the residual streams keeps.
+
+        That is what an addition gives, and with untied additions what the first of them reads.
+        """
         widths = {**self.graph.partition.widths, **architecture.widths}
         return [
             form.at(widths) / size
@@ -184,12 +187,20 @@ class ModelSpace:
 
     @functools.cached_property
     def _streams(self) -> list[tuple[str, Form, int]]:
-        """For every addition its path, and its channels as a function of widths and in whole."""
-        return [
-            (call.path, self.graph.partition.form(call.outputs[0]), call.outputs[0].size)
+        """For every addition its path, and its channels as a function of widths and in whole.
+
+        Where a stream begins that is projected there is no path: it is never left out.
+        """
+        partition = self.graph.partition
+        given = [
+            (call.path, partition.form(call.outputs[0]), call.outputs[0].size)
             for call in self.graph.calls
             if call.kind in ADDITIONS
         ]
+        by_additions = {group for _, form, _ in given for group in form.multiples}
+        read = {group for group, _ in self.graph.projections.values()}
+        begun = sorted(read - by_additions)
+        return [*given, *(("", Form(0, {name: 1}), partition.widths[name]) for name in begun)]
 
     def unpruned(self) -> ModelArchitecture:
         """Returns the architecture of the whole model."""

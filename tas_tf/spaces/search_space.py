@@ -231,13 +231,21 @@ class SearchSpace:
         return tuple(width_indices), tuple(depth_indices)
 
     def stream_shares(self, architecture: Architecture) -> list[float]:
-        """Returns which share of its width the output of every block keeps."""
-        stages = zip(architecture.stages, self.unpruned().stages, strict=True)
-        return [
-            block[-1] / whole[-1]
-            for kept, unpruned_stage in stages
-            for block, whole in zip(kept, unpruned_stage, strict=False)
+        """Returns which share of its width the residual stream keeps, block by block.
+
+        The stem counts too where the first stream begins with it, at a width of its own.
+        """
+        whole = self.unpruned()
+        kept = [block[-1] for stage in architecture.stages for block in stage]
+        of_whole = [
+            block[-1]
+            for stage, depth in zip(whole.stages, map(len, architecture.stages), strict=True)
+            for block in stage[:depth]
         ]
+        tied = self.unit_choices[0] == self.unit_choices[self.block_units[0][0][-1]]
+        if whole.stem_width == of_whole[0] and not tied:
+            kept, of_whole = [architecture.stem_width, *kept], [whole.stem_width, *of_whole]
+        return [width / of for width, of in zip(kept, of_whole, strict=True)]
 
     def record(self) -> dict[str, Any]:
         """Returns what a run records of it, plain data."""

@@ -51,6 +51,17 @@ def test_a_resnet_has_the_widths_of_its_own_space(name):
                 picks = [index] * len(ours.choices)
                 of_ours = ours.architecture(picks, [-1] * len(ours.depths))
                 assert cost(read_.architecture(picks), kind) == cost(of_ours, kind)
+        _check_streams(read_, ours)
+
+
+def _check_streams(read_, ours):
+    """The residual streams have the same shares of their channels, whatever the widths."""
+    random = np.random.default_rng(0)
+    for _ in range(5):
+        picks = {c.name: int(random.integers(len(c.candidates))) for c in ours.choices}
+        of_ours = ours.architecture([*picks.values()], [-1] * len(ours.depths))
+        of_read = read_.architecture([picks[c.name] for c in read_.choices])
+        assert sorted(read_.stream_shares(of_read)) == sorted(ours.stream_shares(of_ours))
 
 
 def test_densenet_is_that_of_the_paper():

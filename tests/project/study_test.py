@@ -1,6 +1,5 @@
 """tools/run_study.py: the grid, its records and summary, and a study that is killed and goes on."""
 
-import ast
 import dataclasses
 import json
 import os
@@ -30,8 +29,9 @@ TINY = """
 run_study.name = 'tiny'
 run_study.spec = 'specs/base/digits.gin'
 run_study.bindings = ('DEPTH = 8', 'EPOCHS = 1', 'SEARCH_EPOCHS = 1')
+TAUGHT = ('run_search.start_from = "{teacher}"',)
 run_study.arms = {
-    'pad': ('search', 'run_search.start_from = "{teacher}"'),
+    'pad': ('search', %TAUGHT),
     'interpolate': ('search', 'AGGREGATION = "interpolate"'),
 }
 run_study.rounds = [@Round()]
@@ -308,7 +308,11 @@ def test_studies_can_be_planned_and_their_page_is_current(name, tmp_path):
 def arms(name: str) -> dict[str, tuple[str, ...]]:
     """The arms that studies share, as their spec has them."""
     text = (ROOT / f"specs/study/base/{name}.gin").read_text()
-    return ast.literal_eval(re.search(r"^run_study\.arms = (\{.*?^\})", text, re.M | re.S)[1])
+    found = re.search(r"^run_study\.arms = (\{.*?^\})", text, re.M | re.S)[1]
+    for macro, words in re.findall(r"^([A-Z]+) = (\(.*?\))$", text, re.M | re.S):
+        found = found.replace(f"%{macro}", f"*{words}")
+    # `*` unfolds a tuple, which no literal has.
+    return eval(found, {"__builtins__": {}})
 
 
 @pytest.mark.parametrize(

@@ -90,14 +90,15 @@ def test_values_add_the_capacity_and_the_streams_that_losses_lack(search):
     scores = [Score("random", path, (float(random.normal()),)) for path in paths]
     logarithms = np.log([cost(space.architecture(*path), "parameters") for path in paths])
     losses_ = np.array([score.loss for score in scores])
-    unpruned = space.unpruned().stages
+    unpruned = space.unpruned()
     outputs = []
     for path in paths:
-        stages = space.architecture(*path).stages
-        pairs = [
-            zip(kept, whole, strict=False) for kept, whole in zip(stages, unpruned, strict=True)
-        ]
-        outputs.append(np.mean([np.log(a[-1] / b[-1]) for pair in pairs for a, b in pair]))
+        architecture = space.architecture(*path)
+        # The stream of the first stage begins with the stem.
+        shares = [architecture.stem_width / unpruned.stem_width]
+        for kept, whole in zip(architecture.stages, unpruned.stages, strict=True):
+            shares += [a[-1] / b[-1] for a, b in zip(kept, whole, strict=False)]
+        outputs.append(np.mean(np.log(shares)))
     z, streams = ((v - np.mean(v)) / np.std(v) for v in (logarithms, np.array(outputs)))
     expected = -losses_ + losses_.std() * (0.4 * z + 0.3 * streams)
     values = PathValues(space, scores, 0.4, 0.3)
