@@ -92,6 +92,9 @@ def draw_choice(choice: Choice, directory: RunDirectory, step: int) -> None:
 
 def say_choice(choice: Choice) -> None:
     """Says how far the chosen architecture leads, and whether that is decided."""
-    for name, (lead, error) in choice.leads.items():
-        decided = "decided" if lead > measurement.DECIDED * error else "not decided"
-        print(f"Lead over {name}: {lead:.4f}, standard error {error:.4f}: {decided}")
+    for name, lead in choice.leads.items():
+        decided = "decided" if lead.decided else "not decided"
+        print(
+            f"Lead over {name}: {lead.value:.4f} of corrected loss "
+            f"({lead.loss:.4f} in loss alone), standard error {lead.standard_error:.4f}: {decided}"
+        )

@@ -52,11 +52,13 @@ class Lead:
 
     Args:
         loss: Corrected loss of the other one, less that of the chosen one.
-        error: Its standard error; None where it is not known.
-        decided: Whether that is enough.
+        alone: The same of the losses, not corrected; None where they are not known.
+        error: The standard error of both; None where it is not known.
+        decided: Whether the first is enough.
     """
 
     loss: float
+    alone: float | None
     error: float | None
     decided: bool
 
@@ -120,13 +122,15 @@ def read(record: Any, space: Space) -> Measured:
     )
     if not record["curve"]:
         raise ValueError("curve: nothing stands there")
+    finalists = list(_finalists(record["finalists"], space))
+    alone = {finalist.name: finalist.loss - finalists[0].loss for finalist in finalists}
     return Measured(
         widths=widths,
         depths=depths,
         curve=sorted((point["share"], -point["value"]) for point in record["curve"]),
-        finalists=list(_finalists(record["finalists"], space)),
+        finalists=finalists,
         leads={
-            name: Lead(lead["value"], lead["standard_error"], lead["decided"])
+            name: Lead(lead["value"], alone.get(name), lead["standard_error"], lead["decided"])
             for name, lead in record["leads"].items()
         },
     )

@@ -66,22 +66,33 @@ def decision(lead: Lead) -> str:
 
 
 def size_of(lead: Lead) -> str:
-    """Returns how large a lead is, in loss and standard errors."""
+    """Returns how large a lead is, in corrected loss and standard errors."""
     if lead.error is None:
-        return f"{abs(lead.loss):.4f} of the loss, with an unknown standard error"
+        return f"{abs(lead.loss):.4f} of corrected loss, with an unknown standard error"
     errors = f"{abs(lead.loss) / lead.error:.1f}" if lead.error else NONE
-    return f"{abs(lead.loss):.4f} of the loss, {errors} standard errors"
+    return f"{abs(lead.loss):.4f} of corrected loss, {errors} standard errors"
+
+
+def loss_alone(lead: Lead) -> str:
+    """Returns what a lead is without the correction, if that is known."""
+    if lead.alone is None:
+        return ""
+    return f" In loss alone it {where(lead.alone)} by {abs(lead.alone):.4f}."
+
+
+def where(lead: float) -> str:
+    """Returns on which side a lead is."""
+    return "leads" if lead >= 0 else "is behind"
 
 
 def _lead_text(name: str, lead: Lead) -> str:
     if not lead.loss and not lead.error and lead.error is not None:
         return f"The chosen network is that of {name}."
     word = decision(lead)
-    where = "leads it" if lead.loss >= 0 else "is behind it"
-    text = f"Against {name}: {word}. The chosen network {where} by {size_of(lead)}"
+    text = f"Against {name}: {word}. The chosen network {where(lead.loss)} it by {size_of(lead)}"
     if word == "NOT DECIDED":
         text += f" (below {DECIDED:g}, that may be chance)"
-    return text + "."
+    return f"{text}.{loss_alone(lead)}"
 
 
 def _worth(space: Space, measured: Measured) -> Iterator[Picture]:

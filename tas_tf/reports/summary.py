@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from tas_tf.deployment.speed import is_faster
 from tas_tf.reports.measured_record import Measured
-from tas_tf.reports.measurement_section import UNIFORM, decision, size_of
+from tas_tf.reports.measurement_section import UNIFORM, decision, loss_alone, size_of, where
 from tas_tf.reports.run_records import Run
 from tas_tf.reports.tables import (
     amount,
@@ -70,10 +70,9 @@ def _lead_texts(measured: Measured) -> Iterator[str]:
     """Yields whether a search by measurement decided against what a user would pick instead."""
     lead = measured.leads.get(UNIFORM)
     if lead is not None:
-        where = "leads" if lead.loss >= 0 else "is behind"
         yield (
-            f"By measured loss it {where} uniform narrowing within the same budget: "
-            f"{decision(lead)} ({size_of(lead)})."
+            f"By measurement it {where(lead.loss)} uniform narrowing within the same budget: "
+            f"{decision(lead)} ({size_of(lead)}).{loss_alone(lead)}"
         )
 
 

@@ -79,6 +79,26 @@ class Measurement:
 
 
 @dataclasses.dataclass(frozen=True)
+class Lead:
+    """By how much the chosen architecture leads another one, on the images that judge.
+
+    Args:
+        value: In value, which is the loss corrected for capacity and streams.
+        loss: In loss alone.
+        standard_error: Of both, since the correction has none; infinite if a single batch judges.
+    """
+
+    value: float
+    loss: float
+    standard_error: float
+
+    @property
+    def decided(self) -> bool:
+        """Whether it is one."""
+        return self.value > DECIDED * self.standard_error
+
+
+@dataclasses.dataclass(frozen=True)
 class Choice:
     """What was chosen.
 
@@ -87,16 +107,14 @@ class Choice:
         model: The fitted model.
         finalists: What it was chosen among, best first, then the references.
         values: Their values on the images that judge.
-        leads: For the runner-up (None if there is none) and for every reference, by name: by how
-            much value the chosen one leads on the images that judge, and the standard error
-            (infinite if a single batch judges).
+        leads: Over the runner-up, if there is one, and over every reference, by name.
     """
 
     architecture: Any
     model: Separable
     finalists: list[Score]
     values: list[float]
-    leads: dict[str, tuple[float, float]]
+    leads: dict[str, Lead]
 
     def record(self) -> dict[str, Any]:
         """Returns what reports say about it."""
@@ -115,11 +133,11 @@ class Choice:
             ],
             "leads": {
                 name: {
-                    "value": lead,
-                    "standard_error": error if math.isfinite(error) else None,
-                    "decided": lead > DECIDED * error,
+                    "value": lead.value,
+                    "standard_error": _finite(lead.standard_error),
+                    "decided": lead.decided,
                 }
-                for name, (lead, error) in self.leads.items()
+                for name, lead in self.leads.items()
             },
         }
 
@@ -299,7 +317,11 @@ def _choose(measured: Measured, finalists: Sequence[Score], references: Sequence
     leads = {}
     for rival in [*rivals, *references]:
         differences = by_batch(first, 1) - by_batch(rival, 1)
-        leads[str(rival.name)] = (float(differences.mean()), standard_error(differences))
+        leads[str(rival.name)] = Lead(
+            value=float(differences.mean()),
+            loss=float(np.subtract(rival.parts[1], first.parts[1]).mean()),
+            standard_error=standard_error(differences),
+        )
     compared = [first, *others, *references]
     return Choice(
         architecture=measured.scorer.search.supernet.space.architecture(*first.indices),
@@ -308,6 +330,11 @@ def _choose(measured: Measured, finalists: Sequence[Score], references: Sequence
         values=[float(by_batch(score, 1).mean()) for score in compared],
         leads=leads,
     )
+
+
+def _finite(number: float) -> float | None:
+    """Returns a number as JSON has it: None if it is infinite."""
+    return number if math.isfinite(number) else None
 
 
 def curve(model: Separable, kind: CostKind) -> list[dict[str, float]]:

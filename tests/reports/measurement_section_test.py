@@ -5,6 +5,7 @@ import json
 import pathlib
 import shutil
 
+import numpy as np
 import pytest
 from command_line import run
 from hypothesis import given, settings
@@ -74,7 +75,13 @@ def test_report_says_what_was_decided_and_shows_what_widths_are_worth(search, re
     for text in (first, twin):
         assert "uniform narrowing" in text
         assert any(word in text for word in (["decided"] if decided else ["NOT DECIDED", "WORSE"]))
-    assert f"{abs(record['leads']['uniform']['value']):.4f} of the loss" in twin
+    assert f"{abs(record['leads']['uniform']['value']):.4f} of corrected loss" in twin
+    of_chosen, of_uniform = (
+        np.mean(of["losses"][len(of["losses"]) // 3 :])
+        for of in (record["finalists"][0], record["finalists"][-1])
+    )
+    side = "leads" if of_uniform >= of_chosen else "is behind"
+    assert f"In loss alone it {side} by {abs(of_uniform - of_chosen):.4f}." in first
     result = json.loads((search / "result.json").read_text())
     epochs = json.loads((search / "metrics.jsonl").read_text().splitlines()[-1])["elapsed_seconds"]
     assert 0 < epochs < result["seconds"]
@@ -107,19 +114,19 @@ def test_table_has_every_finalist_with_its_loss_and_its_cost(search, record, spa
 
 
 LEADS = {
-    "decided. The chosen network leads it by 0.1000 of the loss, 5.0 standard errors.": (
+    "decided. The chosen network leads it by 0.1000 of corrected loss, 5.0 standard errors.": (
         {"value": 0.1, "standard_error": 0.02, "decided": True}
     ),
-    "NOT DECIDED. The chosen network leads it by 0.0300 of the loss, 1.5 standard errors (": (
+    "NOT DECIDED. The chosen network leads it by 0.0300 of corrected loss, 1.5 standard errors (": (
         {"value": 0.03, "standard_error": 0.02, "decided": False}
     ),
-    "NOT DECIDED. The chosen network is behind it by 0.0100 of the loss, 0.5 standard errors": (
+    "NOT DECIDED. The chosen network is behind it by 0.0100 of corrected loss, 0.5 standard": (
         {"value": -0.01, "standard_error": 0.02, "decided": False}
     ),
-    "WORSE. The chosen network is behind it by 0.1000 of the loss, 5.0 standard errors": (
+    "WORSE. The chosen network is behind it by 0.1000 of corrected loss, 5.0 standard errors": (
         {"value": -0.1, "standard_error": 0.02, "decided": False}
     ),
-    "NOT DECIDED. The chosen network leads it by 0.1000 of the loss, with an unknown": (
+    "NOT DECIDED. The chosen network leads it by 0.1000 of corrected loss, with an unknown": (
         {"value": 0.1, "standard_error": None, "decided": False}
     ),
 }

@@ -125,17 +125,20 @@ def test_leads_are_measured_on_images_that_had_no_part_in_the_choice(search, who
     values = PathValues(search.supernet.space, random, PLAN.capacity, PLAN.streams)
     ahead, behind = ([values.of(s.indices, x) for x in s.losses[third:]] for s in (first, unpruned))
     differences = np.subtract(ahead, behind)
-    lead, error = choice.leads["unpruned"]
-    assert lead == pytest.approx(differences.mean())
-    assert error == pytest.approx(differences.std(ddof=1) / np.sqrt(len(differences)))
+    lead = choice.leads["unpruned"]
+    assert lead.value == pytest.approx(differences.mean())
+    error = differences.std(ddof=1) / np.sqrt(len(differences))
+    assert lead.standard_error == pytest.approx(error)
+    in_loss = np.mean(unpruned.losses[third:]) - np.mean(first.losses[third:])
+    assert lead.loss == pytest.approx(in_loss)
     record = choice.record()["leads"]["unpruned"]
-    assert record["decided"] == (lead > 2 * error)
+    assert record["decided"] == lead.decided == (lead.value > 2 * error)
     assert set(choice.leads) == {"runner-up", "unpruned"}
 
 
 def test_values_are_those_of_the_images_that_judge(whole):
     _, choice, _ = whole
-    assert choice.values[0] - choice.values[-1] == pytest.approx(choice.leads["unpruned"][0])
+    assert choice.values[0] - choice.values[-1] == pytest.approx(choice.leads["unpruned"].value)
     assert [of["value"] for of in choice.record()["finalists"]] == choice.values
 
 
