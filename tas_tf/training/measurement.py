@@ -65,8 +65,8 @@ class Measurement:
     finalists: int = 8
     images: int = 1000
     final_images: int = 5000
-    capacity: float = 0.8
-    streams: float = 0.6
+    capacity: float = 0.6
+    streams: float = 0.3
 
     def __post_init__(self) -> None:
         least = {"paths": 2, "finalists": 1, "images": 1, "final_images": 1}
