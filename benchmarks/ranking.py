@@ -57,7 +57,7 @@ from tas_tf.training.scores import Score, Scores, read_scores
 
 STOCK_STEPS = 15
 # Weights of capacity and streams beside those of a search, each with a row for every seed.
-OTHER_WEIGHTS = ((0.0, 0.0), (0.4, 0.0), (0.4, 0.3), (0.8, 1.0), (1.2, 0.9))
+OTHER_WEIGHTS = ((0.0, 0.0), (0.4, 0.0), (0.4, 0.3), (0.8, 0.6), (1.2, 0.9))
 
 
 def correlations(values: np.ndarray, accuracies: np.ndarray) -> dict[str, float]:
