@@ -100,7 +100,7 @@ class Study:
     Args:
         name: What it is called.
         spec: The spec of every command.
-        bindings: What all commands bind besides.
+        bindings: What all commands bind besides, some in tuples of their own.
         unpruned: What the trainings of the teachers bind besides, where their schedule differs.
         arms: For every arm the command that makes its networks (one of `MAKERS`, with flags), then
             what that command binds, some in tuples of their own. `{teacher}` stands for the
@@ -121,7 +121,7 @@ class Study:
     spec: str
     arms: Mapping[str, Words]
     rounds: Sequence[Round]
-    bindings: Sequence[str] = ()
+    bindings: Words = ()
     unpruned: Sequence[str] = ()
     searches: int = 3
     once: Sequence[str] = ()
@@ -136,16 +136,12 @@ class Study:
             _check("Round.ways", part.ways, WAYS)
         _check("run_study.once", self.once, self.arms)
         _check("run_study.reference", [self.reference], self.arms)
-        every = [self._words(arm) for arm in self.arms]
+        every = [_flat(self.arms[arm]) for arm in self.arms]
         commands = [(shlex.split(words[0]) if words else [""])[0] for words in every]
         _check("run_study.arms", commands, MAKERS)
         for name in ("searches", "teachers"):
             if getattr(self, name) < 1:
                 raise SpecError(f"run_study.{name}: expected at least 1")
-
-    def _words(self, arm: str) -> list[str]:
-        """Returns what the spec says of an arm, those in tuples of their own in their place."""
-        return [w for word in self.arms[arm] for w in ([word] if isinstance(word, str) else word)]
 
     def cells(self) -> list[Cell]:
         """Returns all trainings: with few seeds of everything first, and then by round."""
@@ -176,7 +172,7 @@ class Study:
         if isinstance(item, str):
             return []
         if isinstance(item, Network):
-            has_teacher = any(_TEACHER in word for word in self._words(item.arm))
+            has_teacher = any(_TEACHER in word for word in _flat(self.arms[item.arm]))
             teacher = [self.teacher(item.search)] if has_teacher else []
             return [*teacher, *([TABLE] if _is_latency(item.target) else [])]
         network = [] if item.network.arm == UNPRUNED else [item.network]
@@ -193,7 +189,7 @@ class Study:
             root: The study's directory.
             architecture: File to train in place of what the network's run directory holds.
         """
-        common = [f"--gin_file={self.spec}", *_bound(self.bindings)]
+        common = [f"--gin_file={self.spec}", *_bound(_flat(self.bindings))]
         if isinstance(item, str):
             words = ["profile_device", *shlex.split(self.profile), *common]
             return _module(words, [f"--output={root}/{item}"])
@@ -201,7 +197,7 @@ class Study:
         teacher = run_dir(self.teacher(seed), root)
         end = [f"--seed={seed}", f"--run_dir={run_dir(item, root)}"]
         if isinstance(item, Network):
-            called, *own = self._words(item.arm)
+            called, *own = _flat(self.arms[item.arm])
             name, *flags = shlex.split(called)
             told = [f"TARGET = {json.dumps(item.target)}"]
             if _is_latency(item.target):
@@ -229,6 +225,11 @@ def run_dir(item: Network | Cell, root: str) -> str:
 
 def _module(words: Sequence[str], more: Sequence[str]) -> list[str]:
     return ["-m", f"tas_tf.{words[0]}", *words[1:], *more]
+
+
+def _flat(words: Words) -> list[str]:
+    """Returns words, those in tuples of their own in their place."""
+    return [w for word in words for w in ([word] if isinstance(word, str) else word)]
 
 
 def _bound(bindings: Sequence[str]) -> list[str]:
