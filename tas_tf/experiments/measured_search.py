@@ -90,8 +90,19 @@ def draw_choice(choice: Choice, directory: RunDirectory, step: int) -> None:
             events.picture(name, canvas.image(figure), step)
 
 
-def say_choice(choice: Choice) -> None:
-    """Says how far the chosen architecture leads, and whether that is decided."""
+def say_choice(choice: Choice, asked: int) -> None:
+    """Says how far the chosen architecture leads, and whether that is decided.
+
+    Args:
+        choice: What was chosen.
+        asked: How many finalists were asked for.
+    """
+    finalists = sum(score.name is None for score in choice.finalists)
+    if finalists < asked:
+        print(
+            f"Finalists: {finalists}, where {asked} were asked for: models drawn from the fit find "
+            "no other network within the budget"
+        )
     for name, lead in choice.leads.items():
         decided = "decided" if lead.decided else "not decided"
         print(

@@ -189,7 +189,7 @@ class SearchExperiment:
         more = {"measurement": record, "seconds": seconds, **found.record}
         measured_search.draw_choice(choice, plan.directory, int(search.step.numpy()))
         _record(search, plan, found.derived, values, more)
-        measured_search.say_choice(choice)
+        measured_search.say_choice(choice, self.measurement.finalists)
         return EXIT_DONE if found.derived.in_band else EXIT_OUTSIDE_BAND
 
     def _check(self) -> Plan:

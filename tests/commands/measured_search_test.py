@@ -129,6 +129,15 @@ def test_damaged_scores_are_refused(folder, capsys):
     check_refused(capsys, "search", *arguments, expected=["scores.jsonl cannot be read"])
 
 
+def test_fewer_finalists_than_asked_for_are_said(folder, capsys):
+    # Where losses count for nothing, all drawn models agree.
+    heavy = bindings("Measurement.capacity = 800", "run_search.start_from = 'teacher'")
+    assert run("search", "--gin_file=a.gin", "--run_dir=heavy", *heavy) == 0
+    assert "Finalists: 1, where 3 were asked for" in capsys.readouterr().out
+    leads = json.loads(pathlib.Path("heavy/result.json").read_text())["measurement"]["leads"]
+    assert set(leads) == {"uniform"}
+
+
 @pytest.mark.parametrize(
     ("binding", "expected"),
     [

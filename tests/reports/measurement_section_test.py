@@ -26,7 +26,7 @@ include 'specs/base/measured.gin'
 DEPTH = 14
 SEARCH_EPOCHS = 1
 run_search.order_by_importance = False
-Measurement.paths = 12
+Measurement.paths = 40
 Measurement.near = 2
 Measurement.finalists = 3
 Measurement.images = 128
@@ -93,7 +93,7 @@ def test_report_says_what_was_decided_and_shows_what_widths_are_worth(search, re
     for name in ("widths", "depths", "expected", "losses"):
         assert (search / "report_pictures" / f"{name}.svg").is_file()
     assert not [text for text in OF_GRADIENTS if text.lower() in twin.lower()]
-    assert "random paths 12, near the budget 2, finalists 3" in twin
+    assert "random paths 40, near the budget 2, finalists 3" in twin
 
 
 def test_table_has_every_finalist_with_its_loss_and_its_cost(search, record, space):
