@@ -29,9 +29,9 @@ def measurement_section(search: Part) -> Iterator[Element]:
         yield Text(verdict(measured))
         yield Text(
             "Losses are cross-entropies of the supernet's paths on the architecture half. They are "
-            "corrected for capacity and for the widths of residual streams: paths train for so few "
-            "steps that they hardly use what they have. Only differences count. Leads are those on "
-            "images that had no part in the choice."
+            "corrected for capacity and for the widths of residual streams, which they rank too "
+            "low: paths share their weights and train for few steps. Only differences count. Leads "
+            "are those on images that had no part in the choice."
         )
         pictures = list(_worth(space, measured))
         pictures += [_curve(measured, budget) for budget in search.budgets[:1]]

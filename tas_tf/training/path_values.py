@@ -35,9 +35,9 @@ def random_path(space: Space, seed: int, number: int) -> Indices:
 class PathValues:
     """What paths are worth: `-loss + deviation * (capacity * z_1 + streams * z_2)`.
 
-    Paths train for so few steps that they hardly use what they have: losses rank networks of many
-    parameters too low, and those of wide residual streams. `z_1` is the logarithm of the parameters
-    and `z_2` the mean logarithm of the blocks' output shares, both standardized over random paths;
+    Paths share their weights and train for few steps: losses rank networks of many parameters too
+    low, and those of wide residual streams. `z_1` is the logarithm of the parameters and `z_2` the
+    mean logarithm of the shares of the streams' widths, both standardized over random paths;
     `deviation` is that of the random paths' losses (benchmarks/README.md, Ranking).
 
     Args:
