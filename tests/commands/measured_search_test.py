@@ -6,11 +6,13 @@ import pathlib
 import shutil
 
 import pytest
-import spaces
 from command_line import bindings, check_refused, finished, run
 
 import tas_tf
-from tas_tf.deployment import runners
+from tas_tf.deployment.latency_profile import profile
+from tas_tf.deployment.latency_runners import Setting
+from tas_tf.experiments.latencies import hasty_seconds
+from tas_tf.spaces.cost import cost
 from tas_tf.spaces.latency_table import LatencyTable
 
 SPEC = """
@@ -80,16 +82,18 @@ def test_an_interrupted_measurement_comes_to_the_same(folder):
 
 @pytest.mark.slow
 def test_milliseconds_are_kept_whatever_the_table_says(folder):
-    space = tas_tf.SearchSpace.resnet(8, 10, (8, 8, 1))
-    device = runners.describe_device("litert")
-    table = dataclasses.replace(spaces.latency_table(space, most=10**4), device=device)
+    # A constant that no network takes: by it 80 % of the time are those that in truth take 70 %.
+    space, setting = tas_tf.SearchSpace.resnet(8, 10, (8, 8, 1)), Setting("litert", 1, 1)
+    table = profile(space, "measured.json", setting, hasty_seconds(setting))
+    extra = cost(space.unpruned(), table.kind) // 2
+    table = dataclasses.replace(table, overhead_ns=table.overhead_ns + extra)
     pathlib.Path("table.json").write_text(table.to_json())
     given = bindings(
         "run_search.start_from = 'teacher'",
-        "TARGET = 'latency: 0.7'",
+        "TARGET = 'latency: 0.8'",
         "run_search.latency_table = 'table.json'",
     )
-    assert run("search", "--gin_file=a.gin", "--run_dir=timed", *given) in (0, 3)
+    assert run("search", "--gin_file=a.gin", "--run_dir=timed", *given) == 0
     found = json.loads(pathlib.Path("timed/result.json").read_text())
     shares = [each["share"] for each in found["timed"]]
     timed = json.loads(pathlib.Path("timed/timed.json").read_text())["shares"]
@@ -100,7 +104,7 @@ def test_milliseconds_are_kept_whatever_the_table_says(folder):
     lines = pathlib.Path("timed/scores.jsonl").read_text().splitlines()
     rounds = (len(lines) - 20 - 3) / (3 + 1)
     assert rounds <= 2 and len(timed) > rounds
-    other = bindings("run_baseline.latency_table = 'table.json'", "TARGET = 'latency: 0.7'")
+    other = bindings("run_baseline.latency_table = 'table.json'", "TARGET = 'latency: 0.8'")
     for kind in ("uniform_width", "random"):
         flags = (f"--run_dir={kind}", f"--kind={kind}")
         assert run("baseline", "--gin_file=a.gin", *flags, *other) in (0, 3)
