@@ -19,6 +19,7 @@ DEPTH = 8
 EPOCHS = 1
 SEARCH_EPOCHS = 1
 SEARCH = 'width'
+resnet.tie_streams = False
 resnet.ratios = (0.5, 0.75, 1.0)
 Measurement.paths = 12
 Measurement.near = 0
