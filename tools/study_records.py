@@ -91,6 +91,38 @@ class Records:
             self._add(item, found)
         return self.get(item)
 
+    def share(self, cell: Cell) -> bool:
+        """Records a training whose like is on record: same network, same way and same seed.
+
+        Searches may find the same network, and a training is a function of network and seed. The
+        record names the other one as `same_as`. Returns whether a training shares its record.
+
+        Args:
+            cell: The training.
+        """
+        if self.get(cell) is None:
+            same = self._same(cell)
+            if same is not None:
+                record = self.get(same)
+                self._add(cell, {**record, "same_as": record.get("same_as", same.key)})
+        return "same_as" in (self.get(cell) or {})
+
+    def _same(self, cell: Cell) -> Cell | None:
+        """Returns the recorded training of the same network, in the same way, by the same seed."""
+        if "inherited" in cell.way or cell.network.target is None:
+            return None
+        if not self.suffices(cell.network):
+            return None
+        done = (
+            other
+            for other in self._study.cells()
+            if (other.way, other.training) == (cell.way, cell.training)
+            and other.network.target is not None
+            and self.get(other) is not None
+        )
+        network = self.architecture(cell.network)
+        return next((other for other in done if self.architecture(other.network) == network), None)
+
     def _take_network(self, cell: Cell, root: str) -> None:
         if cell.network.target is not None:
             self.take(cell.network, root)

@@ -55,7 +55,7 @@ class Runner:
 
     def run(self, cells: Sequence[Cell]) -> int:
         """Runs trainings and what they need; returns the exit code."""
-        self._left = [cell for cell in cells if self._records.take(cell, self._root) is None]
+        self._left = [cell for cell in cells if not self._is_known(cell)]
         print(f"Study {self._study.name}: {len(cells)} trainings, {len(self._left)} left")
         self._measure_latencies()
         with concurrent.futures.ThreadPoolExecutor(self._jobs) as pool:
@@ -93,8 +93,9 @@ class Runner:
                 print(f"{cell.key}: FAILED: {error}", flush=True)
             else:
                 record = self._records.get(cell)
+                same = f", as {record['same_as']}" if "same_as" in record else ""
                 took = duration(record["seconds"])
-                print(f"{cell.key}: {record['accuracy']:.2%}, {took}", flush=True)
+                print(f"{cell.key}: {record['accuracy']:.2%}, {took}{same}", flush=True)
             finally:
                 self._release(needed)
 
@@ -148,11 +149,20 @@ class Runner:
         if not self._is_there(item):
             for needed in self._needs(item):
                 self._finish(needed)
-            self._call(item)
+            if not self._is_shared(item):
+                self._call(item)
         if not isinstance(item, str):
             with self._changed:
                 self._records.take(item, self._root)
         self._release({item})
+
+    def _is_known(self, cell: Cell) -> bool:
+        return self._records.take(cell, self._root) is not None or self._records.share(cell)
+
+    def _is_shared(self, item: Item) -> bool:
+        """Whether a training has the record of another one, whose network is the same."""
+        with self._changed:
+            return isinstance(item, Cell) and self._records.share(item)
 
     def _release(self, items: set[Item]) -> None:
         """Lets others have what is made."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import collections
+import json
 import pathlib
 import re
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from study_grid import UNPRUNED, Network, Study
+from study_grid import UNPRUNED, Cell, Network, Study
 from study_records import Records
 from study_statistics import Spread, difference, pooled, spread
 
@@ -39,6 +40,8 @@ Methods = dict[str, dict[Network, list[dict[str, Any]]]]  # records by arm and n
 def finished(study: Study, records: Records) -> dict[Place, Methods]:
     """Returns the records of finished trainings, by budget and way, arm and network.
 
+    Each has its training's `name`, which several searches share that found the same network.
+
     The unpruned network stands beside the networks of every budget that are trained as it is, and
     beside all where none is.
     """
@@ -54,10 +57,22 @@ def finished(study: Study, records: Records) -> dict[Place, Methods]:
             if cell.network.target in (None, target) and (
                 cell.way == way or (is_unpruned and alone)
             ):
-                methods[cell.network.arm][cell.network].append(records.get(cell))
+                methods[cell.network.arm][cell.network].append(_named(records, cell))
         order = [arm for arm in (UNPRUNED, *study.arms) if arm in methods]
         found[target, way] = {arm: methods[arm] for arm in order}
     return found
+
+
+def _named(records: Records, cell: Cell) -> dict[str, Any]:
+    """Returns the record of a training with its `name`.
+
+    Searches that found the same network share its trainings, whether they were run again or not: of
+    one network and one seed, what has the same accuracy is the same training.
+    """
+    record = records.get(cell)
+    network = records.get(cell.network)["architecture"]
+    name = json.dumps([network, cell.training, record["accuracy"]])
+    return {**record, "name": name}
 
 
 def _places(study: Study) -> dict[Place, None]:
@@ -73,7 +88,7 @@ def spreads(methods: Methods) -> dict[str, Spread]:
     The noise of a training is taken to be the same for all of them, so that it is known well.
     """
     accuracies = {
-        arm: [[record["accuracy"] for record in some] for some in networks.values()]
+        arm: [{each["name"]: each["accuracy"] for each in some} for some in networks.values()]
         for arm, networks in methods.items()
     }
     noise = pooled(some for searches in accuracies.values() for some in searches)
@@ -91,7 +106,9 @@ def lines(study: Study, records: Records) -> Iterator[str]:
         yield _row(columns)
         yield _row(["---", *["---:"] * (len(columns) - 1)])
         reached = spreads(methods)
-        every = [record for networks in methods.values() for record in _trainings(networks)]
+        every = {
+            each["name"]: each for networks in methods.values() for each in _trainings(networks)
+        }.values()
         device, count = collections.Counter(each["device"] for each in every).most_common(1)[0]
         for arm, networks in methods.items():
             above = _above(reached, arm, study.reference)
