@@ -1,5 +1,6 @@
 """Trained networks by name: those of zoo/, run directories, and what is neither."""
 
+import json
 import pathlib
 import re
 
@@ -47,6 +48,24 @@ def test_digits_are_told_apart_as_the_card_says():
     batches = data.evaluation("test", 64)
     right = [model.predict_on_batch(x).argmax(1) == y.numpy() for x, y in batches]
     assert 100 * np.concatenate(right).mean() == pytest.approx(stated, abs=0.01)
+
+
+STUDIED = re.compile(r"--gin_file=specs/study/(\w+)\.gin --only='\^(.+)'")
+
+
+def test_cards_name_the_trainings_of_studies_that_they_are_of():
+    names = {name: ROOT / "zoo" / name / "README.md" for name in trained_names()}
+    found = {name: STUDIED.search(card.read_text()) for name, card in names.items()}
+    assert sum(match is not None for match in found.values()) >= 2
+    for name, match in found.items():
+        if match:
+            study, training = match.groups()
+            records = json.loads((ROOT / f"benchmarks/study/{study}.json").read_text())
+            accuracy = f"{records['trainings'][training]['accuracy']:.2%}"
+            assert f"accuracy of the Keras model on it: {accuracy}" in names[name].read_text()
+            network = records["networks"]["/".join(training.split("/")[:3])]["architecture"]
+            architecture = load_architecture(find_trained(name))
+            assert network["stages"] == json.loads(architecture.to_json())["stages"]
 
 
 def test_a_run_directory_and_a_keras_file_are_places(tmp_path):
