@@ -54,15 +54,15 @@ STUDIED = re.compile(r"--gin_file=specs/study/(\w+)\.gin --only='\^(.+)'")
 
 
 def test_cards_name_the_trainings_of_studies_that_they_are_of():
-    names = {name: ROOT / "zoo" / name / "README.md" for name in trained_names()}
-    found = {name: STUDIED.search(card.read_text()) for name, card in names.items()}
+    cards = {name: (ROOT / "zoo" / name / "README.md").read_text() for name in trained_names()}
+    found = {name: STUDIED.search(card) for name, card in cards.items()}
     assert sum(match is not None for match in found.values()) >= 2
     for name, match in found.items():
         if match:
             study, training = match.groups()
             records = json.loads((ROOT / f"benchmarks/study/{study}.json").read_text())
             accuracy = f"{records['trainings'][training]['accuracy']:.2%}"
-            assert f"accuracy of the Keras model on it: {accuracy}" in names[name].read_text()
+            assert f"accuracy of the Keras model on it: {accuracy}" in cards[name]
             network = records["networks"]["/".join(training.split("/")[:3])]["architecture"]
             architecture = load_architecture(find_trained(name))
             assert network["stages"] == json.loads(architecture.to_json())["stages"]
