@@ -37,6 +37,8 @@ CASES = {
     "paths, model float32": ROUNDED,
     "distillation float32": ROUNDED,
 }
+# Seconds for a case: on four replicas a search is traced for minutes where the cores are busy.
+PATIENCE = 600
 OWN_DRAWS = "own draws"  # not to be compared with one device
 
 
@@ -266,7 +268,7 @@ def rows(way: str, cases: list[str]) -> list[dict]:
         for own in extra
     ]
     try:
-        outputs = [process.communicate(timeout=1200) for process in started]
+        outputs = [process.communicate(timeout=PATIENCE * len(cases)) for process in started]
     finally:
         for process in started:
             process.kill()
